@@ -1,0 +1,71 @@
+"""How Gunicorn serves: ``gunicorn`` alone, in this folder, starts the service."""
+
+# Before anything that opens sockets, makes locks or imports ssl: what was imported earlier would
+# keep blocking calls, and with preload_app the master imports the application too.
+from gevent import monkey
+
+monkey.patch_all()
+
+import gc
+import os
+
+import gevent
+
+from portfolio.config import Settings
+
+_settings = Settings.from_environment()
+
+wsgi_app = "wsgi:app"
+bind = f"0.0.0.0:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "gevent"
+
+# The code is imported once and its memory shared by all workers. What does not survive a fork (the
+# MongoDB client, exporters, locks) is made in post_worker_init.
+preload_app = True
+
+# Gunicorn's default of 2 s closes an idle connection just as its client sends: 5 resets in 1,200
+# requests at 150/s. This outlasts the 60 s that clients and proxies commonly keep theirs.
+keepalive = 75
+
+# Most that one worker holds open; far above what it works on at once.
+worker_connections = 1000
+graceful_timeout = 20
+timeout = 60
+
+# A shared-memory file, where there is one: a worker's heartbeat must not wait for a disk.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+# Gunicorn's own limits: longer lines and more headers are refused while they are read.
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+# No operator interface of its own: probes and `flask` commands are the service's.
+control_socket_disable = True
+
+
+def when_ready(server):
+    """Move what is loaded out of the garbage collector's sight, so that workers share it longer."""
+    gc.freeze()
+
+
+def post_worker_init(worker):
+    """Open connections and start background work, in the worker: neither survives a fork."""
+    worker.wsgi.extensions["portfolio"].start()
+
+
+def worker_exit(server, worker):
+    """Close connections, so that MongoDB need not find out."""
+    if hasattr(worker, "wsgi"):
+        worker.wsgi.extensions["portfolio"].stop()
+
+
+def post_request(worker, req, environ, resp):
+    """Let other connections have their turn.
+
+    A client on keep-alive has its next request ready before the greenlet would wait, so that it
+    never yields: with 16 connections on 2 workers one got 29,698 requests while eleven got 1 to
+    38. With this line all got 3,086 to 4,522, for 5% of throughput.
+    """
+    gevent.sleep(0)

@@ -1,0 +1,310 @@
+"""The service's configuration: one frozen dataclass, read from environment variables.
+
+Each field names its variable, its default in each profile and the rule its text must meet, so that
+this one table is what start-up checks, ``flask config show`` prints and the reference documents.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+SERVICE = "globeco-portfolio-service"
+VERSION = "2.0.0"
+
+PROFILES = ("development", "staging", "production")
+_PROFILE_VARIABLES = ("PORTFOLIO_SERVICE_ENV", "ENVIRONMENT", "ENV")
+_NAMESPACE_VARIABLES = ("MY_NAMESPACE", "KUBERNETES_NAMESPACE")
+_SYNONYMS = {"dev": "development", "stage": "staging", "prod": "production"}
+
+
+class ConfigurationError(ValueError):
+    """One or more environment variables hold what the service can't use.
+
+    The message names each variable, its value (secrets masked) and what is allowed.
+    """
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the text of a variable becomes a value, and the words for what is allowed."""
+
+    parse: Callable[[str], Any]
+    allowed: str
+
+
+def _within(convert: Callable[[str], Any], low: float, high: float, kind: str) -> Rule:
+    def parse(text: str) -> Any:
+        value = convert(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return Rule(parse, f"{kind} from {low:g} to {high:g}")
+
+
+def integer(low: int, high: int) -> Rule:
+    """A whole number between ``low`` and ``high``, both included."""
+    return _within(int, low, high, "a whole number")
+
+
+def number(low: float, high: float) -> Rule:
+    """A decimal number between ``low`` and ``high``, both included."""
+    return _within(float, low, high, "a number")
+
+
+def choice(*options: str, fold: Callable[[str], str] = str.lower) -> Rule:
+    """One of ``options``, compared after ``fold``."""
+
+    def parse(text: str) -> str:
+        value = fold(text)
+        if value not in options:
+            raise ValueError(text)
+        return value
+
+    return Rule(parse, "one of " + ", ".join(options))
+
+
+def _parse_flag(text: str) -> bool:
+    value = text.lower()
+    if value in ("1", "true", "yes", "on"):
+        return True
+    if value in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _parse_mongodb_uri(text: str) -> str:
+    if urlsplit(text).scheme not in ("mongodb", "mongodb+srv", "mongomock"):
+        raise ValueError(text)
+    return text
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
+    return tuple(item for item in (part.strip() for part in text.split(",")) if item)
+
+
+def _parse_database_name(text: str) -> str:
+    if not text or len(text.encode()) > 63 or any(character in '/\\. "$\0' for character in text):
+        raise ValueError(text)
+    return text
+
+
+FLAG = Rule(_parse_flag, "true or false")
+TEXT = Rule(str, "any text")
+LIST = Rule(_parse_list, "a list separated by commas")
+URI = Rule(_parse_mongodb_uri, "a URI that starts with mongodb:// or mongodb+srv://")
+DATABASE_NAME = Rule(
+    _parse_database_name, 'a name of 1 to 63 bytes without any of / \\ . " $ space'
+)
+
+
+def _variable(name: str, rule: Rule, *defaults: Any, help: str, secret: bool = False) -> Any:
+    """Declare a setting.
+
+    Args:
+        name: the environment variable.
+        rule: what its text must be.
+        defaults: one value for all profiles, or one each for development, staging, production.
+        help: the meaning, with its unit, for the reference and ``flask config show``.
+        secret: whether the value must be masked wherever it is shown.
+    """
+    by_profile = defaults if len(defaults) == len(PROFILES) else defaults * len(PROFILES)
+    metadata = {"variable": name, "rule": rule, "help": help, "secret": secret}
+    return field(metadata=metadata | {"defaults": dict(zip(PROFILES, by_profile, strict=True))})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says; names, defaults and profiles are those of existing manifests."""
+
+    profile: str
+    mongodb_uri: str = _variable(
+        "MONGODB_URI",
+        URI,
+        "mongodb://globeco-portfolio-service-mongodb:27017",
+        help="standalone, replica set or sharded cluster",
+        secret=True,
+    )
+    mongodb_db: str = _variable("MONGODB_DB", DATABASE_NAME, "portfolio", help="database name")
+    port: int = _variable("PORT", integer(1, 65535), 8000, help="port that Gunicorn binds")
+    web_concurrency: int = _variable("WEB_CONCURRENCY", integer(1, 64), 2, help="worker processes")
+    log_level: str = _variable(
+        "LOG_LEVEL",
+        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
+        "DEBUG",
+        "INFO",
+        "WARNING",
+        help="least severe level that is logged",
+    )
+    max_pool_size: int = _variable(
+        "MAX_POOL_SIZE", integer(1, 1000), 50, 30, 20, help="MongoDB connections a worker, at most"
+    )
+    min_pool_size: int = _variable(
+        "MIN_POOL_SIZE", integer(0, 1000), 10, 8, 5, help="MongoDB connections a worker, kept open"
+    )
+    connection_timeout_ms: int = _variable(
+        "CONNECTION_TIMEOUT", integer(1, 600_000), 30_000, help="ms to connect to MongoDB"
+    )
+    request_timeout_ms: int = _variable(
+        "REQUEST_TIMEOUT_MS", integer(100, 120_000), 5_000, help="ms that a request may take"
+    )
+    enable_tracing: bool = _variable("ENABLE_TRACING", FLAG, True, True, False, help="spans")
+    enable_database_tracing: bool = _variable(
+        "ENABLE_DATABASE_TRACING", FLAG, True, False, False, help="a span a database command"
+    )
+    enable_metrics: bool = _variable("ENABLE_METRICS", FLAG, True, help="metrics")
+    trace_sample_rate: float = _variable(
+        "METRICS_SAMPLE_RATE",
+        number(0, 1),
+        1.0,
+        0.5,
+        0.1,
+        help="share of traces that are sampled where the caller has not decided",
+    )
+    metrics_interval_s: float = _variable(
+        "OTEL_METRICS_EXPORT_INTERVAL_SECONDS",
+        number(0.1, 3600),
+        10.0,
+        30.0,
+        60.0,
+        help="seconds between two exports of metrics",
+    )
+    metrics_timeout_s: float = _variable(
+        "OTEL_METRICS_EXPORT_TIMEOUT_SECONDS",
+        number(0.1, 3600),
+        30.0,
+        help="seconds that an export of metrics may take",
+    )
+    enable_request_logging: bool = _variable(
+        "ENABLE_REQUEST_LOGGING", FLAG, True, True, False, help="a log line a request"
+    )
+    log_sampling_rate: float = _variable(
+        "LOG_SAMPLING_RATE",
+        number(0, 1),
+        1.0,
+        0.5,
+        0.1,
+        help="share of the request log that is kept; errors always are",
+    )
+    enable_validation_caching: bool = _variable(
+        "ENABLE_VALIDATION_CACHING", FLAG, True, help="the validation cache"
+    )
+    validation_cache_size: int = _variable(
+        "VALIDATION_CACHE_SIZE", integer(1, 1_000_000), 1000, 1000, 2000, help="verdicts a worker"
+    )
+    enable_circuit_breaker: bool = _variable(
+        "ENABLE_CIRCUIT_BREAKER", FLAG, True, help="the circuit breakers"
+    )
+    breaker_failures: int = _variable(
+        "CIRCUIT_BREAKER_FAILURES",
+        integer(1, 1000),
+        5,
+        help="consecutive failures that open a breaker",
+    )
+    breaker_reset_s: float = _variable(
+        "CIRCUIT_BREAKER_RESET_SECONDS",
+        number(0.1, 3600),
+        30.0,
+        help="seconds until an open breaker lets trial calls through",
+    )
+    breaker_successes: int = _variable(
+        "CIRCUIT_BREAKER_SUCCESSES",
+        integer(1, 1000),
+        3,
+        help="trial calls that must succeed to close a breaker; as many run at once",
+    )
+    cors_origins: tuple[str, ...] = _variable(
+        "CORS_ORIGINS", LIST, ("*",), help="origins that browsers may call from; * is any"
+    )
+    api_keys: tuple[str, ...] = _variable(
+        "API_KEYS", LIST, (), help="keys, one of which every /api/ call needs", secret=True
+    )
+    runtime_dir: str = _variable(
+        "PORTFOLIO_RUNTIME_DIR",
+        TEXT,
+        os.path.join(tempfile.gettempdir(), "globeco-portfolio-service"),
+        help="folder for the files that the workers of one instance share",
+    )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+        """Read the settings.
+
+        Args:
+            environ: the variables; an empty one counts as absent.
+            given: fields whose values are fixed whatever the variables say, for tests.
+
+        Raises:
+            ConfigurationError: naming every variable that does not parse.
+        """
+        problems: list[str] = []
+        profile = given.pop("profile", None) or _read_profile(environ, problems)
+        values = {}
+        for declared in settings_fields():
+            if declared.name in given:
+                values[declared.name] = given[declared.name]
+                continue
+            text = environ.get(declared.metadata["variable"], "").strip()
+            values[declared.name] = declared.metadata["defaults"][profile]
+            if text:
+                try:
+                    values[declared.name] = declared.metadata["rule"].parse(text)
+                except ValueError:
+                    shown = mask(text) if declared.metadata["secret"] else text
+                    problems.append(
+                        f"{declared.metadata['variable']}={shown!r} is not valid: "
+                        f"it must be {declared.metadata['rule'].allowed}"
+                    )
+        if not problems and values["min_pool_size"] > values["max_pool_size"]:
+            if environ.get("MIN_POOL_SIZE", "").strip():
+                problems.append(
+                    f"MIN_POOL_SIZE={values['min_pool_size']} is not valid: "
+                    f"it must be at most MAX_POOL_SIZE, {values['max_pool_size']}"
+                )
+            else:
+                values["min_pool_size"] = values["max_pool_size"]
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+        return cls(profile=profile, **values)
+
+
+def settings_fields() -> list[Field[Any]]:
+    """The declared variables, in the order of the reference; the profile is not one of them."""
+    return [declared for declared in fields(Settings) if declared.metadata]
+
+
+def mask(secret: str) -> str:
+    """Return ``secret`` fit to be shown: a URI without its password, any other text as asterisks.
+
+    >>> mask("mongodb://app:hunter2@db:27017")
+    'mongodb://app:***@db:27017'
+    """
+    scheme, separator, rest = secret.partition("://")
+    if not separator:
+        return "***"
+    credentials, at, hosts = rest.rpartition("@")
+    if not at:
+        return secret
+    return f"{scheme}://{credentials.partition(':')[0]}:***@{hosts}"
+
+
+def _read_profile(environ: Mapping[str, str], problems: list[str]) -> str:
+    for variable in _PROFILE_VARIABLES:
+        text = environ.get(variable, "").strip()
+        if text:
+            profile = _SYNONYMS.get(text.lower(), text.lower())
+            if profile in PROFILES:
+                return profile
+            problems.append(
+                f"{variable}={text!r} is not valid: it must be one of {', '.join(PROFILES)}"
+            )
+            return PROFILES[0]
+    namespace = " ".join(environ.get(variable, "") for variable in _NAMESPACE_VARIABLES).lower()
+    if "prod" in namespace:
+        return "production"
+    return "staging" if "stag" in namespace else "development"

@@ -1,0 +1,312 @@
+"""The connection to MongoDB: the client and its pool, what is known of its health, the indexes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import pymongo
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import MongoClient, WriteConcern, monitoring
+from pymongo.collation import Collation
+from pymongo.collection import Collection
+from pymongo.database import Database as MongoDatabase
+from pymongo.operations import IndexModel
+
+from portfolio.config import SERVICE, Settings
+from portfolio.errors import Unavailable
+from portfolio.resilience import Breaker, Guard, is_outage
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+COLLECTION = "portfolio"
+# Equality without regard to case, served by an index; a regex with option i would scan it.
+CASE_INSENSITIVE = Collation(locale="en", strength=2)
+# Both end with the order of pages, so that neither a page nor a search by name sorts in memory.
+# The first carries the name too: a search for a substring then reads keys alone.
+INDEXES = (
+    IndexModel([("dateCreated", -1), ("_id", -1), ("name", 1)], name="newest_first"),
+    IndexModel(
+        [("name", 1), ("dateCreated", -1), ("_id", -1)],
+        name="name_case_insensitive",
+        collation=CASE_INSENSITIVE,
+    ),
+)
+
+# The contract gives readiness 5 s to notice that MongoDB went away, hung or came back: a ping a
+# second that may take two leaves room for a late start of either.
+_PING_INTERVAL_S = 1.0
+_PING_TIMEOUT_S = 2.0
+_STALE_AFTER_S = 4.0
+# A fail-over takes a few seconds, for which a caller does better to wait within its deadline.
+_FAIL_AT_ONCE_AFTER_S = 10.0
+# An index over a million documents is built in seconds; a build that hangs must end some time.
+_INDEX_TIMEOUT_S = 3600.0
+_INDEX_RETRY_S = 60.0
+
+
+class Pool(NamedTuple):
+    """The connection pool at one moment: sizes allowed, and connections by what they do."""
+
+    max: int
+    min: int
+    in_use: int
+    available: int
+    waiting: int
+
+
+class Database:
+    """One worker's MongoDB: nothing is opened before the first use, so it survives a fork.
+
+    Args:
+        settings: address, pool sizes, deadlines and breaker thresholds.
+        client_factory: makes the client, in place of ``MongoClient``.
+    """
+
+    def __init__(
+        self, settings: Settings, client_factory: Callable[..., Any] | None = None
+    ) -> None:
+        self._settings = settings
+        self._client_factory = client_factory or _client_factory(settings.mongodb_uri)
+        self._client: MongoClient[Document] | None = None
+        self._lock = threading.Lock()
+        self._pool = _PoolWatch()
+        self._stopped = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self._last_answer: float | None = None
+        self._failing_since: float | None = None
+        self._prepare_at = 0.0
+        self._topology = "unknown"
+        self.started = False
+        self.ping_ms = 0.0
+        self.server_version = ""
+        self.breaker = (
+            Breaker(
+                "database",
+                failures=settings.breaker_failures,
+                reset_s=settings.breaker_reset_s,
+                successes=settings.breaker_successes,
+                counts=is_outage,
+            )
+            if settings.enable_circuit_breaker
+            else None
+        )
+        self._guard = Guard(self.breaker, settings.request_timeout_ms / 1000)
+
+    @property
+    def client(self) -> MongoClient[Document]:
+        """The client, made on first use in this process."""
+        if self._client is None:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._connect()
+        return self._client
+
+    @property
+    def database(self) -> MongoDatabase[Document]:
+        """The service's database; every write is acknowledged by a majority and journalled."""
+        return self.client.get_database(
+            self._settings.mongodb_db,
+            # A date outside Python's years, written by somebody else, must not make a page fail.
+            codec_options=CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_CLAMP),
+            write_concern=WriteConcern(w="majority", j=True),
+        )
+
+    @property
+    def portfolios(self) -> Collection[Document]:
+        """The collection of portfolios."""
+        return self.database[COLLECTION]
+
+    def run(self, operation: Callable[[], T], *, retry: bool) -> T:
+        """Run database calls under the request's deadline, the breaker and the retry rule.
+
+        Args:
+            operation: makes the PyMongo calls.
+            retry: whether it may run again after an attempt of unknown outcome.
+
+        Raises:
+            Unavailable: at once where MongoDB is known to be away, else by the deadline.
+        """
+        if self._watcher is not None and self._known_away():
+            raise Unavailable("Database unavailable")
+        result = self._guard.call(operation, retry=retry)
+        self._last_answer = time.monotonic()
+        return result
+
+    @property
+    def reachable(self) -> bool:
+        """Whether MongoDB has answered lately, from what is known: no call is made."""
+        return (
+            self._failing_since is None
+            and self._last_answer is not None
+            and time.monotonic() - self._last_answer < _STALE_AFTER_S
+        )
+
+    @property
+    def topology(self) -> str:
+        """``standalone``, ``replica set``, ``sharded`` or ``unknown``: what PyMongo saw last."""
+        seen = self.client.topology_description
+        kinds = {server.server_type_name for server in seen.server_descriptions().values()}
+        if seen.topology_type_name.startswith("ReplicaSet") or "RSPrimary" in kinds:
+            self._topology = "replica set"
+        elif kinds & {"Mongos", "LoadBalancer"}:
+            self._topology = "sharded"
+        elif "Standalone" in kinds:
+            self._topology = "standalone"
+        return self._topology
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether the topology offers transactions, which a standalone does not.
+
+        Raises:
+            Unavailable: MongoDB was never reached, and is not now.
+        """
+        if self.topology == "unknown":
+            self.run(lambda: self.client.admin.command("ping"), retry=True)
+        return self.topology in ("replica set", "sharded")
+
+    @property
+    def pool(self) -> Pool:
+        """The connection pools of all servers, summed."""
+        return Pool(
+            max=self._settings.max_pool_size,
+            min=self._settings.min_pool_size,
+            in_use=self._pool.in_use,
+            available=max(self._settings.max_pool_size - self._pool.in_use, 0),
+            waiting=self._pool.waiting,
+        )
+
+    def start(self) -> None:
+        """Open the pool and begin to watch MongoDB's health, once in each worker process."""
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="database-watch", daemon=True)
+            self._watcher.start()
+
+    def close(self) -> None:
+        """Stop watching and close every connection."""
+        self._stopped.set()
+        if self._client is not None:
+            self._client.close()
+
+    def ping(self) -> float:
+        """Ask MongoDB for an answer and return the milliseconds that it took.
+
+        Raises:
+            PyMongoError: no answer within two seconds.
+        """
+        begun = time.perf_counter()
+        with pymongo.timeout(_PING_TIMEOUT_S):
+            self.client.admin.command("ping")
+        return (time.perf_counter() - begun) * 1000
+
+    def ensure_indexes(self) -> list[str]:
+        """Create the indexes that are missing and return the names of all of them."""
+        with pymongo.timeout(_INDEX_TIMEOUT_S):
+            return self.portfolios.create_indexes(list(INDEXES))
+
+    def _connect(self) -> MongoClient[Document]:
+        budget_ms = self._settings.request_timeout_ms
+        client: MongoClient[Document] = self._client_factory(
+            self._settings.mongodb_uri,
+            appname=SERVICE,
+            maxPoolSize=self._settings.max_pool_size,
+            minPoolSize=self._settings.min_pool_size,
+            connectTimeoutMS=self._settings.connection_timeout_ms,
+            serverSelectionTimeoutMS=budget_ms,
+            # These two bound the streamed list, which runs under no deadline of its own.
+            socketTimeoutMS=budget_ms,
+            waitQueueTimeoutMS=budget_ms,
+            event_listeners=[self._pool],
+        )
+        return client
+
+    def _known_away(self) -> bool:
+        if self._last_answer is None:
+            return self._failing_since is not None or not self.started
+        return (
+            self._failing_since is not None
+            and time.monotonic() - self._failing_since > _FAIL_AT_ONCE_AFTER_S
+        )
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set():
+            self._look()
+            self._stopped.wait(_PING_INTERVAL_S)
+
+    def _look(self) -> None:
+        try:
+            self.ping_ms = self.ping()
+        except Exception as error:  # whatever it is, the watch goes on
+            if self._failing_since is None and not self._stopped.is_set():
+                self._failing_since = time.monotonic()
+                log.error("database does not answer", extra={"error": _describe(error)})
+            return
+        if self._failing_since is not None or not self.started:
+            log.info("database answers", extra={"topology": self.topology})
+        self._failing_since = None
+        self._last_answer = time.monotonic()
+        self.started = True
+        if self.breaker is not None:
+            self.breaker.half_open()
+        if time.monotonic() >= self._prepare_at:
+            # In its own thread: an index over many documents takes longer than a ping may.
+            self._prepare_at = math.inf
+            threading.Thread(target=self._prepare, name="database-prepare", daemon=True).start()
+
+    def _prepare(self) -> None:
+        try:
+            self.server_version = str(self.client.server_info().get("version", ""))
+            self.ensure_indexes()
+        except Exception as error:  # the service works without them, only slower
+            self._prepare_at = time.monotonic() + _INDEX_RETRY_S
+            log.warning("indexes could not be ensured", extra={"error": _describe(error)})
+
+
+def _client_factory(uri: str) -> Callable[..., Any]:
+    if not uri.startswith("mongomock:"):
+        return MongoClient
+    # Deferred: only a local run without a mongod has it.
+    from portfolio.local.stand_in import StandInClient  # noqa: PLC0415
+
+    return StandInClient
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+class _PoolWatch(monitoring.ConnectionPoolListener):
+    """Counts connections from PyMongo's own pool events."""
+
+    def __init__(self) -> None:
+        self.in_use = 0
+        self.waiting = 0
+
+    def connection_check_out_started(self, event: Any) -> None:
+        self.waiting += 1
+
+    def connection_check_out_failed(self, event: Any) -> None:
+        self.waiting -= 1
+
+    def connection_checked_out(self, event: Any) -> None:
+        self.waiting -= 1
+        self.in_use += 1
+
+    def connection_checked_in(self, event: Any) -> None:
+        self.in_use -= 1
+
+    def pool_created(self, event: Any) -> None: ...
+    def pool_ready(self, event: Any) -> None: ...
+    def pool_cleared(self, event: Any) -> None: ...
+    def pool_closed(self, event: Any) -> None: ...
+    def connection_created(self, event: Any) -> None: ...
+    def connection_ready(self, event: Any) -> None: ...
+    def connection_closed(self, event: Any) -> None: ...

@@ -1,0 +1,63 @@
+"""JSON answers, and the one place that turns any exception into one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import orjson
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
+
+from portfolio.errors import Invalid, MalformedJSON, PortfolioError, Unavailable
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+TOO_LARGE = f"Request body cannot be larger than {MAX_BODY_BYTES} bytes"
+
+
+def answer(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return ``payload`` as a JSON response."""
+    return Response(
+        orjson.dumps(payload), status=status, headers=headers, mimetype="application/json"
+    )
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Let every error of ``app`` be answered as section 6 of the contract asks."""
+    app.register_error_handler(PortfolioError, _refuse)
+    app.register_error_handler(HTTPException, _refuse_http)
+    app.register_error_handler(Exception, _fail)
+
+
+def refuse_malformed_as_bad_request(error: MalformedJSON) -> Response:
+    """Answer malformed JSON with 400, as the fast API does; v1 and v2 answer 422."""
+    return answer({"detail": error.faults[0]["msg"]}, 400)
+
+
+def _refuse(error: PortfolioError) -> Response:
+    if isinstance(error, Invalid):
+        return answer({"detail": error.faults}, error.status)
+    response = answer({"detail": error.detail}, error.status)
+    if isinstance(error, Unavailable):
+        response.headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _refuse_http(error: HTTPException) -> Response:
+    if isinstance(error, InternalServerError):
+        return _fail(error.original_exception or error)
+    detail = TOO_LARGE if isinstance(error, RequestEntityTooLarge) else error.name
+    response = answer({"detail": detail}, error.code or 500)
+    for name, value in error.get_headers():
+        if name.lower() in ("allow", "location", "retry-after"):
+            response.headers[name] = value
+    return response
+
+
+def _fail(error: BaseException) -> Response:
+    log.error("request failed", exc_info=error)
+    return answer({"detail": "Internal server error"}, 500)

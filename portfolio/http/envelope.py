@@ -1,0 +1,140 @@
+"""What every request passes: request id, deadline, headers, request log.
+
+One WSGI wrapper around Flask does all of it, so that answers which Flask never sees are covered
+too, and each request pays for one layer instead of a stack of hooks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, request
+
+from portfolio.config import Settings
+from portfolio.resilience import budget
+from portfolio.telemetry.logging import request_id
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+
+# Section 6 of the contract.
+SECURITY_HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+PRODUCTION_HEADERS = [
+    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+]
+
+
+_ENDPOINT = "portfolio.endpoint"
+
+
+def wrap(app: Flask, settings: Settings) -> None:
+    """Put ``app`` into an envelope.
+
+    The route template has to be noted inside, since Flask forgets the request as it leaves;
+    call this before any other hook is registered that may refuse a request.
+    """
+
+    def note_endpoint() -> None:
+        if request.url_rule is not None:
+            template = request.url_rule.rule.replace("<", "{").replace(">", "}")
+            request.environ[_ENDPOINT] = template
+
+    app.before_request(note_endpoint)
+    app.wsgi_app = Envelope(app.wsgi_app, settings)  # type: ignore[method-assign]
+
+
+class Envelope:
+    """A WSGI application around another.
+
+    Args:
+        app: what answers the requests.
+        settings: the deadline, the profile's headers and how much of the request log is kept.
+    """
+
+    def __init__(self, app: WSGIApplication, settings: Settings) -> None:
+        self.app = app
+        self.budget_s = settings.request_timeout_ms / 1000
+        self.headers = SECURITY_HEADERS + (
+            PRODUCTION_HEADERS if settings.profile == "production" else []
+        )
+        self.log_share = settings.log_sampling_rate if settings.enable_request_logging else 0.0
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        exchange = _Exchange(self, environ, start_response)
+        with budget(self.budget_s):
+            exchange.body = self.app(environ, exchange.start_response)
+        return exchange
+
+
+class _Exchange:
+    """One request and its answer, until the last byte was sent."""
+
+    __slots__ = ("_begun", "_envelope", "_environ", "_start", "_status", "_token", "body")
+
+    def __init__(
+        self, envelope: Envelope, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
+        self._begun = time.perf_counter()
+        self._envelope = envelope
+        self._environ = environ
+        self._start = start_response
+        self._status = "500"
+        self.body: Iterable[bytes] = ()
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        sane = _SANE_REQUEST_ID.fullmatch(given)
+        self._token = request_id.set(given if sane else os.urandom(16).hex())
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Any:
+        """Add the headers that every answer carries."""
+        self._status = status
+        headers += self._envelope.headers
+        headers.append(("X-Request-ID", request_id.get()))
+        return self._start(status, headers, exc_info)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.body)
+
+    def close(self) -> None:
+        """End the exchange; a WSGI server calls this once the answer was sent or given up."""
+        close = getattr(self.body, "close", None)
+        if close is not None:
+            close()
+        self._log()
+        request_id.reset(self._token)
+
+    def _log(self) -> None:
+        failed = self._status >= "5"
+        share = self._envelope.log_share
+        if not failed and (share == 0.0 or random.random() >= share):
+            return
+        environ = self._environ
+        log.log(
+            logging.ERROR if failed else logging.INFO,
+            "request",
+            extra={
+                "method": environ["REQUEST_METHOD"],
+                "path": environ.get("PATH_INFO", ""),
+                "endpoint": environ.get(_ENDPOINT, "unmatched"),
+                "status": int(self._status[:3]),
+                "duration_ms": round((time.perf_counter() - self._begun) * 1000, 3),
+            },
+        )

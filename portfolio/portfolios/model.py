@@ -1,0 +1,98 @@
+"""A portfolio as it is on the wire, and as it is on disk."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypedDict
+
+from bson import ObjectId
+
+MAX_VERSION = 2**63 - 1
+
+
+class Portfolio(TypedDict):
+    """A portfolio on the wire; section 1 of the contract gives the fields."""
+
+    portfolioId: str
+    name: str
+    dateCreated: str
+    version: int
+
+
+class Draft(NamedTuple):
+    """What a client asks to create."""
+
+    name: str
+    date_created: datetime | None = None
+    version: int = 1
+
+
+class Change(NamedTuple):
+    """What a client asks to change: ``version`` is the one that it has seen."""
+
+    portfolio_id: str
+    name: str
+    version: int
+    date_created: datetime | None = None
+
+
+class Search(NamedTuple):
+    """Which portfolios to find, and the page of them; at most one of the names is set."""
+
+    name: str | None = None
+    name_like: str | None = None
+    limit: int = 50
+    offset: int = 0
+
+
+class Page(NamedTuple):
+    """One page of what a search found."""
+
+    portfolios: list[Portfolio]
+    total: int
+    has_next: bool
+
+
+def to_milliseconds(moment: datetime) -> datetime:
+    """Cut ``moment`` to what MongoDB stores, so that creation and later reads answer the same."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
+    """Return the document that stores ``draft``, with an id of its own.
+
+    The id is made here, before the first attempt: an insert that is tried again can then never
+    store a second portfolio.
+
+    Args:
+        draft: what to store.
+        now: the creation date where the draft has none; naive, in UTC.
+    """
+    return {
+        "_id": ObjectId(),
+        "name": draft.name,
+        "dateCreated": to_milliseconds(draft.date_created or now),
+        "version": draft.version,
+    }
+
+
+def from_document(document: dict[str, Any]) -> Portfolio:
+    """Return the portfolio that ``document`` stores, whichever service wrote it.
+
+    A document without a date gets the one that its id carries, which never changes.
+    """
+    identity = document["_id"]
+    created = document.get("dateCreated")
+    if not isinstance(created, datetime):
+        created = identity.generation_time
+    return {
+        "portfolioId": str(identity),
+        "name": document.get("name", ""),
+        "dateCreated": created.isoformat(timespec="milliseconds")[:23] + "Z",
+        "version": document.get("version", 1),
+    }
+
+
+def utc_now() -> datetime:
+    """The time now, naive, in UTC: PyMongo's own form of a date."""
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,27 @@
+"""Reading a search from a query string; v2 and fast share it."""
+
+from __future__ import annotations
+
+from flask import Request
+
+from portfolio.components import components
+from portfolio.http.requests import query_arguments
+from portfolio.portfolios.model import Search
+from portfolio.portfolios.schemas import SearchSchema, load
+from portfolio.portfolios.service import check_search
+
+_search = SearchSchema()
+
+
+def search_query(request: Request) -> Search:
+    """Return the search that ``request`` asks for, from the validation cache where it is known.
+
+    Raises:
+        Invalid: a parameter is of the wrong kind.
+        BadRequest: the names break a rule of section 3 of the contract.
+    """
+
+    def check() -> Search:
+        return check_search(load(_search, query_arguments(request), "query"))
+
+    return components().validation_cache.verdict(request.query_string.decode("latin-1"), check)

@@ -1,0 +1,245 @@
+"""What clients may send: Marshmallow schemas for each body and query, and the words for faults.
+
+Loading raises ``Invalid`` with every fault located, as section 6 of the contract asks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
+
+from portfolio.errors import Fault, Invalid, LocatedFault
+from portfolio.portfolios.model import MAX_VERSION, Change, Draft, Search
+
+MAX_NAME_LENGTH = 200
+MAX_LIMIT = 1000
+MAX_IDS = 1000
+
+_STRICT_NAME = re.compile(r"[A-Za-z0-9 _-]{1,200}")
+_INTEGER = re.compile(r"-?[0-9]{1,40}")
+_ISO_8601 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+_EPOCH = datetime(1970, 1, 1)
+
+MISSING = Fault("Field required", "missing")
+NOT_AN_OBJECT = Fault("Input should be an object", "dict_type")
+NOT_AN_ARRAY = Fault("Input should be an array", "list_type")
+NOT_A_STRING = Fault("Input should be a string", "string_type")
+NOT_AN_INTEGER = Fault("Input should be an integer or a string of digits", "int_type")
+NOT_A_DATE = Fault(
+    "Input should be an ISO 8601 date or date-time, or seconds since the epoch, "
+    "within the years 1 to 9999",
+    "datetime_type",
+)
+
+
+def is_strict_name(name: str) -> bool:
+    """Tell whether ``name`` meets the format of v2 and fast: letters, digits, space, - and _."""
+    return _STRICT_NAME.fullmatch(name) is not None and not name.isspace()
+
+
+class Name(fields.Field[str]):
+    """A name as v1 takes it: 1 to 200 printable characters, not blank.
+
+    ``str.isprintable`` refuses control characters, lone surrogates and invisible separators.
+    """
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError([NOT_A_STRING])
+        if not 1 <= len(value) <= MAX_NAME_LENGTH:
+            length = f"Name should have 1 to {MAX_NAME_LENGTH} characters"
+            raise ValidationError([Fault(length, "string_length")])
+        if value.isspace():
+            raise ValidationError([Fault("Name should not be blank", "string_blank")])
+        if not value.isprintable():
+            unprintable = "Name should have printable characters only"
+            raise ValidationError([Fault(unprintable, "string_unprintable")])
+        return value
+
+
+class Text(fields.Field[str]):
+    """Any string; its format is a rule of the service, told in one sentence."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError([NOT_A_STRING])
+        return value
+
+
+class Integer(fields.Field[int]):
+    """A whole number, or a string of its digits, between two bounds.
+
+    Args:
+        low: the least that is allowed.
+        high: the most that is allowed.
+    """
+
+    def __init__(self, low: int, high: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.low = low
+        self.high = high
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValidationError([NOT_AN_INTEGER])
+        if value < self.low:
+            below = f"Input should be greater than or equal to {self.low}"
+            raise ValidationError([Fault(below, "greater_than_equal")])
+        if value > self.high:
+            above = f"Input should be less than or equal to {self.high}"
+            raise ValidationError([Fault(above, "less_than_equal")])
+        return value
+
+
+class Moment(fields.Field[datetime]):
+    """A date: ISO 8601 (no offset means UTC), or seconds since the epoch; naive UTC once loaded."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        try:
+            if isinstance(value, str) and _ISO_8601.fullmatch(value):
+                return _parse_iso_8601(value.upper().replace(",", "."))
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return _EPOCH + timedelta(seconds=value)
+        except (ValueError, OverflowError):
+            pass
+        raise ValidationError([NOT_A_DATE])
+
+
+def _parse_iso_8601(text: str) -> datetime:
+    if len(text) == 10:
+        return datetime.combine(date.fromisoformat(text), datetime.min.time())
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+class Ids(fields.Field[list[str]]):
+    """A list of 1 to 1000 strings."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise ValidationError([NOT_AN_ARRAY])
+        if not 1 <= len(value) <= MAX_IDS:
+            size = f"List should have 1 to {MAX_IDS} items"
+            raise ValidationError([Fault(size, "list_length")])
+        wrong = {i: [NOT_A_STRING] for i, item in enumerate(value) if not isinstance(item, str)}
+        if wrong:
+            raise ValidationError(wrong)
+        return value
+
+
+class _Input(Schema):
+    """What all inputs share: unknown fields are ignored, and faults are ``Fault`` objects."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    error_messages = {"type": NOT_AN_OBJECT}  # type: ignore[dict-item]  # noqa: RUF012
+
+
+def _required(field: type[fields.Field[Any]], null: Fault, *args: Any) -> Any:
+    return field(*args, required=True, error_messages={"required": [MISSING], "null": [null]})
+
+
+class StrictDraftSchema(_Input):
+    """A portfolio to create through v2 or fast, whose name format the service checks."""
+
+    name = _required(Text, NOT_A_STRING)
+    date_created = Moment(data_key="dateCreated", allow_none=True, load_default=None)
+    version = Integer(0, MAX_VERSION, allow_none=True, load_default=None)
+
+    @post_load
+    def _to_draft(self, data: dict[str, Any], **kwargs: Any) -> Draft:
+        return Draft(data["name"], data["date_created"], data["version"] or 1)
+
+
+class DraftSchema(StrictDraftSchema):
+    """A portfolio to create through v1."""
+
+    name = _required(Name, NOT_A_STRING)
+
+
+class ChangeSchema(_Input):
+    """A portfolio to update through v1; its version must leave room for the next one."""
+
+    portfolio_id = _required(Text, NOT_A_STRING)
+    portfolio_id.data_key = "portfolioId"
+    name = _required(Name, NOT_A_STRING)
+    version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION - 1)
+    date_created = Moment(data_key="dateCreated", allow_none=True, load_default=None)
+
+    @post_load
+    def _to_change(self, data: dict[str, Any], **kwargs: Any) -> Change:
+        return Change(**data)
+
+
+class IdsSchema(_Input):
+    """The ids that a client wants to have checked."""
+
+    ids = _required(Ids, NOT_AN_ARRAY)
+    ids.data_key = "portfolioIds"
+
+    @post_load
+    def _to_list(self, data: dict[str, Any], **kwargs: Any) -> list[str]:
+        return list(data["ids"])
+
+
+class VersionSchema(_Input):
+    """The query of a deletion."""
+
+    version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION)
+
+    @post_load
+    def _to_version(self, data: dict[str, Any], **kwargs: Any) -> int:
+        return int(data["version"])
+
+
+class SearchSchema(_Input):
+    """The query of a search; the rules for names are the service's."""
+
+    name = Text(load_default=None)
+    name_like = Text(load_default=None)
+    limit = Integer(1, MAX_LIMIT, load_default=50)
+    offset = Integer(0, MAX_VERSION, load_default=0)
+
+    @post_load
+    def _to_search(self, data: dict[str, Any], **kwargs: Any) -> Search:
+        return Search(**data)
+
+
+def load(schema: Schema, data: Any, source: str) -> Any:
+    """Load ``data`` with ``schema``.
+
+    Args:
+        schema: one of this module's; with ``many`` set it takes a list.
+        data: what the client sent.
+        source: where it came from: ``body``, ``query`` or ``path``.
+
+    Raises:
+        Invalid: listing every fault.
+    """
+    if schema.many and not isinstance(data, list):
+        raise Invalid(locate([NOT_AN_ARRAY], source))
+    try:
+        return schema.load(data)
+    except ValidationError as error:
+        raise Invalid(locate(error.messages, source)) from None
+
+
+def locate(messages: Any, *path: str | int) -> list[LocatedFault]:
+    """Return the faults in ``messages``, Marshmallow's tree of them, each with its path."""
+    if isinstance(messages, Mapping):
+        return [
+            fault
+            for key, inner in messages.items()
+            for fault in locate(inner, *path, *(() if key == "_schema" else (key,)))
+        ]
+    return [LocatedFault(loc=path, msg=fault.msg, type=fault.type) for fault in messages]

@@ -1,0 +1,216 @@
+"""The rules for portfolios, shared by every API; no HTTP and no query is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bson import ObjectId
+
+from portfolio.errors import BadRequest, Conflict, Fault, Invalid, NotFound
+from portfolio.portfolios.model import (
+    Change,
+    Draft,
+    Page,
+    Portfolio,
+    Search,
+    from_document,
+    to_document,
+    to_milliseconds,
+    utc_now,
+)
+from portfolio.portfolios.repository import PortfolioRepository
+from portfolio.portfolios.schemas import is_strict_name, locate
+
+MAX_BULK = 100
+INVALID_NAME = (
+    "Invalid portfolio name format. Name must be 1-200 characters, alphanumeric, spaces, "
+    "hyphens, and underscores only"
+)
+
+
+class InvalidName(BadRequest):
+    """A name of a bulk or a search breaks the format of v2.
+
+    Args:
+        index: the place of the portfolio in its bulk.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        super().__init__(INVALID_NAME)
+        self.index = index
+
+
+def check_search(search: Search) -> Search:
+    """Return ``search`` if it keeps the rules of section 3 of the contract.
+
+    Raises:
+        BadRequest: two names are given, one is blank, or one breaks the format.
+    """
+    if search.name is not None and search.name_like is not None:
+        raise BadRequest("Only one search parameter allowed: name or name_like")
+    name = search.name if search.name is not None else search.name_like
+    if name is not None:
+        if not name or name.isspace():
+            raise BadRequest("Search parameter cannot be empty")
+        if not is_strict_name(name):
+            raise InvalidName
+    return search
+
+
+def check_bulk_size(count: int) -> None:
+    """Refuse a bulk that is empty or too large, before its items are looked at.
+
+    Raises:
+        BadRequest: it has none, or more than 100.
+    """
+    if count < 1:
+        raise BadRequest("Request must contain at least 1 portfolio")
+    if count > MAX_BULK:
+        raise BadRequest(f"Request cannot contain more than {MAX_BULK} portfolios")
+
+
+def check_bulk(drafts: Sequence[Draft]) -> None:
+    """Check the names of a bulk against the format and each other.
+
+    Raises:
+        InvalidName: a name breaks the format.
+        BadRequest: a name stands twice, compared without outer spaces and case.
+    """
+    for index, draft in enumerate(drafts):
+        if not is_strict_name(draft.name):
+            raise InvalidName(index)
+    seen: dict[str, str] = {}
+    repeated: dict[str, str] = {}
+    for draft in drafts:
+        name = draft.name.strip()
+        if seen.setdefault(name.lower(), name) is not name:
+            repeated[name.lower()] = seen[name.lower()]
+    if repeated:
+        names = ", ".join(repeated.values())
+        raise BadRequest(f"Duplicate portfolio names found in request: {names}")
+
+
+class PortfolioService:
+    """What can be done with portfolios.
+
+    Args:
+        repository: where they are stored.
+    """
+
+    def __init__(self, repository: PortfolioRepository) -> None:
+        self._repository = repository
+
+    def list_all(self) -> Iterator[list[Portfolio]]:
+        """Return every portfolio in the order of insertion, in lists.
+
+        The first list is read before this returns, so that an outage is an error and not a torn
+        answer.
+        """
+        batches = self._repository.batches()
+        return _resume(next(batches, []), batches)
+
+    def get(self, portfolio_id: str) -> Portfolio:
+        """Return one portfolio.
+
+        Raises:
+            NotFound: there is none, or ``portfolio_id`` can't be an id at all.
+        """
+        portfolio = self._repository.get(_identity(portfolio_id))
+        if portfolio is None:
+            raise NotFound
+        return portfolio
+
+    def create(self, draft: Draft) -> Portfolio:
+        """Store one portfolio and return it."""
+        document = to_document(draft, utc_now())
+        self._repository.insert(document)
+        return from_document(document)
+
+    def create_all(self, drafts: Sequence[Draft], *, new_names: bool = False) -> list[Portfolio]:
+        """Store all of ``drafts`` or none and return them in the same order.
+
+        Args:
+            drafts: what to store, already checked by ``check_bulk``.
+            new_names: refuse names that are stored already, without regard to case.
+
+        Raises:
+            Conflict: names are stored already.
+        """
+        if new_names:
+            taken = self._repository.existing_names([draft.name for draft in drafts])
+            if taken:
+                raise Conflict(f"Portfolio names already exist: {', '.join(sorted(taken))}")
+        now = utc_now()
+        documents = [to_document(draft, now) for draft in drafts]
+        self._repository.insert_all(documents)
+        return [from_document(document) for document in documents]
+
+    def update(self, portfolio_id: str, change: Change) -> Portfolio:
+        """Change one portfolio and return it with its next version.
+
+        Args:
+            portfolio_id: the id that the caller addressed.
+            change: what to change; its own id must be the same.
+
+        Raises:
+            Invalid: the ids differ.
+            NotFound: there is no such portfolio.
+            Conflict: the version is not the stored one.
+        """
+        if change.portfolio_id.lower() != portfolio_id.lower():
+            differs = Fault("portfolioId should be the id in the path", "id_mismatch")
+            raise Invalid(locate([differs], "body", "portfolioId"))
+        identity = _identity(portfolio_id)
+        if change.date_created is not None:
+            change = change._replace(date_created=to_milliseconds(change.date_created))
+        portfolio = self._repository.update(change, identity)
+        if portfolio is None:
+            raise self._missed(identity)
+        return portfolio
+
+    def delete(self, portfolio_id: str, version: int) -> None:
+        """Delete one portfolio.
+
+        Raises:
+            NotFound: there is no such portfolio.
+            Conflict: the version is not the stored one.
+        """
+        identity = _identity(portfolio_id)
+        if not self._repository.delete(identity, version):
+            raise self._missed(identity)
+
+    def search(self, search: Search) -> Page:
+        """Return one page of the portfolios that match, newest first."""
+        # One more than the page holds tells whether a row lies beyond it, and a page that is not
+        # full tells the total: only the rest has to be counted.
+        found = self._repository.find(search, search.limit + 1)
+        seen = search.offset + len(found)
+        has_next = len(found) > search.limit
+        if has_next or (not found and search.offset):
+            total = self._repository.count(search)
+            if has_next:
+                total = max(total, seen)
+            return Page(found[: search.limit], total, has_next)
+        return Page(found, seen, has_next)
+
+    def sort_by_existence(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the ids that name a portfolio and those that don't, both in the given order."""
+        identities = {text: ObjectId(text) for text in portfolio_ids if ObjectId.is_valid(text)}
+        existing = self._repository.existing_ids(list(identities.values())) if identities else set()
+        valid = [text for text in portfolio_ids if identities.get(text) in existing]
+        return valid, [text for text in portfolio_ids if identities.get(text) not in existing]
+
+    def _missed(self, identity: ObjectId) -> NotFound | Conflict:
+        exists = self._repository.existing_ids([identity])
+        return Conflict("Version conflict") if exists else NotFound()
+
+
+def _identity(portfolio_id: str) -> ObjectId:
+    if not ObjectId.is_valid(portfolio_id):
+        raise NotFound
+    return ObjectId(portfolio_id)
+
+
+def _resume(first: list[Portfolio], rest: Iterator[list[Portfolio]]) -> Iterator[list[Portfolio]]:
+    yield first
+    yield from rest

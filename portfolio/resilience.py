@@ -1,0 +1,270 @@
+"""How a call to the database is guarded: deadline, circuit breaker and the retry rule."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import pybreaker
+import pymongo
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+)
+
+from portfolio.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Codes of MongoDB's error table that mean "not now", where others mean "never".
+_OUTAGES = frozenset(
+    {
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        13,  # Unauthorized: credentials are the operator's, never the caller's
+        18,  # AuthenticationFailed
+        50,  # MaxTimeMSExpired
+        64,  # WriteConcernFailed
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        100,  # UnsatisfiableWriteConcern
+        112,  # WriteConflict
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        251,  # NoSuchTransaction: aborted by a failover or a time-out
+        262,  # ExceededTimeLimit
+        9001,  # SocketException
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11602,  # InterruptedDueToReplStateChange
+        13388,  # StaleConfig
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+        14031,  # OutOfDiskSpace
+    }
+)
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+_deadline: ContextVar[float] = ContextVar("deadline")
+
+
+@contextmanager
+def budget(seconds: float) -> Iterator[None]:
+    """Give what runs inside ``seconds`` in all, retries and waits for connections included."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether ``error`` says that the database is gone, overloaded or too slow.
+
+    A duplicate key, a refused document or any fault of ours says nothing about its health.
+    """
+    if isinstance(error, ConnectionFailure):
+        return True
+    if not isinstance(error, PyMongoError):
+        return False
+    return error.timeout or bool(_codes(error) & _OUTAGES)
+
+
+def _codes(error: PyMongoError) -> set[int]:
+    if isinstance(error, BulkWriteError):
+        details = error.details or {}
+        reasons = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+        return {reason["code"] for reason in reasons if "code" in reason}
+    return {error.code} if isinstance(error, OperationFailure) and error.code else set()
+
+
+class Breaker:
+    """A circuit breaker whose trial calls are bounded and whose changes are counted and logged.
+
+    ``pybreaker`` holds its lock while a function given to ``call`` runs, which would let a worker
+    make one database call at a time; its ``calling`` context takes the lock at the edges alone.
+
+    Args:
+        name: what it guards; the ``circuit_name`` of metrics.
+        failures: consecutive failures that open it.
+        reset_s: seconds that it stays open before it lets trial calls through.
+        successes: trial calls that must succeed to close it, and the most that run at once.
+        counts: tells of an exception whether it is a failure of what is guarded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        failures: int,
+        reset_s: float,
+        successes: int,
+        counts: Callable[[BaseException], bool],
+    ) -> None:
+        self.name = name
+        self.outcomes: Counter[str] = Counter()
+        self.transitions = 0
+        self._successes = successes
+        self._trials = 0
+        self._opened = 0.0
+        self._counts = counts
+        self._breaker = pybreaker.CircuitBreaker(
+            fail_max=failures,
+            reset_timeout=reset_s,
+            success_threshold=successes,
+            exclude=[lambda error: not counts(error)],
+            listeners=[_Transitions(self)],
+            name=name,
+            throw_new_error_on_trip=False,
+        )
+
+    @property
+    def state(self) -> str:
+        """``closed``, ``half-open`` or ``open``."""
+        return str(self._breaker.current_state)
+
+    @property
+    def failure_count(self) -> int:
+        """Consecutive failures so far."""
+        return self._breaker.fail_counter
+
+    @property
+    def retry_after(self) -> int:
+        """Whole seconds until trial calls are let through, at least 1."""
+        left = self._opened + self._breaker.reset_timeout - time.monotonic()
+        return max(1, int(left + 0.999))
+
+    def snapshot(self) -> dict[str, Any]:
+        """What health and telemetry show of it."""
+        return {
+            "state": self.state,
+            "failure_count": self.failure_count,
+            "failure_threshold": self._breaker.fail_max,
+            "reset_seconds": self._breaker.reset_timeout,
+            "successes": self.outcomes["success"],
+            "failures": self.outcomes["failure"],
+            "refused": self.outcomes["refused"],
+            "transitions": self.transitions,
+        }
+
+    def half_open(self) -> None:
+        """Let trial calls through now, if it is open: what it guards was seen to answer."""
+        if self.state == pybreaker.STATE_OPEN:
+            self._breaker.half_open()
+
+    def reset(self) -> None:
+        """Close it, whatever it has seen: the manual reset of the runbook."""
+        if self.state != pybreaker.STATE_CLOSED:
+            self._breaker.close()
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Guard what runs inside.
+
+        Raises:
+            pybreaker.CircuitBreakerError: it is open, or enough trial calls are under way.
+        """
+        trial = self._breaker.current_state != pybreaker.STATE_CLOSED
+        if trial and self._trials >= self._successes:
+            self.outcomes["refused"] += 1
+            raise pybreaker.CircuitBreakerError("Enough trial calls are under way")
+        self._trials += trial
+        try:
+            with self._breaker.calling():
+                yield
+        except pybreaker.CircuitBreakerError:
+            self.outcomes["refused"] += 1
+            raise
+        except BaseException as error:
+            self.outcomes["failure" if self._counts(error) else "success"] += 1
+            raise
+        else:
+            self.outcomes["success"] += 1
+        finally:
+            self._trials -= trial
+
+    def changed(self, old: str, new: str) -> None:
+        """Record a transition; called by ``pybreaker``."""
+        self.transitions += 1
+        if new == pybreaker.STATE_OPEN:
+            self._opened = time.monotonic()
+        log.log(
+            logging.INFO if new == pybreaker.STATE_CLOSED else logging.WARNING,
+            "circuit breaker changed state",
+            extra={"circuit_name": self.name, "from": old, "to": new},
+        )
+
+
+class _Transitions(pybreaker.CircuitBreakerListener):
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+
+    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+        self._breaker.changed(old_state.name if old_state else "closed", new_state.name)
+
+
+class Guard:
+    """Runs database calls under the request's deadline, the breaker and the retry rule.
+
+    Args:
+        breaker: opens on outages; None where breakers are switched off.
+        default_budget_s: seconds for a call outside any request.
+    """
+
+    def __init__(self, breaker: Breaker | None, default_budget_s: float) -> None:
+        self.breaker = breaker
+        self._default_budget_s = default_budget_s
+
+    def call(self, operation: Callable[[], T], *, retry: bool) -> T:
+        """Run ``operation`` and return what it returns.
+
+        Args:
+            operation: makes the PyMongo calls; they inherit what is left of the deadline.
+            retry: whether ``operation`` may run again after an attempt of unknown outcome.
+                Reads may, and inserts of documents that carry ids of their own.
+
+        Raises:
+            Unavailable: the breaker is open, the deadline has passed or the outage goes on.
+            PyMongoError: any other failure, as PyMongo raised it.
+        """
+        deadline = _deadline.get(0.0) or time.monotonic() + self._default_budget_s
+        try:
+            if self.breaker is None:
+                return _attempt(operation, deadline, retry)
+            with self.breaker.calling():
+                return _attempt(operation, deadline, retry)
+        except pybreaker.CircuitBreakerError:
+            retry_after = self.breaker.retry_after if self.breaker else 1
+            raise Unavailable("Database unavailable: circuit breaker open", retry_after) from None
+        except PyMongoError as error:
+            if not is_outage(error):
+                raise
+            log.warning("database call failed", extra={"error": f"{type(error).__name__}: {error}"})
+            detail = "Database timed out" if error.timeout else "Database unavailable"
+            raise Unavailable(detail) from error
+
+
+def _attempt(operation: Callable[[], T], deadline: float, retry: bool) -> T:
+    pause = _FIRST_PAUSE_S
+    while True:
+        try:
+            # At least 1 ms: PyMongo reads 0 as "no limit", and a passed deadline must time out.
+            with pymongo.timeout(max(deadline - time.monotonic(), 0.001)):
+                return operation()
+        except PyMongoError as error:
+            wait = pause * random.uniform(0.5, 1.0)
+            if not retry or not is_outage(error) or time.monotonic() + wait >= deadline:
+                raise
+        time.sleep(wait)
+        pause = min(pause * 2, _LONGEST_PAUSE_S)
