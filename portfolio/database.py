@@ -242,11 +242,14 @@ class Database:
             self._stopped.wait(_PING_INTERVAL_S)
 
     def _look(self) -> None:
+        begun = time.monotonic()
         try:
             self.ping_ms = self.ping()
         except Exception as error:  # whatever it is, the watch goes on
+            if (self._last_answer or 0.0) > begun:
+                return  # another call was answered meanwhile: this worker was slow, not MongoDB
             if self._failing_since is None and not self._stopped.is_set():
-                self._failing_since = time.monotonic()
+                self._failing_since = begun
                 log.error("database does not answer", extra={"error": _describe(error)})
             return
         if self._failing_since is not None or not self.started:
