@@ -29,6 +29,10 @@ Document = dict[str, Any]
 COLLECTION = "portfolio"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
+# A date outside Python's years, written by somebody else, must not make a page fail.
+CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+)
 # Both end with the order of pages, so that neither a page nor a search by name sorts in memory.
 # The first carries the name too: a search for a substring then reads keys alone.
 INDEXES = (
@@ -114,8 +118,7 @@ class Database:
         """The service's database; every write is acknowledged by a majority and journalled."""
         return self.client.get_database(
             self._settings.mongodb_db,
-            # A date outside Python's years, written by somebody else, must not make a page fail.
-            codec_options=CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_CLAMP),
+            codec_options=CODEC_OPTIONS,
             write_concern=WriteConcern(w="majority", j=True),
         )
 
