@@ -27,6 +27,7 @@ T = TypeVar("T")
 Document = dict[str, Any]
 
 COLLECTION = "portfolio"
+IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
 # A date outside Python's years, written by somebody else, must not make a page fail.
@@ -43,6 +44,9 @@ INDEXES = (
         collation=CASE_INSENSITIVE,
     ),
 )
+
+# An idempotency key holds for a day.
+_KEYS_EXPIRE = IndexModel([("created", 1)], name="expire", expireAfterSeconds=24 * 3600)
 
 # The contract gives readiness 5 s to notice that MongoDB went away, hung or came back: a ping a
 # second that may take two leaves room for a late start of either.
@@ -126,6 +130,11 @@ class Database:
     def portfolios(self) -> Collection[Document]:
         """The collection of portfolios."""
         return self.database[COLLECTION]
+
+    @property
+    def idempotency(self) -> Collection[Document]:
+        """The collection of idempotency keys; it is not the predecessor's to know."""
+        return self.database[IDEMPOTENCY_COLLECTION]
 
     def run(self, operation: Callable[[], T], *, retry: bool) -> T:
         """Run database calls under the request's deadline, the breaker and the retry rule.
@@ -213,6 +222,7 @@ class Database:
     def ensure_indexes(self) -> list[str]:
         """Create the indexes that are missing and return the names of all of them."""
         with pymongo.timeout(_INDEX_TIMEOUT_S):
+            self.idempotency.create_indexes([_KEYS_EXPIRE])
             return self.portfolios.create_indexes(list(INDEXES))
 
     def _connect(self) -> MongoClient[Document]:

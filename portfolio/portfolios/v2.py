@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 from portfolio.components import components
 from portfolio.http.answers import answer
 from portfolio.http.requests import json_body
+from portfolio.portfolios.idempotency import replay_header, ticket
 from portfolio.portfolios.model import Page, Search
 from portfolio.portfolios.queries import search_query
 from portfolio.portfolios.schemas import StrictDraftSchema, load
@@ -34,7 +35,8 @@ def create_portfolios() -> Response:
         check_bulk_size(len(body))
     drafts = load(_drafts, body, "body")
     check_bulk(drafts)
-    return answer(components().portfolios.create_all(drafts), 201)
+    created = components().portfolios.create_all(drafts, ticket=ticket(request))
+    return answer(created.portfolios, 201, replay_header(created))
 
 
 def page_answer(search: Search, page: Page) -> dict[str, Any]:
