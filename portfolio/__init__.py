@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Flask
-from flask_cors import CORS
 
 from portfolio.components import Components
 from portfolio.config import Settings
@@ -14,6 +13,8 @@ from portfolio.health.routes import blueprint as health
 from portfolio.http.access import require_api_key
 from portfolio.http.admission import Admission
 from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
+from portfolio.http.application import Application
+from portfolio.http.cors import allow_origins
 from portfolio.http.envelope import wrap
 from portfolio.portfolios.fast import blueprint as fast
 from portfolio.portfolios.repository import PortfolioRepository
@@ -34,7 +35,7 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
         ConfigurationError: the environment holds what the service can't use.
     """
     settings = settings or Settings.from_environment()
-    app = Flask("portfolio", static_folder=None)
+    app = Application("portfolio", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -45,13 +46,7 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
 
     wrap(app, settings)
     register_error_handlers(app)
-    CORS(
-        app,
-        origins=list(settings.cors_origins),
-        send_wildcard="*" in settings.cors_origins,
-        always_send=False,
-        max_age=600,
-    )
+    allow_origins(app, settings.cors_origins)
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
     return app

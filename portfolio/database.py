@@ -84,6 +84,7 @@ class Database:
         self._settings = settings
         self._client_factory = client_factory or _client_factory(settings.mongodb_uri)
         self._client: MongoClient[Document] | None = None
+        self._database: MongoDatabase[Document] | None = None
         self._lock = threading.Lock()
         self._pool = _PoolWatch()
         self._stopped = threading.Event()
@@ -120,11 +121,13 @@ class Database:
     @property
     def database(self) -> MongoDatabase[Document]:
         """The service's database; every write is acknowledged by a majority and journalled."""
-        return self.client.get_database(
-            self._settings.mongodb_db,
-            codec_options=CODEC_OPTIONS,
-            write_concern=WriteConcern(w="majority", j=True),
-        )
+        if self._database is None:
+            self._database = self.client.get_database(
+                self._settings.mongodb_db,
+                codec_options=CODEC_OPTIONS,
+                write_concern=WriteConcern(w="majority", j=True),
+            )
+        return self._database
 
     @property
     def portfolios(self) -> Collection[Document]:
