@@ -52,6 +52,7 @@ _KEYS_EXPIRE = IndexModel([("created", 1)], name="expire", expireAfterSeconds=24
 # second that may take two leaves room for a late start of either.
 _PING_INTERVAL_S = 1.0
 _PING_TIMEOUT_S = 2.0
+_FIRST_PING_TIMEOUT_S = 1.0
 _STALE_AFTER_S = 4.0
 # A fail-over takes a few seconds, for which a caller does better to wait within its deadline.
 _FAIL_AT_ONCE_AFTER_S = 10.0
@@ -200,8 +201,13 @@ class Database:
         )
 
     def start(self) -> None:
-        """Open the pool and begin to watch MongoDB's health, once in each worker process."""
+        """Open the pool and begin to watch MongoDB's health, once in each worker process.
+
+        The first ping is awaited for up to a second, so that a worker knows what to say when the
+        first request comes.
+        """
         if self._watcher is None:
+            self._look(_FIRST_PING_TIMEOUT_S)
             self._watcher = threading.Thread(target=self._watch, name="database-watch", daemon=True)
             self._watcher.start()
 
@@ -211,14 +217,14 @@ class Database:
         if self._client is not None:
             self._client.close()
 
-    def ping(self) -> float:
+    def ping(self, timeout_s: float = _PING_TIMEOUT_S) -> float:
         """Ask MongoDB for an answer and return the milliseconds that it took.
 
         Raises:
-            PyMongoError: no answer within two seconds.
+            PyMongoError: no answer within ``timeout_s`` seconds.
         """
         begun = time.perf_counter()
-        with pymongo.timeout(_PING_TIMEOUT_S):
+        with pymongo.timeout(timeout_s):
             self.client.admin.command("ping")
         return (time.perf_counter() - begun) * 1000
 
@@ -240,27 +246,29 @@ class Database:
             # These two bound the streamed list, which runs under no deadline of its own.
             socketTimeoutMS=budget_ms,
             waitQueueTimeoutMS=budget_ms,
+            # The guard retries. PyMongo's own retry after a handshake that was cut carries a
+            # transaction number, which a standalone refuses.
+            maxAdaptiveRetries=0,
             event_listeners=[self._pool],
         )
         return client
 
     def _known_away(self) -> bool:
         if self._last_answer is None:
-            return self._failing_since is not None or not self.started
+            return self._failing_since is not None
         return (
             self._failing_since is not None
             and time.monotonic() - self._failing_since > _FAIL_AT_ONCE_AFTER_S
         )
 
     def _watch(self) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped.wait(_PING_INTERVAL_S):
             self._look()
-            self._stopped.wait(_PING_INTERVAL_S)
 
-    def _look(self) -> None:
+    def _look(self, timeout_s: float = _PING_TIMEOUT_S) -> None:
         begun = time.monotonic()
         try:
-            self.ping_ms = self.ping()
+            self.ping_ms = self.ping(timeout_s)
         except Exception as error:  # whatever it is, the watch goes on
             if (self._last_answer or 0.0) > begun:
                 return  # another call was answered meanwhile: this worker was slow, not MongoDB
