@@ -87,6 +87,8 @@ class Database:
         self._database: MongoDatabase[Document] | None = None
         self._lock = threading.Lock()
         self._pool = _PoolWatch()
+        # What PyMongo tells its events to; may be added to until the client is made.
+        self.listeners: list[Any] = [self._pool]
         self._stopped = threading.Event()
         self._watcher: threading.Thread | None = None
         self._last_answer: float | None = None
@@ -240,7 +242,7 @@ class Database:
             # These two bound the streamed list, which runs under no deadline of its own.
             socketTimeoutMS=budget_ms,
             waitQueueTimeoutMS=budget_ms,
-            event_listeners=[self._pool],
+            event_listeners=self.listeners,
         )
         return client
 
