@@ -97,6 +97,16 @@ class RequestMetrics:
         """Count a request that came in."""
         self.in_flight += 1
 
+    def refuse(self, method: str, status: str) -> None:
+        """Count a request that was answered without asking the application.
+
+        Args:
+            method: the HTTP method, as far as it is known.
+            status: the three digits of the answer's status.
+        """
+        self.begin()
+        self.end(method, "refused", status, 0.0)
+
     def end(self, method: str, endpoint: str, status: str, seconds: float) -> None:
         """Count a request whose answer was sent or given up.
 
