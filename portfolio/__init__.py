@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -22,6 +22,13 @@ from portfolio.portfolios.service import PortfolioService
 from portfolio.portfolios.v1 import blueprint as v1
 from portfolio.portfolios.v2 import blueprint as v2
 from portfolio.portfolios.validation import ValidationCache
+from portfolio.telemetry.commands import CommandDurations
+from portfolio.telemetry.logging import Verbosity
+from portfolio.telemetry.measures import Measures
+from portfolio.telemetry.pod import Pod
+
+if TYPE_CHECKING:
+    from portfolio.telemetry.sdk import Telemetry
 
 
 def create_app(settings: Settings | None = None, client_factory: Any = None) -> Flask:
@@ -40,11 +47,11 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
 
-    app.extensions["portfolio"] = _wire(app, settings, client_factory)
+    parts = app.extensions["portfolio"] = _wire(app, settings, client_factory)
     for blueprint in (health, v1, v2, fast):
         app.register_blueprint(blueprint)
 
-    wrap(app, settings)
+    wrap(app, settings, parts.measures.requests, parts.verbosity)
     register_error_handlers(app)
     allow_origins(app, settings.cors_origins)
     if settings.api_keys:
@@ -54,12 +61,32 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
 
 def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
     database = Database(settings, client_factory)
+    cache = ValidationCache(
+        app, settings.validation_cache_size, enabled=settings.enable_validation_caching
+    )
+    measures = Measures()
+    if settings.enable_metrics:
+        database.listeners.append(CommandDurations(measures.operations))
+    verbosity = Verbosity(settings)
     return Components(
         settings=settings,
         database=database,
         portfolios=PortfolioService(PortfolioRepository(database)),
-        validation_cache=ValidationCache(
-            app, settings.validation_cache_size, enabled=settings.enable_validation_caching
-        ),
+        validation_cache=cache,
         admission=Admission(settings.max_requests_under_way),
+        measures=measures,
+        verbosity=verbosity,
+        pod=Pod(settings, verbosity),
+        telemetry=_telemetry(app, settings, database, cache, measures),
     )
+
+
+def _telemetry(
+    app: Flask, settings: Settings, database: Database, cache: ValidationCache, measures: Measures
+) -> Telemetry | None:
+    if settings.otel_sdk_disabled or not (settings.enable_metrics or settings.enable_tracing):
+        return None
+    # Deferred: OpenTelemetry takes 0.2 s to load, which is spent where it is used alone.
+    from portfolio.telemetry.sdk import Telemetry  # noqa: PLC0415
+
+    return Telemetry(app, settings, database, cache, measures)

@@ -88,6 +88,8 @@ class Database:
         self._database: MongoDatabase[Document] | None = None
         self._lock = threading.Lock()
         self._pool = _PoolWatch()
+        # What PyMongo tells its events to; may be added to until the client is made.
+        self.listeners: list[Any] = [self._pool]
         self._stopped = threading.Event()
         self._watcher: threading.Thread | None = None
         self._last_answer: float | None = None
@@ -249,7 +251,7 @@ class Database:
             # The guard retries. PyMongo's own retry after a handshake that was cut carries a
             # transaction number, which a standalone refuses.
             maxAdaptiveRetries=0,
-            event_listeners=[self._pool],
+            event_listeners=self.listeners,
         )
         return client
 

@@ -39,7 +39,9 @@ def list_portfolios() -> Response:
 def create_portfolio() -> Response:
     """Create one portfolio."""
     draft = load(_draft, json_body(request), "body")
-    created = components().portfolios.create(draft, ticket(request))
+    parts = components()
+    created = parts.portfolios.create(draft, ticket(request))
+    parts.measures.created("v1", created)
     return answer(created.portfolios[0], 201, replay_header(created))
 
 

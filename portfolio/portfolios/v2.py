@@ -30,12 +30,15 @@ def search_portfolios() -> Response:
 @blueprint.post("/portfolios")
 def create_portfolios() -> Response:
     """Create up to a hundred portfolios: all or none."""
-    body = json_body(request)
-    if isinstance(body, list):
-        check_bulk_size(len(body))
-    drafts = load(_drafts, body, "body")
-    check_bulk(drafts)
-    created = components().portfolios.create_all(drafts, ticket=ticket(request))
+    parts = components()
+    with parts.measures.bulk("v2"):
+        body = json_body(request)
+        if isinstance(body, list):
+            check_bulk_size(len(body))
+        drafts = load(_drafts, body, "body")
+        check_bulk(drafts)
+        created = parts.portfolios.create_all(drafts, ticket=ticket(request))
+    parts.measures.created("v2", created)
     return answer(created.portfolios, 201, replay_header(created))
 
 
