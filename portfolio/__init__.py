@@ -15,6 +15,7 @@ from portfolio.http.access import require_api_key
 from portfolio.http.admission import Admission
 from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
 from portfolio.http.envelope import wrap
+from portfolio.pages.routes import register_pages
 from portfolio.portfolios.fast import blueprint as fast
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.service import PortfolioService
@@ -42,6 +43,8 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     app.extensions["portfolio"] = _wire(app, settings, client_factory)
     for blueprint in (health, v1, v2, fast):
         app.register_blueprint(blueprint)
+    if settings.enable_docs:
+        register_pages(app, settings)
 
     wrap(app, settings)
     register_error_handlers(app)
