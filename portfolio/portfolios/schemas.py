@@ -86,6 +86,8 @@ class Text(fields.Field[str]):
 class Integer(fields.Field[int]):
     """A whole number, or a string of its digits, between two bounds.
 
+    1.0 is the whole number 1, to JSON Schema as to the predecessor.
+
     Args:
         low: the least that is allowed.
         high: the most that is allowed.
@@ -97,7 +99,9 @@ class Integer(fields.Field[int]):
         self.high = high
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, str) and _INTEGER.fullmatch(value):
+        if isinstance(value, str):
+            value = int(value) if _INTEGER.fullmatch(value) else None
+        elif isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValidationError([NOT_AN_INTEGER])
