@@ -16,6 +16,7 @@ from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
 from portfolio.http.application import Application
 from portfolio.http.cors import allow_origins
 from portfolio.http.envelope import wrap
+from portfolio.pages.routes import register_pages
 from portfolio.portfolios.fast import blueprint as fast
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.service import PortfolioService
@@ -50,6 +51,8 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     parts = app.extensions["portfolio"] = _wire(app, settings, client_factory)
     for blueprint in (health, v1, v2, fast):
         app.register_blueprint(blueprint)
+    if settings.enable_docs:
+        register_pages(app, settings)
 
     wrap(app, settings, parts.measures.requests, parts.verbosity)
     register_error_handlers(app)

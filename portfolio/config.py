@@ -239,6 +239,9 @@ class Settings:
     api_keys: tuple[str, ...] = _variable(
         "API_KEYS", LIST, (), help="keys, one of which every /api/ call needs", secret=True
     )
+    enable_docs: bool = _variable(
+        "ENABLE_DOCS", FLAG, True, help="the pages /docs, /redoc and /status, and /openapi.json"
+    )
     runtime_dir: str = _variable(
         "PORTFOLIO_RUNTIME_DIR",
         TEXT,

@@ -121,9 +121,10 @@ class _Exchange:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Any:
-        """Add the headers that every answer carries."""
+        """Add the headers that every answer carries; one of an answer's own goes first."""
         self._status = status
-        headers += self._envelope.headers
+        given = [name for name, _ in headers]
+        headers += [header for header in self._envelope.headers if header[0] not in given]
         headers.append(("X-Request-ID", request_id.get()))
         trace = trace_context.get()
         if trace is not None:
