@@ -11,6 +11,7 @@ trap 'mongod --dbpath="$SCRATCH_DIR" --shutdown' EXIT
 
 MONGODB_URI=mongodb://127.0.0.1:27017 bash "$(dirname "$0")/restore.sh"
 
+# shellcheck disable=SC2016  # the ${...} are JavaScript's
 mongosh --quiet --norc mongodb://127.0.0.1:27017/portfolio --eval '
   const found = db.portfolio.validate({ full: true });
   print(`portfolio: ${found.nrecords} documents, ${found.nIndexes} indexes, valid: ${found.valid}`);
