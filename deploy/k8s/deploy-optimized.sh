@@ -94,10 +94,9 @@ fi
 
 step "Checking what the service needs"
 require_namespace
-kubectl get secret "$SERVICE-mongodb" -n "$namespace" >/dev/null 2>&1 ||
-  fail "secret $SERVICE-mongodb, which holds MONGODB_URI, is not there; nothing was changed" \
-    "k8s/mongodb/create-secrets.sh $environment --namespace $namespace" \
-    "or, for a database elsewhere: kubectl create secret generic $SERVICE-mongodb -n $namespace --from-literal=uri=mongodb://..."
+require_secret "$SERVICE-mongodb" MONGODB_URI \
+  "k8s/mongodb/create-secrets.sh $environment --namespace $namespace" \
+  "or, for a database elsewhere: kubectl create secret generic $SERVICE-mongodb -n $namespace --from-literal=uri=mongodb://..."
 
 step "Applying"
 apply_manifests

@@ -74,6 +74,14 @@ require_namespace() {
     fail "namespace $namespace cannot be made; nothing was changed" "have it made, then try again"
 }
 
+# require_secret NAME WHAT-IT-HOLDS NEXT...
+require_secret() {
+  local name=$1 holds=$2
+  shift 2
+  kubectl get secret "$name" -n "$namespace" >/dev/null 2>&1 ||
+    fail "secret $name, which holds $holds, is not in namespace $namespace" "$@"
+}
+
 # confirm QUESTION: for production; --yes answers it, and without a terminal nobody can.
 confirm() {
   [ "$assume_yes" = false ] || return 0

@@ -20,7 +20,9 @@ MONITORING = K8S / "monitoring"
 ENVIRONMENTS = ["development", "staging", "production"]
 OVERLAYS = [f"overlays/{environment}" for environment in ENVIRONMENTS]
 MONGODB = ["mongodb/development", "mongodb/production"]
-MONITORING_PARTS = [f"monitoring/{part}" for part in ("collector", "rules", "dashboards", "alerting")]
+MONITORING_PARTS = [
+    f"monitoring/{part}" for part in ("collector", "rules", "dashboards", "alerting")
+]
 KUSTOMIZATIONS = OVERLAYS + MONGODB + MONITORING_PARTS
 
 Manifest = dict[str, Any]

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Stands in for kubectl: writes down how it was called, and answers what the test laid down.
 
 `kubectl kustomize` needs no cluster and goes to the real one. In the folder STANDIN_DIR,

@@ -164,7 +164,9 @@ class TestService:
         spec = find(render(folder), "NetworkPolicy")["spec"]
         assert spec["policyTypes"] == ["Ingress", "Egress"]
         assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": 8000}]}]
-        out = {(port["protocol"], port["port"]) for rule in spec["egress"] for port in rule["ports"]}
+        out = {
+            (port["protocol"], port["port"]) for rule in spec["egress"] for port in rule["ports"]
+        }
         assert out == {("TCP", 27017), ("TCP", 4317), ("TCP", 4318), ("UDP", 53), ("TCP", 53)}
         assert all(rule["to"] for rule in spec["egress"]), "an empty `to` is everywhere"
 

@@ -79,9 +79,7 @@ class Run:
 
     def applied(self) -> list[dict]:
         """The manifests that were applied."""
-        texts = [
-            call["manifests"] for call in self.calls if call["line"].startswith("apply -f")
-        ]
+        texts = [call["manifests"] for call in self.calls if call["line"].startswith("apply -f")]
         return [manifest for text in texts for manifest in yaml.safe_load_all(text)]
 
 
@@ -90,7 +88,7 @@ def cluster(tmp_path: Path) -> Cluster:
     """A cluster that says yes to everything."""
     standin = tmp_path / "kubectl"
     source = (Path(__file__).parent / "kubectl_standin.py").read_text()
-    standin.write_text(source.replace("#!/usr/bin/env python3", f"#!{sys.executable}", 1))
+    standin.write_text(f"#!{sys.executable}\n{source}")
     standin.chmod(0o755)
     (tmp_path / "answers.json").write_text("[]")
     return Cluster(tmp_path)
@@ -147,7 +145,9 @@ class TestDeploy:
         lines = [call["line"] for call in result.calls]
         firsts = [next(i for i, l in enumerate(lines) if l.startswith(o)) for o in order]
         assert firsts == sorted(firsts)
-        assert result.asked(r"get --raw .*/services/globeco-portfolio-service:http/proxy/health/ready")
+        assert result.asked(
+            r"get --raw .*/services/globeco-portfolio-service:http/proxy/health/ready"
+        )
 
     @pytest.mark.parametrize("environment", ENVIRONMENTS)
     def test_deploys_the_overlay_of_the_environment(
@@ -164,9 +164,7 @@ class TestDeploy:
             ("sha256:" + "0" * 64, "globeco/globeco-portfolio-service@sha256:" + "0" * 64),
         ],
     )
-    def test_image_is_the_one_asked_for(
-        self, cluster: Cluster, image: str, expected: str
-    ) -> None:
+    def test_image_is_the_one_asked_for(self, cluster: Cluster, image: str, expected: str) -> None:
         result = cluster.run(DEPLOY_SH, "staging", "--image", image)
         deployment = next(m for m in result.applied() if m["kind"] == "Deployment")
         assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == expected
@@ -247,6 +245,7 @@ class TestDeploy:
         cluster.answers("^get secret", 1, "not found")
         result = cluster.run(DEPLOY_SH, "staging")
         assert result.status == 1
+        assert "which holds MONGODB_URI" in result.done.stderr
         assert "next: k8s/mongodb/create-secrets.sh staging" in result.done.stderr
         assert not result.changed()
 
@@ -270,7 +269,9 @@ class TestDeploy:
         cluster.answers("^get events", 0, "Back-off restarting")
         result = cluster.run(DEPLOY_SH, "staging", "--timeout", "7")
         assert result.status == 1
-        assert "deployment/globeco-portfolio-service did not become ready within 7 s" in result.output
+        assert (
+            "deployment/globeco-portfolio-service did not become ready within 7 s" in result.output
+        )
         assert "pod-1 CrashLoopBackOff" in result.done.stderr
         assert "Back-off restarting" in result.done.stderr
         assert "next: k8s/rollback-deployment.sh staging" in result.done.stderr
@@ -298,9 +299,7 @@ class TestRollback:
     def test_goes_back_one_revision_waits_and_checks_health(self, cluster: Cluster) -> None:
         result = cluster.run(ROLLBACK_SH, "staging")
         assert result.status == 0, result.output
-        assert result.changed() == [
-            "rollout undo deployment/globeco-portfolio-service -n globeco"
-        ]
+        assert result.changed() == ["rollout undo deployment/globeco-portfolio-service -n globeco"]
         assert result.asked("^rollout status")
         assert result.asked("health/ready")
 
@@ -373,39 +372,47 @@ class TestRollback:
         assert not result.changed()
 
 
-class TestMonitoring:
-    PARTS = {
-        "--skip-collector": "deployment/otel-collector",
-        "--skip-alerting": "statefulset/alertmanager",
-        "--skip-rules": "statefulset/prometheus",
-        "--skip-dashboard": "deployment/grafana",
-    }
+MONITORING_PARTS = {
+    "--skip-collector": "deployment/otel-collector",
+    "--skip-alerting": "statefulset/alertmanager",
+    "--skip-rules": "statefulset/prometheus",
+    "--skip-dashboard": "deployment/grafana",
+}
 
+
+class TestMonitoring:
     def test_deploys_all_four_parts_and_waits_for_each(self, cluster: Cluster) -> None:
         result = cluster.run(MONITORING_SH)
         assert result.status == 0, result.output
         assert [line.split()[2] for line in result.asked("^rollout status")] == list(
-            self.PARTS.values()
+            MONITORING_PARTS.values()
         )
         names = {f"{m['kind'].lower()}/{m['metadata']['name']}" for m in result.applied()}
-        assert names >= set(self.PARTS.values())
+        assert names >= set(MONITORING_PARTS.values())
 
-    @pytest.mark.parametrize("option", PARTS)
+    @pytest.mark.parametrize("option", MONITORING_PARTS)
     def test_leaves_out_the_part_that_is_skipped(self, cluster: Cluster, option: str) -> None:
         result = cluster.run(MONITORING_SH, option)
         assert result.status == 0
         waited_for = {line.split()[2] for line in result.asked("^rollout status")}
-        assert waited_for == set(self.PARTS.values()) - {self.PARTS[option]}
+        assert waited_for == set(MONITORING_PARTS.values()) - {MONITORING_PARTS[option]}
 
     def test_dry_run_changes_nothing(self, cluster: Cluster) -> None:
         result = cluster.run(MONITORING_SH, "--dry-run")
         assert result.status == 0
-        assert len(result.asked("^diff")) == len(self.PARTS)
+        assert len(result.asked("^diff")) == len(MONITORING_PARTS)
         assert not result.changed()
 
     def test_namespace_holds_for_everything(self, cluster: Cluster) -> None:
         result = cluster.run(MONITORING_SH, "--namespace", "monitoring")
         assert {m["metadata"]["namespace"] for m in result.applied()} == {"monitoring"}
+
+    def test_alerting_needs_the_password_of_its_mail_account(self, cluster: Cluster) -> None:
+        cluster.answers("^get secret alertmanager-smtp", 1, "not found")
+        result = cluster.run(MONITORING_SH)
+        assert result.status == 1
+        assert "next: kubectl create secret generic alertmanager-smtp" in result.done.stderr
+        assert cluster.run(MONITORING_SH, "--skip-alerting").status == 0
 
     def test_failed_part_shows_its_pods_and_ends_it(self, cluster: Cluster) -> None:
         cluster.answers("^rollout status statefulset/alertmanager", 1, "timed out")

@@ -54,6 +54,9 @@ for part in $parts; do
     show_changes
     continue
   fi
+  [ "$part" != alerting ] || require_secret alertmanager-smtp "the password of the mail account" \
+    "kubectl create secret generic alertmanager-smtp -n $namespace --from-file=password=FILE" \
+    "or leave it out: --skip-alerting"
   apply_manifests
   read -r name app <<<"$(workload "$part")"
   wait_for_rollout "$name" "$app" "see the pods, events and log above" \
