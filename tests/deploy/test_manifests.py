@@ -149,6 +149,8 @@ class TestService:
         data = find(render(folder), "ConfigMap")["data"]
         mounts = self.container(folder)["volumeMounts"]
         assert [mount["mountPath"] for mount in mounts] == [data["PORTFOLIO_RUNTIME_DIR"]]
+        # Python ends at once where it finds no folder for temporary files.
+        assert data["TMPDIR"] == data["PORTFOLIO_RUNTIME_DIR"]
         volumes = find(render(folder), "Deployment")["spec"]["template"]["spec"]["volumes"]
         assert volumes[0]["emptyDir"]["medium"] == "Memory"
 

@@ -1,11 +1,8 @@
-"""The replica set comes up with its users, however often; backups are whole, kept and restorable."""
+"""The replica set comes up with its users, however often; backups are whole and restorable."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,30 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from portfolio.local.mongod import find_mongod, free_port
+
 from .conftest import K8S, run, tool
 
 SCRIPTS = K8S / "mongodb" / "base"
 INIT = SCRIPTS / "init.js"
-
-
-def mongod() -> str:
-    """The mongod on PATH, or the one that requirements-dev.txt brings."""
-    found = shutil.which("mongod")
-    package = importlib.util.find_spec("fiftyone")
-    for folder in package.submodule_search_locations or [] if package else []:
-        candidate = Path(folder) / "db" / "bin" / "mongod"
-        if not found and candidate.exists():
-            candidate.chmod(0o755)
-            found = str(candidate)
-    if not found:
-        pytest.skip("mongod is neither on PATH nor in requirements-dev.txt's wheel")
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Members:
@@ -44,6 +23,8 @@ class Members:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.binary = find_mongod() or pytest.skip("there is no mongod on this machine")
+        tool("mongosh")
         self.hosts: list[str] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         self.secrets = {
@@ -58,7 +39,7 @@ class Members:
         port = free_port()
         data = self.folder / str(port)
         data.mkdir()
-        command = [mongod(), "--replSet=rs0", f"--keyFile={self.folder}/keyfile"]
+        command = [str(self.binary), "--replSet=rs0", f"--keyFile={self.folder}/keyfile"]
         command += [f"--dbpath={data}", f"--port={port}", "--bind_ip=127.0.0.1"]
         command += [f"--unixSocketPrefix={data}", "--wiredTigerCacheSizeGB=0.25"]
         log = (data / "log").open("wb")
@@ -67,7 +48,7 @@ class Members:
 
     def stop(self) -> None:
         for process in self.processes:
-            process.terminate()
+            process.kill()
         for process in self.processes:
             process.wait(30)
 
@@ -105,7 +86,6 @@ class TestInit:
     def test_initiates_grows_and_rotates_passwords_without_losing_data(
         self, members: Members
     ) -> None:
-        tool("mongosh")
         members.start()
         first = members.init()
         assert first.returncode == 0, first.stdout + first.stderr
@@ -129,7 +109,6 @@ class TestInit:
         assert third.stdout.endswith("the replica set is as intended\n")
 
     def test_a_member_that_lost_its_volume_founds_no_second_set(self, members: Members) -> None:
-        tool("mongosh")
         members.start()
         assert members.init().returncode == 0
         # A new, empty member stands first, as pod 0 would after its volume was lost.
@@ -141,7 +120,6 @@ class TestInit:
         assert f"adding {members.hosts[0]}" in again.stdout
 
     def test_users_have_the_rights_that_they_need_and_no_more(self, members: Members) -> None:
-        tool("mongosh")
         members.start()
         assert members.init().returncode == 0
         index = "db.portfolio.createIndex({name: 1})"

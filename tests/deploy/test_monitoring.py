@@ -95,7 +95,7 @@ class TestCollector:
 class TestDashboards:
     def test_are_what_the_generator_writes(self) -> None:
         done = run([sys.executable, str(DASHBOARDS / "generate.py"), "--check"])
-        assert done.returncode == 0, f"{done.stdout}run {DASHBOARDS / 'generate.py'}"
+        assert done.returncode == 0, f"{done.stderr}run {DASHBOARDS / 'generate.py'}"
 
     def test_are_the_four_of_the_runbook(self) -> None:
         assert {json.loads(path.read_text())["title"] for path in DASHBOARD_FILES} == {

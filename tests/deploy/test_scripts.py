@@ -143,7 +143,9 @@ class TestDeploy:
         assert {"Deployment", "Service", "HorizontalPodAutoscaler", "NetworkPolicy"} <= kinds
         order = ["apply --dry-run=server", "apply -f", "rollout status", "get --raw"]
         lines = [call["line"] for call in result.calls]
-        firsts = [next(i for i, l in enumerate(lines) if l.startswith(o)) for o in order]
+        firsts = [
+            next(i for i, line in enumerate(lines) if line.startswith(start)) for start in order
+        ]
         assert firsts == sorted(firsts)
         assert result.asked(
             r"get --raw .*/services/globeco-portfolio-service:http/proxy/health/ready"
