@@ -15,7 +15,7 @@ from portfolio.http.admission import Admission
 from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
 from portfolio.http.application import Application
 from portfolio.http.cors import allow_origins
-from portfolio.http.envelope import wrap
+from portfolio.http.envelope import Envelope
 from portfolio.pages.routes import register_pages
 from portfolio.portfolios.fast import blueprint as fast
 from portfolio.portfolios.repository import PortfolioRepository
@@ -54,11 +54,12 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     if settings.enable_docs:
         register_pages(app, settings)
 
-    wrap(app, settings, parts.measures.requests, parts.verbosity)
     register_error_handlers(app)
     allow_origins(app, settings.cors_origins)
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
+    envelope = Envelope(app.wsgi_app, settings, parts.measures.requests, parts.verbosity)
+    app.wsgi_app = envelope  # type: ignore[method-assign]
     return app
 
 
