@@ -14,7 +14,13 @@ from bson import MinKey, ObjectId
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.cursor import Cursor
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    DuplicateKeyError,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+)
 
 from portfolio.database import CASE_INSENSITIVE, CODEC_OPTIONS, COLLECTION, Database, Document
 from portfolio.errors import Unavailable
@@ -321,6 +327,8 @@ class PortfolioRepository:
         try:
             self._database.run(lambda: self._database.portfolios.delete_many(filter), retry=True)
             times -= 1
+        except InvalidOperation:
+            return  # the worker ends and has closed its client
         except (PyMongoError, Unavailable) as error:
             log.error("bulk not yet undone", extra={"error": str(error), "count": len(identities)})
         if times:

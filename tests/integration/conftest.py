@@ -26,12 +26,13 @@ def prepared() -> set[str]:
 
 @pytest.fixture
 def app(settings: Settings, prepared: set[str]) -> Iterator[Flask]:
-    """The application on the real MongoDB: its indexes in place, its collection empty."""
+    """The application on the real MongoDB: its indexes in place, its collections empty."""
     app = create_app(settings)
     database = app.extensions["portfolio"].database
     if settings.mongodb_uri not in prepared:
         database.ensure_indexes()
         prepared.add(settings.mongodb_uri)
     yield app
-    database.portfolios.delete_many({})
+    for collection in (database.portfolios, database.idempotency):
+        collection.delete_many({})
     database.close()

@@ -30,7 +30,7 @@ def watched(app: Flask) -> FlaskClient:
     return client
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def without_database() -> Iterator[FlaskClient]:
     """A client of an application whose MongoDB is not there, once it has noticed."""
     settings = Settings.from_environment(
