@@ -43,9 +43,9 @@ class _StandInDatabase:
     def __getitem__(self, name: str) -> Any:
         return _StandInCollection(self._database[name])
 
-    def command(self, command: str, collection: str, **options: Any) -> dict[str, Any]:
+    def command(self, command: str, collection: str = "", **options: Any) -> Any:
         if command != "find":
-            raise NotImplementedError(command)
+            return self._database.command(command)
         cursor = self._database[collection].find(
             _fold(options["filter"], options.get("collation")), options.get("projection")
         )
