@@ -10,11 +10,17 @@ from itertools import islice
 from typing import Any
 
 import pymongo
-from bson import ObjectId
+from bson import MinKey, ObjectId
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.cursor import Cursor
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    DuplicateKeyError,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+)
 
 from portfolio.database import CASE_INSENSITIVE, CODEC_OPTIONS, COLLECTION, Database, Document
 from portfolio.errors import Unavailable
@@ -32,6 +38,10 @@ log = logging.getLogger(__name__)
 
 _FIELDS = {"name": 1, "dateCreated": 1, "version": 1}
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
+# True of every document, with or without a date. Being asked for dates, MongoDB looks for the name
+# in the keys of the index of pages and fetches what matches alone, which halves a search for a rare
+# substring and takes a third of the time to count one: 250 and 100 ms over 100,000 documents.
+_ANY_DATE = {"$gte": MinKey()}
 _STREAM_BATCH = 1000
 # An insert that timed out may still be waiting in a MongoDB that hangs, and run beside the delete
 # that is to undo it once MongoDB goes on: only a later delete finds what it left.
@@ -89,10 +99,6 @@ class PortfolioRepository:
     def count(self, search: Search) -> int:
         """Return how many portfolios match; without a name from the collection's own count."""
         filter, options = self._criteria(search)
-        if search.name_like is not None:
-            # Every name has to be looked at. Over 100,000 documents that takes 60 to 100 ms in the
-            # order of storage, and 270 to 360 by the index that the planner would choose.
-            options = {"hint": [("$natural", 1)]}
         collection = self._database.portfolios
 
         def count() -> int:
@@ -228,7 +234,8 @@ class PortfolioRepository:
         if search.name is not None:
             return {"name": search.name}, {"collation": CASE_INSENSITIVE.document}
         if search.name_like is not None:
-            return {"name": {"$regex": re.escape(search.name_like), "$options": "i"}}, {}
+            pattern = {"$regex": re.escape(search.name_like), "$options": "i"}
+            return {"dateCreated": _ANY_DATE, "name": pattern}, {}
         return {}, {}
 
     def _find(
@@ -320,6 +327,8 @@ class PortfolioRepository:
         try:
             self._database.run(lambda: self._database.portfolios.delete_many(filter), retry=True)
             times -= 1
+        except InvalidOperation:
+            return  # the worker ends and has closed its client
         except (PyMongoError, Unavailable) as error:
             log.error("bulk not yet undone", extra={"error": str(error), "count": len(identities)})
         if times:
