@@ -185,18 +185,17 @@ def check_telemetry() -> None:
     # Deferred: other commands need no OpenTelemetry.
     from portfolio.telemetry import probe  # noqa: PLC0415
 
-    complaints = _Complaints()
-    logger = logging.getLogger("opentelemetry")
-    logger.handlers = [complaints]
     failed = False
     for signal, switched_on, send in (
         ("metrics", settings.enable_metrics, probe.send_metric),
         ("traces", settings.enable_tracing, probe.send_span),
     ):
+        complaints = _Complaints()
+        logging.getLogger("opentelemetry").handlers = [complaints]
         begun = time.perf_counter()
         sent = send(settings, _CHECK_TIMEOUT_S)
         took_ms = (time.perf_counter() - begun) * 1000
-        outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {complaints.last}"
+        outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {complaints.first}"
         note = "" if switched_on else "; switched off in this profile"
         click.echo(f"{signal:8} {probe.destination(signal)}: {outcome}{note}")
         failed |= not sent
@@ -205,12 +204,12 @@ def check_telemetry() -> None:
 
 
 class _Complaints(logging.Handler):
-    """Keeps the last thing that was logged."""
+    """Keeps the first thing that was logged: what follows tells of retries."""
 
-    last = "no reason was given"
+    first = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
+        self.first = self.first or record.getMessage()
 
 
 def _from_database(call: Callable[[], Any]) -> Any:
@@ -253,6 +252,8 @@ def _await_workers(pod: Pod, order: int) -> None:
 
 
 def _shown(value: Any, *, secret: bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     values = value if isinstance(value, tuple) else (value,)
     return ",".join(mask(str(each)) if secret else str(each) for each in values)
 

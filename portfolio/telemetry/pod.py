@@ -166,6 +166,7 @@ class Pod:
         if self._level_until and now >= self._level_until:
             self._level_until = 0.0
             self._verbosity.set_level(None)
+            log.warning("log level changed back", extra={"to": self._verbosity.level})
 
     def _obey_level(self, order: dict[str, Any], now: float) -> None:
         until = order["until"]
