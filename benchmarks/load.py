@@ -6,15 +6,17 @@ import asyncio
 import gc
 import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
@@ -23,8 +25,8 @@ from benchmarks.operations import Operation
 HOST = "127.0.0.1"
 # What an open loop leaves waiting at once before it queues on its own side, still on the clock.
 _MOST_CONNECTIONS = 512
-_GRACE_S = 10.0
-_TICK_S = 0.001
+# How long answers are awaited after the last request was due.
+_GRACE_S = 5.0
 _LUA = Path(__file__).with_name("wrk.lua")
 
 
@@ -43,6 +45,13 @@ class Load:
     def rate(self) -> float:
         """Answers that were no errors, a second."""
         return (self.requests - self.errors) / self.seconds
+
+
+class Phase(NamedTuple):
+    """A part of an open loop: requests a second, and for how many seconds."""
+
+    rate: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +81,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
-def summarise(samples: Sequence[Sample], seconds: float) -> Load:
-    """Return rate, errors and percentiles of ``samples``, failures at the time they took."""
+def summarise(samples: Sequence[Sample]) -> Load:
+    """Return rate, errors and percentiles of ``samples``, failures at the time they took.
+
+    The rate is that of answers, from the first request to the last answer.
+    """
+    first = min(sample.due_s for sample in samples)
+    seconds = max(sample.due_s + sample.latency_ms / 1000 for sample in samples) - first
     latencies = sorted(sample.latency_ms for sample in samples)
     return Load(
         requests=len(samples),
@@ -96,9 +110,7 @@ def closed_loop(port: int, operation: Operation, connections: int, seconds: floa
         return uvloop.run(_ClosedLoop(port, operation, seconds).run(connections))
 
 
-def open_loop(
-    port: int, requests: Callable[[], tuple[str, bytes]], rate: float, seconds: float
-) -> list[Sample]:
+def open_loop(port: int, hand: Mapping[Operation, int], *phases: Phase) -> list[Sample]:
     """Send requests on a fixed schedule, whatever becomes of the ones before.
 
     A latency counts from when its request was due, so that a server that stalls is charged for
@@ -106,40 +118,25 @@ def open_loop(
 
     Args:
         port: where the server listens.
-        requests: makes a request: its kind and its bytes.
-        rate: requests a second.
-        seconds: how long requests fall due; answers are awaited ten seconds longer.
+        hand: how many requests of each operation are in a round; rounds repeat in one fixed,
+            evenly mixed order, the same for every server.
+        phases: what is asked, one after the other.
     """
     with _quiet_collector():
-        return uvloop.run(_OpenLoop(port, requests, rate, seconds).run())
-
-
-def mix(host: str, shares: Sequence[tuple[float, Operation]]) -> Callable[[], tuple[str, bytes]]:
-    """Return a maker of requests that draws each operation with its share, in a fixed order.
-
-    The order repeats every hundred requests and is the same in every run, so that no contestant
-    gets an easier hand than another.
-    """
-    numbers = itertools.count()
-    hand = [operation for share, operation in shares for _ in range(round(share * 100))]
-    # 37 and 100 have no common divisor: each card comes once in a hundred, spread evenly.
-    order = itertools.cycle([hand[(37 * index) % len(hand)] for index in range(len(hand))])
-
-    def draw() -> tuple[str, bytes]:
-        operation = next(order)
-        return operation.key, operation.render(host, numbers)
-
-    return draw
+        return uvloop.run(_OpenLoop(port, _deal(hand), _due_times(phases)).run())
 
 
 def _wrk(port: int, operation: Operation, connections: int, seconds: float) -> Load:
-    environment = {"PATH": os.environ["PATH"], "METHOD": operation.method}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "METHOD": operation.method,
+        "TARGET": operation.path,
+    }
     if operation.body is not None:
         environment["BODY"] = operation.body
     # One thread drives many thousand requests a second; a second would only take turns with it.
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(_LUA)]
-    command.append(f"http://{HOST}:{port}{operation.path}")
-    # wrk takes whole seconds alone.
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{math.ceil(seconds)}s", "-s", str(_LUA)]
+    command.append(f"http://{HOST}:{port}")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return Load(**json.loads(done.stdout.splitlines()[-1]))
 
@@ -231,8 +228,7 @@ class _ClosedLoop:
         for _, connection in opened:
             self._send(connection)
         await asyncio.sleep(self._seconds)
-        elapsed = time.perf_counter() - self._start
-        load = summarise(self._samples, elapsed)
+        load = summarise(self._samples)
         for _, connection in opened:
             connection.busy = False
             connection.close()
@@ -261,27 +257,25 @@ class _Request:
 @dataclass
 class _OpenLoop:
     port: int
-    requests: Callable[[], tuple[str, bytes]]
-    rate: float
-    seconds: float
+    operations: Iterator[Operation]
+    due_times: Sequence[float]
     samples: list[Sample] = field(default_factory=list)
     idle: list[_Connection] = field(default_factory=list)
     queue: deque[_Request] = field(default_factory=deque)
     under_way: dict[_Connection, _Request] = field(default_factory=dict)
     opening: set[asyncio.Task[None]] = field(default_factory=set)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
     start: float = 0.0
     released: int = 0
 
     async def run(self) -> list[Sample]:
         loop = asyncio.get_running_loop()
-        planned = int(self.rate * self.seconds)
         self.start = time.perf_counter()
         # Timers of an event loop are a millisecond coarse; a thread's sleep is not, and a latency
         # of a millisecond must not be counted as two.
-        ticker = threading.Thread(target=self._tick, args=(loop, planned), daemon=True)
-        ticker.start()
-        give_up = self.start + self.seconds + _GRACE_S
-        while len(self.samples) < planned and time.perf_counter() < give_up:
+        threading.Thread(target=self._tick, args=(loop,), daemon=True).start()
+        give_up = self.start + self.due_times[-1] + _GRACE_S
+        while len(self.samples) < len(self.due_times) and time.perf_counter() < give_up:
             await asyncio.sleep(0.02)
         for request in [*self.under_way.values(), *self.queue]:
             self._record(request, 0, b"")
@@ -292,19 +286,24 @@ class _OpenLoop:
             connection.close()
         return self.samples
 
-    def _tick(self, loop: asyncio.AbstractEventLoop, planned: int) -> None:
-        for index in _whole_ticks(planned, self.rate):
-            wait = self.start + index / self.rate - time.perf_counter()
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        due_times = self.due_times
+        index = 0
+        while index < len(due_times):
+            wait = self.start + due_times[index] - time.perf_counter()
             if wait > 0:
                 time.sleep(wait)
+            now = time.perf_counter() - self.start
+            while index < len(due_times) and due_times[index] <= now:
+                index += 1
             loop.call_soon_threadsafe(self._release, index)
 
     def _release(self, until: int) -> None:
         while self.released < until:
-            kind, data = self.requests()
-            due = self.start + self.released / self.rate
+            operation = next(self.operations)
+            due = self.start + self.due_times[self.released]
             self.released += 1
-            self._dispatch(_Request(kind, due, data))
+            self._dispatch(_Request(operation.key, due, operation.render(HOST, self.numbers)))
 
     def _dispatch(self, request: _Request) -> None:
         while self.idle:
@@ -352,11 +351,25 @@ class _OpenLoop:
         self.samples.append(Sample(request.kind, due_s, latency_ms, status, retry_after))
 
 
-def _whole_ticks(planned: int, rate: float) -> Iterator[int]:
-    """Yield how many requests must be out by each wake-up, the wake-ups a tick apart or more."""
-    step = max(1, round(rate * _TICK_S))
-    yield from range(step, planned, step)
-    yield planned
+def _due_times(phases: Sequence[Phase]) -> list[float]:
+    """Return when each request is due, in seconds since the start."""
+    due = []
+    begin = 0.0
+    for rate, seconds in phases:
+        due += [begin + index / rate for index in range(int(rate * seconds))]
+        begin += seconds
+    return due
+
+
+def _deal(hand: Mapping[Operation, int]) -> Iterator[Operation]:
+    """Yield the operations of ``hand`` over and over, each spread evenly over a round."""
+    places = [
+        ((place + 0.5) / count, operation)
+        for operation, count in hand.items()
+        for place in range(count)
+    ]
+    places.sort(key=lambda place: place[0])
+    return itertools.cycle([operation for _, operation in places])
 
 
 def statuses(samples: Sequence[Sample]) -> dict[str, int]:

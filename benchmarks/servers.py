@@ -159,7 +159,7 @@ def raw_wsgi(mongodb_uri: str, database: str, folder: Path) -> Server:
     """Return raw WSGI and PyMongo under the service's Gunicorn settings."""
     port = free_port()
     environment = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database}
-    command = [sys.executable, "-m", "gunicorn", "-c", "benchmarks/baselines/raw.conf.py"]
+    command = [sys.executable, "-m", "gunicorn", "-c", "benchmarks/baselines/raw_conf.py"]
     log = folder / f"raw-{port}.log"
     return Server("raw WSGI", command, environment, log, "/health/live", port)
 

@@ -1,24 +1,25 @@
--- One operation for wrk, from the environment: METHOD, and BODY in which {n} is a number of its own.
--- Prints one line of JSON: requests, seconds, errors, and latencies in milliseconds.
+-- One operation for wrk, from the environment: METHOD, TARGET and BODY, whose placeholders are those of
+-- operations.py. Prints one line of JSON: requests, seconds, errors, and latencies in milliseconds.
 local method = os.getenv("METHOD")
+local target = os.getenv("TARGET")
 local body = os.getenv("BODY")
-local threads = 0
+local n = 0
 
-function setup(thread)
-  thread:set("first", threads * 1e9)
-  threads = threads + 1
+local function number()
+  n = n + 1
+  return string.format("%d", n)
 end
 
 function init(args)
-  n = first
   wrk.method = method
   if body then wrk.headers["Content-Type"] = "application/json" end
 end
 
 function request()
-  if not body then return wrk.format() end
-  local numbered = body:gsub("{n}", function() n = n + 1; return string.format("%d", n) end)
-  return wrk.format(nil, nil, nil, numbered)
+  n = n + 1
+  local path = target:gsub("{id}", string.format("%016x", n % 1000))
+  path = path:gsub("{seed}", string.format("%07d", n % 1000))
+  return wrk.format(nil, path, nil, body and body:gsub("{n}", number))
 end
 
 function done(summary, latency)
