@@ -55,6 +55,29 @@ class Page(NamedTuple):
     has_next: bool
 
 
+class Created(NamedTuple):
+    """What a creation stored, now or when it was first asked for."""
+
+    portfolios: list[Portfolio]
+    replayed: bool = False
+
+
+class Ticket(NamedTuple):
+    """What tells one creation from another: the client's key, and a digest of what it asked."""
+
+    key: str
+    fingerprint: str
+
+
+class Record(NamedTuple):
+    """What is kept of a creation: what it stores, and whether that is known to be stored."""
+
+    ticket: Ticket
+    documents: list[dict[str, Any]]
+    done: bool
+    created: datetime
+
+
 def to_milliseconds(moment: datetime) -> datetime:
     """Cut ``moment`` to what MongoDB stores, so that creation and later reads answer the same."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
@@ -86,12 +109,12 @@ def from_document(document: dict[str, Any]) -> Portfolio:
     identity = document["_id"]
     created = document.get("dateCreated")
     if not isinstance(created, datetime):
-        created = identity.generation_time
+        created = identity.generation_time.replace(tzinfo=None)
     version = document.get("version")
     return {
         "portfolioId": str(identity),
         "name": document.get("name", ""),
-        "dateCreated": created.isoformat(timespec="milliseconds")[:23] + "Z",
+        "dateCreated": created.isoformat("T", "milliseconds") + "Z",
         # A shell or a script of another language may have stored a double.
         "version": DEFAULT_VERSION if version is None else int(version),
     }
