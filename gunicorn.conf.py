@@ -18,7 +18,7 @@ _settings = Settings.from_environment()
 wsgi_app = "wsgi:app"
 bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
-worker_class = "gevent"
+worker_class = "portfolio.http.worker.Worker"  # gevent's, that drains
 
 # The code is imported once and its memory shared by all workers. What does not survive a fork (the
 # MongoDB client, exporters, locks) is made in post_worker_init.
@@ -30,7 +30,8 @@ keepalive = 75
 
 # Most that one worker holds open; far above what it works on at once.
 worker_connections = 1000
-graceful_timeout = 20
+# DRAIN_SECONDS, at most 20, and a little for what is under way; a pod's grace period outlasts both.
+graceful_timeout = 25
 timeout = 60
 
 # A shared-memory file, where there is one: a worker's heartbeat must not wait for a disk.

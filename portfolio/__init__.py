@@ -12,6 +12,7 @@ from portfolio.config import Settings
 from portfolio.database import Database
 from portfolio.health.routes import blueprint as health
 from portfolio.http.access import require_api_key
+from portfolio.http.admission import Admission
 from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
 from portfolio.http.envelope import wrap
 from portfolio.portfolios.fast import blueprint as fast
@@ -65,4 +66,5 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
         validation_cache=ValidationCache(
             app, settings.validation_cache_size, enabled=settings.enable_validation_caching
         ),
+        admission=Admission(settings.max_requests_under_way),
     )

@@ -8,12 +8,13 @@ from flask import current_app
 
 from portfolio.config import Settings
 from portfolio.database import Database
+from portfolio.http.admission import Admission
 from portfolio.portfolios.service import PortfolioService
 from portfolio.portfolios.validation import ValidationCache
 from portfolio.resilience import Breaker
 
 
-@dataclass(frozen=True)
+@dataclass
 class Components:
     """The parts of one application, wired by ``create_app``."""
 
@@ -21,6 +22,8 @@ class Components:
     database: Database
     portfolios: PortfolioService
     validation_cache: ValidationCache
+    admission: Admission
+    draining: bool = False
 
     @property
     def breakers(self) -> list[Breaker]:
@@ -30,9 +33,11 @@ class Components:
     def start(self) -> None:
         """Begin what runs in the background; to be called in each worker, after the fork."""
         self.database.start()
+        self.admission.start()
 
     def stop(self) -> None:
         """End what runs in the background and close connections."""
+        self.admission.stop()
         self.database.close()
 
 

@@ -218,6 +218,18 @@ class Settings:
         3,
         help="trial calls that must succeed to close a breaker; as many run at once",
     )
+    max_requests_under_way: int = _variable(
+        "MAX_REQUESTS_UNDER_WAY",
+        integer(1, 100_000),
+        100,
+        help="requests that a worker has under way, at most; fewer when the CPU can't keep up",
+    )
+    drain_s: float = _variable(
+        "DRAIN_SECONDS",
+        number(0, 20),
+        10.0,
+        help="seconds after SIGTERM until idle connections are closed",
+    )
     cors_origins: tuple[str, ...] = _variable(
         "CORS_ORIGINS", LIST, ("*",), help="origins that browsers may call from; * is any"
     )

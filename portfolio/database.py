@@ -29,6 +29,10 @@ Document = dict[str, Any]
 COLLECTION = "portfolio"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
+# A date outside Python's years, written by somebody else, must not make a page fail.
+CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+)
 # Both end with the order of pages, so that neither a page nor a search by name sorts in memory.
 # The first carries the name too: a search for a substring then reads keys alone.
 INDEXES = (
@@ -114,8 +118,7 @@ class Database:
         """The service's database; every write is acknowledged by a majority and journalled."""
         return self.client.get_database(
             self._settings.mongodb_db,
-            # A date outside Python's years, written by somebody else, must not make a page fail.
-            codec_options=CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_CLAMP),
+            codec_options=CODEC_OPTIONS,
             write_concern=WriteConcern(w="majority", j=True),
         )
 
@@ -242,11 +245,14 @@ class Database:
             self._stopped.wait(_PING_INTERVAL_S)
 
     def _look(self) -> None:
+        begun = time.monotonic()
         try:
             self.ping_ms = self.ping()
         except Exception as error:  # whatever it is, the watch goes on
+            if (self._last_answer or 0.0) > begun:
+                return  # another call was answered meanwhile: this worker was slow, not MongoDB
             if self._failing_since is None and not self._stopped.is_set():
-                self._failing_since = time.monotonic()
+                self._failing_since = begun
                 log.error("database does not answer", extra={"error": _describe(error)})
             return
         if self._failing_since is not None or not self.started:

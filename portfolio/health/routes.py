@@ -54,7 +54,7 @@ def ready() -> Response:
     """Tell whether requests can be served now, from what is known."""
     begun = time.perf_counter()
     found = checks.readiness(components())
-    is_ready = checks.all_healthy(found)
+    is_ready = checks.all_healthy(found) and not components().draining
     status = "ready" if is_ready else "not_ready"
     return _probe("readiness", status, begun, {"checks": found}, 200 if is_ready else 503)
 

@@ -122,7 +122,10 @@ class _Exchange:
         request_id.reset(self._token)
 
     def _log(self) -> None:
-        failed = self._status >= "5"
+        # A probe that says no is an answer, not a failure; what it tells of is logged where it
+        # happens, once.
+        probe = self._environ["PATH_INFO"].startswith("/health")
+        failed = self._status >= "5" and not (probe and self._status.startswith("503"))
         share = self._envelope.log_share
         if not failed and (share == 0.0 or random.random() >= share):
             return

@@ -95,6 +95,7 @@ def _previous_port() -> int | None:
 
 def _serve(port: int) -> int:
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
+    os.environ.setdefault("DRAIN_SECONDS", "1")
     gunicorn = subprocess.Popen(command, start_new_session=True)
     try:
         if _await_ready(port, gunicorn):

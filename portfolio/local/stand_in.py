@@ -64,7 +64,9 @@ class _StandInCollection:
     def create_indexes(self, indexes: Any) -> list[str]:
         return [index.document["name"] for index in indexes]
 
-    def count_documents(self, filter: dict[str, Any], collation: Any = None) -> int:
+    def count_documents(
+        self, filter: dict[str, Any], collation: Any = None, hint: Any = None
+    ) -> int:
         return int(self._collection.count_documents(_fold(filter, collation)))
 
     def distinct(self, key: str, filter: dict[str, Any], collation: Any = None) -> Any:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypedDict
 from bson import ObjectId
 
 MAX_VERSION = 2**63 - 1
+# What a portfolio starts with, and what a document that lacks the field is shown with.
+DEFAULT_VERSION = 1
 
 
 class Portfolio(TypedDict):
@@ -24,7 +26,7 @@ class Draft(NamedTuple):
 
     name: str
     date_created: datetime | None = None
-    version: int = 1
+    version: int = DEFAULT_VERSION
 
 
 class Change(NamedTuple):
@@ -85,11 +87,13 @@ def from_document(document: dict[str, Any]) -> Portfolio:
     created = document.get("dateCreated")
     if not isinstance(created, datetime):
         created = identity.generation_time
+    version = document.get("version")
     return {
         "portfolioId": str(identity),
         "name": document.get("name", ""),
         "dateCreated": created.isoformat(timespec="milliseconds")[:23] + "Z",
-        "version": document.get("version", 1),
+        # A shell or a script of another language may have stored a double.
+        "version": DEFAULT_VERSION if version is None else int(version),
     }
 
 

@@ -6,6 +6,7 @@ Loading raises ``Invalid`` with every fault located, as section 6 of the contrac
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -23,9 +24,12 @@ _STRICT_NAME = re.compile(r"[A-Za-z0-9 _-]{1,200}")
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _ISO_8601 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
+    r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1)
+# Spelling in Persian and in several scripts of India needs these, and so do emoji.
+_JOINERS = "\u200c\u200d"
 
 MISSING = Fault("Field required", "missing")
 NOT_AN_OBJECT = Fault("Input should be an object", "dict_type")
@@ -44,11 +48,17 @@ def is_strict_name(name: str) -> bool:
     return _STRICT_NAME.fullmatch(name) is not None and not name.isspace()
 
 
-class Name(fields.Field[str]):
-    """A name as v1 takes it: 1 to 200 printable characters, not blank.
+def _is_printable(name: str) -> bool:
+    # Python's own notion refuses control characters, lone surrogates and what is invisible; but
+    # also every space except the ASCII one, among them the one that Japanese names are set with.
+    return name.isprintable() or all(
+        character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+        for character in name
+    )
 
-    ``str.isprintable`` refuses control characters, lone surrogates and invisible separators.
-    """
+
+class Name(fields.Field[str]):
+    """A name as v1 takes it: 1 to 200 printable characters, not blank."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
@@ -58,7 +68,7 @@ class Name(fields.Field[str]):
             raise ValidationError([Fault(length, "string_length")])
         if value.isspace():
             raise ValidationError([Fault("Name should not be blank", "string_blank")])
-        if not value.isprintable():
+        if not _is_printable(value):
             unprintable = "Name should have printable characters only"
             raise ValidationError([Fault(unprintable, "string_unprintable")])
         return value
@@ -121,6 +131,11 @@ def _parse_iso_8601(text: str) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
+def _is_text(value: Any) -> bool:
+    # JSON can escape half a surrogate pair, which no answer can repeat in UTF-8.
+    return isinstance(value, str) and _SURROGATE.search(value) is None
+
+
 class Ids(fields.Field[list[str]]):
     """A list of 1 to 1000 strings."""
 
@@ -130,7 +145,7 @@ class Ids(fields.Field[list[str]]):
         if not 1 <= len(value) <= MAX_IDS:
             size = f"List should have 1 to {MAX_IDS} items"
             raise ValidationError([Fault(size, "list_length")])
-        wrong = {i: [NOT_A_STRING] for i, item in enumerate(value) if not isinstance(item, str)}
+        wrong = {i: [NOT_A_STRING] for i, item in enumerate(value) if not _is_text(item)}
         if wrong:
             raise ValidationError(wrong)
         return value
@@ -145,8 +160,9 @@ class _Input(Schema):
     error_messages = {"type": NOT_AN_OBJECT}  # type: ignore[dict-item]  # noqa: RUF012
 
 
-def _required(field: type[fields.Field[Any]], null: Fault, *args: Any) -> Any:
-    return field(*args, required=True, error_messages={"required": [MISSING], "null": [null]})
+def _required(field: type[fields.Field[Any]], null: Fault, *args: Any, **kwargs: Any) -> Any:
+    messages: dict[str, Any] = {"required": [MISSING], "null": [null]}
+    return field(*args, required=True, error_messages=messages, **kwargs)
 
 
 class StrictDraftSchema(_Input):
@@ -170,8 +186,7 @@ class DraftSchema(StrictDraftSchema):
 class ChangeSchema(_Input):
     """A portfolio to update through v1; its version must leave room for the next one."""
 
-    portfolio_id = _required(Text, NOT_A_STRING)
-    portfolio_id.data_key = "portfolioId"
+    portfolio_id = _required(Text, NOT_A_STRING, data_key="portfolioId")
     name = _required(Name, NOT_A_STRING)
     version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION - 1)
     date_created = Moment(data_key="dateCreated", allow_none=True, load_default=None)
@@ -184,8 +199,7 @@ class ChangeSchema(_Input):
 class IdsSchema(_Input):
     """The ids that a client wants to have checked."""
 
-    ids = _required(Ids, NOT_AN_ARRAY)
-    ids.data_key = "portfolioIds"
+    ids = _required(Ids, NOT_AN_ARRAY, data_key="portfolioIds")
 
     @post_load
     def _to_list(self, data: dict[str, Any], **kwargs: Any) -> list[str]:

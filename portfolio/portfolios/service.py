@@ -79,12 +79,15 @@ def check_bulk(drafts: Sequence[Draft]) -> None:
     for index, draft in enumerate(drafts):
         if not is_strict_name(draft.name):
             raise InvalidName(index)
-    seen: dict[str, str] = {}
+    first: dict[str, str] = {}
     repeated: dict[str, str] = {}
     for draft in drafts:
         name = draft.name.strip()
-        if seen.setdefault(name.lower(), name) is not name:
-            repeated[name.lower()] = seen[name.lower()]
+        key = name.lower()
+        if key in first:
+            repeated[key] = first[key]
+        else:
+            first[key] = name
     if repeated:
         names = ", ".join(repeated.values())
         raise BadRequest(f"Duplicate portfolio names found in request: {names}")

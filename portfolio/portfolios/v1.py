@@ -59,7 +59,9 @@ def delete_portfolio(portfolio_id: str) -> Response:
     """Delete one portfolio, if the version is the stored one."""
     version = load(_version, query_arguments(request), "query")
     components().portfolios.delete(portfolio_id, version)
-    return Response(status=204)
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
 
 
 @blueprint.post("/portfolios/validate")

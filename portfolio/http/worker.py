@@ -1,0 +1,325 @@
+"""The Gunicorn worker: gevent's, which also drains, reads bodies in bounded time and speaks JSON.
+
+What Gunicorn's own gevent worker lacks: on SIGTERM it waits for idle keep-alive connections until
+the graceful timeout kills them; it answers malformed requests with HTML; it lets a client that
+sends a byte a second hold the application.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from functools import partial
+from typing import Any, Literal, NoReturn
+
+import gevent
+import orjson
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn import util
+from gunicorn.http import errors, wsgi
+from gunicorn.workers.ggevent import GeventWorker
+from werkzeug.exceptions import (
+    HTTPException,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    ServiceUnavailable,
+)
+from werkzeug.http import HTTP_STATUS_CODES
+
+from portfolio.components import Components
+from portfolio.http.answers import MAX_BODY_BYTES
+from portfolio.http.envelope import SECURITY_HEADERS
+
+# New connections are still taken this long after the signal: a load balancer needs a moment to
+# hear of it, and a connection in the listener's queue is reset when the listener closes.
+_LISTEN_ON_S = 1.0
+_PAUSE_S = 0.05
+
+# A body has this long to arrive, however slowly its client sends.
+_BODY_TIMEOUT_S = 10.0
+# Most that a worker holds of bodies that are still arriving: an eighth of a pod's memory.
+_MAX_ARRIVING_BYTES = 32 * MAX_BODY_BYTES
+
+_STATUS_OF_FAULT: dict[type[Exception], int] = {
+    errors.LimitRequestLine: 414,
+    errors.LimitRequestHeaders: 431,
+    errors.ExpectationFailed: 417,
+    errors.ForbiddenProxyRequest: 403,
+    errors.UnsupportedTransferCoding: 501,
+    errors.ConfigurationProblem: 500,
+    errors.InvalidResponseHeader: 500,
+    errors.InvalidResponseHeaderName: 500,
+}
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """A gevent worker for the Portfolio Service."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stop = Event()
+        self._waiting: dict[Any, gevent.Timeout] = {}
+        self._arriving_bytes = 0
+        self._drain_until = 0.0
+
+    @property
+    def _components(self) -> Components:
+        return self.wsgi.extensions["portfolio"]  # type: ignore[no-any-return]
+
+    def run(self) -> None:
+        """Serve until told to stop, then drain; Gunicorn calls this once."""
+        self._admission = self._components.admission
+        servers = []
+        for listener in self.sockets:
+            listener.setblocking(True)
+            server = StreamServer(
+                listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections)
+            )
+            if self.cfg.workers > 1:
+                server.max_accept = 1  # else one worker takes all that queue up
+            server.start()
+            servers.append(server)
+        while self.alive:
+            self.notify()
+            self._stop.wait(1.0)
+        self._drain(servers)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to drain, on SIGTERM."""
+        self._retire()
+
+    def timeout_ctx(self) -> gevent.Timeout:
+        """Bound the wait for a connection's next request, and keep note of who waits."""
+        seconds = self.cfg.keepalive
+        if not self.alive:
+            seconds = max(self._drain_until - time.monotonic(), 0.1)
+        return _Wait(self._waiting, seconds)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Answer one request of a connection, unless the worker has too much under way.
+
+        Raises:
+            StopIteration: the connection is to be closed.
+        """
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("recycling after %s requests", self.nr)
+            self._retire()
+        unread = not self._receive(req, sock)
+        if not req.path.startswith("/api/"):  # probes are never refused
+            self._answer(listener_name, req, sock, addr, unread)
+        elif self._admission.enter():
+            try:
+                self._answer(listener_name, req, sock, addr, unread)
+            finally:
+                self._admission.leave()
+        else:
+            close = unread or not self.alive or req.should_close()
+            sock.sendall(_plain_answer(503, "Too many requests are under way", close=close))
+            gevent.sleep(0)
+            if close:
+                raise StopIteration
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that can't be parsed with JSON, as every other error is."""
+        status = next(
+            (code for kind, code in _STATUS_OF_FAULT.items() if isinstance(exc, kind)),
+            400 if isinstance(exc, errors.ParseException) else 500,
+        )
+        if status == 500:
+            self.log.error("connection failed", exc_info=exc)
+        else:
+            self.log.info("request refused: %s", exc)
+        detail = "Internal server error" if status == 500 else HTTP_STATUS_CODES[status]
+        try:
+            util.write_nonblock(client, _plain_answer(status, detail, close=True))
+            util.close_graceful(client)
+        except OSError:
+            self.log.debug("the client of a refused request is gone")
+
+    def _retire(self) -> None:
+        """Stop being ready; from now on every answer closes its connection."""
+        components = self._components
+        components.draining = True
+        self._drain_until = time.monotonic() + components.settings.drain_s
+        self.alive = False
+        self._stop.set()
+
+    def _drain(self, servers: list[StreamServer]) -> None:
+        """Let connections end: with their next answer, or idle at the end of the drain time."""
+        begun = time.monotonic()
+        kill_at = begun + self.cfg.graceful_timeout
+        close_at = min(begun + _LISTEN_ON_S, self._drain_until)
+        while time.monotonic() < kill_at:
+            now = time.monotonic()
+            if now >= close_at:
+                for server in servers:
+                    server.close()
+                close_at = float("inf")
+            if now >= self._drain_until:
+                for connection, wait in list(self._waiting.items()):
+                    connection.kill(wait, block=False)
+            if close_at == float("inf") and not any(server.pool for server in servers):
+                return
+            self.notify()
+            gevent.sleep(_PAUSE_S)
+        self.log.warning("connections are cut: they did not end within the graceful timeout")
+        for server in servers:
+            server.stop(timeout=1)
+
+    def _receive(self, req: Any, sock: Any) -> bool:
+        """Read the body of a request before the application is asked.
+
+        Whatever its client's pace, the application then never waits for it. A body that is too
+        large, too slow or too much is replaced by one whose reading raises the error to answer.
+
+        Returns:
+            whether all of it was read.
+
+        Raises:
+            StopIteration: the client left midway.
+        """
+        declared, chunked = _framing(req)
+        if not declared and not chunked:
+            return True
+        share = MAX_BODY_BYTES if chunked else declared
+        if share > MAX_BODY_BYTES:
+            # Nobody is asked to continue with a body that will not be read.
+            req._expected_100_continue = False
+            return False
+        if self._arriving_bytes + share > _MAX_ARRIVING_BYTES:
+            req.body = _Refusal(ServiceUnavailable(retry_after=1))
+            return False
+        if req._expected_100_continue:
+            req._expected_100_continue = False
+            sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._arriving_bytes += share
+        body = None
+        try:
+            with gevent.Timeout(_BODY_TIMEOUT_S, False):  # type: ignore[arg-type]
+                body = req.body.read(MAX_BODY_BYTES + 1)
+        finally:
+            self._arriving_bytes -= share
+        if body is None:
+            req.body = _Refusal(RequestTimeout())
+            return False
+        if len(body) > MAX_BODY_BYTES:
+            req.body = _Refusal(RequestEntityTooLarge())
+            return False
+        if len(body) < declared:
+            raise StopIteration
+        req.body = io.BytesIO(body)
+        return True
+
+    def _answer(self, listener_name: Any, req: Any, sock: Any, addr: Any, unread: bool) -> None:
+        response, environ = wsgi.create(
+            req, sock, addr, listener_name, self.cfg, response_class=_Response
+        )
+        environ["wsgi.multithread"] = True
+        if unread or not self.alive or not self.cfg.keepalive:
+            response.force_close()
+        try:
+            self._send(environ, response)
+        except OSError:
+            raise
+        except Exception:
+            if not response.headers_sent:
+                raise
+            # The answer is torn already: only closing the connection tells the client so.
+            self.log.exception("request failed after its headers were sent")
+            raise StopIteration from None
+        finally:
+            self.cfg.post_request(self, req, environ, response)
+        if unread:
+            # The client may still be sending: a reset would cost it the answer.
+            util.close_graceful(sock, max_drain=16 * MAX_BODY_BYTES)
+        if response.should_close():
+            raise StopIteration
+
+    def _send(self, environ: dict[str, Any], response: Any) -> None:
+        parts = self.wsgi(environ, response.start_response)
+        try:
+            for part in parts:
+                response.write(part)
+            response.close()
+        finally:
+            close = getattr(parts, "close", None)
+            if close is not None:
+                close()
+
+
+class _Response(wsgi.Response):  # type: ignore[misc]
+    """A response whose headers leave with its body, in one segment instead of two."""
+
+    headers_sent: bool
+
+    def write(self, arg: bytes) -> None:
+        """Send the headers, if they are not sent yet, and a part of the body."""
+        if self.headers_sent or self.response_length != len(arg) or self._omits_body:
+            super().write(arg)
+            return
+        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
+        self.headers_sent = True
+        self.sent = len(arg)
+        self.sock.sendall("".join([*lines, "\r\n"]).encode("latin-1") + arg)
+
+
+class _Refusal:
+    """A body that can't be had: reading it raises the error that the client is answered."""
+
+    def __init__(self, error: HTTPException) -> None:
+        self._error = error
+
+    def read(self, *size: int) -> NoReturn:
+        raise self._error
+
+    readline = readlines = __iter__ = readinto = read
+
+
+class _Wait(gevent.Timeout):
+    """The wait for a next request; ends silently, by its time or by the drain."""
+
+    def __init__(self, waiting: dict[Any, gevent.Timeout], seconds: float) -> None:
+        super().__init__(seconds, False)  # type: ignore[arg-type]
+        self._all = waiting
+
+    def __enter__(self) -> _Wait:
+        self._all[gevent.getcurrent()] = self
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> Literal[True] | None:
+        self._all.pop(gevent.getcurrent(), None)
+        return super().__exit__(*error)
+
+
+def _framing(req: Any) -> tuple[int, bool]:
+    """Return the length that a request declares for its body, and whether it comes in chunks."""
+    declared = 0
+    chunked = False
+    for name, value in req.headers:
+        if name == "CONTENT-LENGTH":
+            declared = int(value)
+        elif name == "TRANSFER-ENCODING":
+            chunked = True
+    return declared, chunked
+
+
+def _plain_answer(status: int, detail: str, *, close: bool) -> bytes:
+    """Return a whole answer for a request that the application is not asked about."""
+    body = orjson.dumps({"detail": detail})
+    headers = [
+        *SECURITY_HEADERS,
+        ("X-Request-ID", os.urandom(16).hex()),
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Connection", "close" if close else "keep-alive"),
+    ]
+    if status == 503:
+        headers.append(("Retry-After", "1"))
+    lines = [f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status]}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
