@@ -49,6 +49,10 @@ class Drill:
         """Let the load run."""
         self._load.run_for(seconds)
 
+    def unsure_of(self, names: list[str]) -> None:
+        """Have the audit look at a creation of the test's own, which never was answered."""
+        self._load.clients[0].ledger.unsure.append(names)
+
     @contextmanager
     def cure(self) -> Iterator[None]:
         """Repair things inside; then wait until every client is served again."""
