@@ -8,13 +8,28 @@ monkey.patch_all()
 
 import gc
 import os
+from logging.config import dictConfig
 
 import gevent
+from gunicorn.glogging import Logger
 
 from portfolio.config import Settings
+from portfolio.telemetry.logging import logging_config
 
 _settings = Settings.from_environment()
 
+
+class _Logger(Logger):
+    """Gunicorn's own lines, in the service's format; requests are logged by the service."""
+
+    def setup(self, cfg):
+        dictConfig(logging_config(_settings))
+
+    def access(self, resp, req, environ, request_time):
+        pass
+
+
+logger_class = _Logger
 wsgi_app = "wsgi:app"
 bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency

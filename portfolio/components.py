@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
 from portfolio.config import Settings
 from portfolio.database import Database
+from portfolio.health.checks import describe
 from portfolio.http.admission import Admission
 from portfolio.portfolios.service import PortfolioService
 from portfolio.portfolios.validation import ValidationCache
 from portfolio.resilience import Breaker
+from portfolio.telemetry.logging import Verbosity
+from portfolio.telemetry.measures import Measures
+from portfolio.telemetry.pod import Pod
+
+if TYPE_CHECKING:
+    from portfolio.telemetry.sdk import Telemetry
 
 
 @dataclass
@@ -23,22 +32,43 @@ class Components:
     portfolios: PortfolioService
     validation_cache: ValidationCache
     admission: Admission
+    measures: Measures
+    verbosity: Verbosity
+    pod: Pod
+    telemetry: Telemetry | None
     draining: bool = False
 
     @property
     def breakers(self) -> list[Breaker]:
-        """The circuit breakers that are switched on."""
+        """The circuit breakers that are switched on and that requests depend on."""
         return [breaker for breaker in (self.database.breaker,) if breaker is not None]
+
+    @property
+    def every_breaker(self) -> list[Breaker]:
+        """The circuit breakers, that of the telemetry exports included."""
+        return [*self.breakers, *([self.telemetry.breaker] if self.telemetry else [])]
+
+    def reset_breaker(self, name: str) -> None:
+        """Close the breaker of that name, whatever it has seen, if there is one."""
+        for breaker in self.every_breaker:
+            if breaker.name == name:
+                breaker.reset()
 
     def start(self) -> None:
         """Begin what runs in the background; to be called in each worker, after the fork."""
+        if self.telemetry is not None:
+            self.telemetry.start()
         self.database.start()
         self.admission.start()
+        self.pod.start(partial(describe, self), self.reset_breaker)
 
     def stop(self) -> None:
         """End what runs in the background and close connections."""
+        self.pod.stop()
         self.admission.stop()
         self.database.close()
+        if self.telemetry is not None:
+            self.telemetry.stop()
 
 
 def components() -> Components:

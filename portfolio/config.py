@@ -153,6 +153,9 @@ class Settings:
     request_timeout_ms: int = _variable(
         "REQUEST_TIMEOUT_MS", integer(100, 120_000), 5_000, help="ms that a request may take"
     )
+    otel_sdk_disabled: bool = _variable(
+        "OTEL_SDK_DISABLED", FLAG, False, help="no OpenTelemetry at all; it is not even loaded"
+    )
     enable_tracing: bool = _variable("ENABLE_TRACING", FLAG, True, True, False, help="spans")
     enable_database_tracing: bool = _variable(
         "ENABLE_DATABASE_TRACING", FLAG, True, False, False, help="a span a database command"
@@ -235,6 +238,9 @@ class Settings:
     )
     api_keys: tuple[str, ...] = _variable(
         "API_KEYS", LIST, (), help="keys, one of which every /api/ call needs", secret=True
+    )
+    enable_docs: bool = _variable(
+        "ENABLE_DOCS", FLAG, True, help="the pages /docs, /redoc and /status, and /openapi.json"
     )
     runtime_dir: str = _variable(
         "PORTFOLIO_RUNTIME_DIR",

@@ -27,6 +27,7 @@ T = TypeVar("T")
 Document = dict[str, Any]
 
 COLLECTION = "portfolio"
+IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
 # A date outside Python's years, written by somebody else, must not make a page fail.
@@ -44,10 +45,14 @@ INDEXES = (
     ),
 )
 
+# An idempotency key holds for a day.
+_KEYS_EXPIRE = IndexModel([("created", 1)], name="expire", expireAfterSeconds=24 * 3600)
+
 # The contract gives readiness 5 s to notice that MongoDB went away, hung or came back: a ping a
 # second that may take two leaves room for a late start of either.
 _PING_INTERVAL_S = 1.0
 _PING_TIMEOUT_S = 2.0
+_FIRST_PING_TIMEOUT_S = 1.0
 _STALE_AFTER_S = 4.0
 # A fail-over takes a few seconds, for which a caller does better to wait within its deadline.
 _FAIL_AT_ONCE_AFTER_S = 10.0
@@ -80,8 +85,11 @@ class Database:
         self._settings = settings
         self._client_factory = client_factory or _client_factory(settings.mongodb_uri)
         self._client: MongoClient[Document] | None = None
+        self._database: MongoDatabase[Document] | None = None
         self._lock = threading.Lock()
         self._pool = _PoolWatch()
+        # What PyMongo tells its events to; may be added to until the client is made.
+        self.listeners: list[Any] = [self._pool]
         self._stopped = threading.Event()
         self._watcher: threading.Thread | None = None
         self._last_answer: float | None = None
@@ -116,16 +124,23 @@ class Database:
     @property
     def database(self) -> MongoDatabase[Document]:
         """The service's database; every write is acknowledged by a majority and journalled."""
-        return self.client.get_database(
-            self._settings.mongodb_db,
-            codec_options=CODEC_OPTIONS,
-            write_concern=WriteConcern(w="majority", j=True),
-        )
+        if self._database is None:
+            self._database = self.client.get_database(
+                self._settings.mongodb_db,
+                codec_options=CODEC_OPTIONS,
+                write_concern=WriteConcern(w="majority", j=True),
+            )
+        return self._database
 
     @property
     def portfolios(self) -> Collection[Document]:
         """The collection of portfolios."""
         return self.database[COLLECTION]
+
+    @property
+    def idempotency(self) -> Collection[Document]:
+        """The collection of idempotency keys; it is not the predecessor's to know."""
+        return self.database[IDEMPOTENCY_COLLECTION]
 
     def run(self, operation: Callable[[], T], *, retry: bool) -> T:
         """Run database calls under the request's deadline, the breaker and the retry rule.
@@ -188,8 +203,13 @@ class Database:
         )
 
     def start(self) -> None:
-        """Open the pool and begin to watch MongoDB's health, once in each worker process."""
+        """Open the pool and begin to watch MongoDB's health, once in each worker process.
+
+        The first ping is awaited for up to a second, so that a worker knows what to say when the
+        first request comes.
+        """
         if self._watcher is None:
+            self._look(_FIRST_PING_TIMEOUT_S)
             self._watcher = threading.Thread(target=self._watch, name="database-watch", daemon=True)
             self._watcher.start()
 
@@ -199,20 +219,21 @@ class Database:
         if self._client is not None:
             self._client.close()
 
-    def ping(self) -> float:
+    def ping(self, timeout_s: float = _PING_TIMEOUT_S) -> float:
         """Ask MongoDB for an answer and return the milliseconds that it took.
 
         Raises:
-            PyMongoError: no answer within two seconds.
+            PyMongoError: no answer within ``timeout_s`` seconds.
         """
         begun = time.perf_counter()
-        with pymongo.timeout(_PING_TIMEOUT_S):
+        with pymongo.timeout(timeout_s):
             self.client.admin.command("ping")
         return (time.perf_counter() - begun) * 1000
 
     def ensure_indexes(self) -> list[str]:
         """Create the indexes that are missing and return the names of all of them."""
         with pymongo.timeout(_INDEX_TIMEOUT_S):
+            self.idempotency.create_indexes([_KEYS_EXPIRE])
             return self.portfolios.create_indexes(list(INDEXES))
 
     def _connect(self) -> MongoClient[Document]:
@@ -227,27 +248,29 @@ class Database:
             # These two bound the streamed list, which runs under no deadline of its own.
             socketTimeoutMS=budget_ms,
             waitQueueTimeoutMS=budget_ms,
-            event_listeners=[self._pool],
+            # The guard retries. PyMongo's own retry after a handshake that was cut carries a
+            # transaction number, which a standalone refuses.
+            maxAdaptiveRetries=0,
+            event_listeners=self.listeners,
         )
         return client
 
     def _known_away(self) -> bool:
         if self._last_answer is None:
-            return self._failing_since is not None or not self.started
+            return self._failing_since is not None
         return (
             self._failing_since is not None
             and time.monotonic() - self._failing_since > _FAIL_AT_ONCE_AFTER_S
         )
 
     def _watch(self) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped.wait(_PING_INTERVAL_S):
             self._look()
-            self._stopped.wait(_PING_INTERVAL_S)
 
-    def _look(self) -> None:
+    def _look(self, timeout_s: float = _PING_TIMEOUT_S) -> None:
         begun = time.monotonic()
         try:
-            self.ping_ms = self.ping()
+            self.ping_ms = self.ping(timeout_s)
         except Exception as error:  # whatever it is, the watch goes on
             if (self._last_answer or 0.0) > begun:
                 return  # another call was answered meanwhile: this worker was slow, not MongoDB

@@ -101,6 +101,7 @@ class Breaker:
         reset_s: seconds that it stays open before it lets trial calls through.
         successes: trial calls that must succeed to close it, and the most that run at once.
         counts: tells of an exception whether it is a failure of what is guarded.
+        level: at which its opening is logged.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Breaker:
         reset_s: float,
         successes: int,
         counts: Callable[[BaseException], bool],
+        level: int = logging.WARNING,
     ) -> None:
         self.name = name
         self.outcomes: Counter[str] = Counter()
@@ -119,6 +121,7 @@ class Breaker:
         self._trials = 0
         self._opened = 0.0
         self._counts = counts
+        self._level = level
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=failures,
             reset_timeout=reset_s,
@@ -200,7 +203,7 @@ class Breaker:
         if new == pybreaker.STATE_OPEN:
             self._opened = time.monotonic()
         log.log(
-            logging.INFO if new == pybreaker.STATE_CLOSED else logging.WARNING,
+            min(self._level, logging.INFO) if new == pybreaker.STATE_CLOSED else self._level,
             "circuit breaker changed state",
             extra={"circuit_name": self.name, "from": old, "to": new},
         )

@@ -71,17 +71,25 @@ def startup() -> Response:
 def detailed() -> Response:
     """Each part's state, as the runbook reads it."""
     begun = time.perf_counter()
-    found = checks.detailed(components())
+    parts = components()
+    workers = checks.workers(parts)
+    found = checks.detailed(parts, workers)
     healthy = checks.all_healthy(found)
     status = "healthy" if healthy else "unhealthy"
-    body = {"version": VERSION, "environment": components().settings.profile, "checks": found}
+    body = {
+        "version": VERSION,
+        "environment": parts.settings.profile,
+        "checks": found,
+        "workers": workers,
+    }
     return _probe("detailed", status, begun, body, 200 if healthy else 503)
 
 
 @blueprint.get("/health/metrics")
 def metrics() -> Response:
     """Counts, latencies and use of resources."""
-    return answer(checks.metrics(components()))
+    parts = components()
+    return answer(checks.metrics(parts, checks.workers(parts)))
 
 
 def _probe(kind: str, status: str, begun: float, more: dict[str, Any], code: int = 200) -> Response:

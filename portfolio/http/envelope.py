@@ -18,7 +18,9 @@ from flask import Flask, request
 
 from portfolio.config import Settings
 from portfolio.resilience import budget
-from portfolio.telemetry.logging import request_id
+from portfolio.telemetry.logging import Verbosity, request_id
+from portfolio.telemetry.measures import RequestMetrics
+from portfolio.telemetry.trace_context import parse, trace_context
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -43,7 +45,7 @@ PRODUCTION_HEADERS = [
 _ENDPOINT = "portfolio.endpoint"
 
 
-def wrap(app: Flask, settings: Settings) -> None:
+def wrap(app: Flask, settings: Settings, requests: RequestMetrics, verbosity: Verbosity) -> None:
     """Put ``app`` into an envelope.
 
     The route template has to be noted inside, since Flask forgets the request as it leaves;
@@ -56,7 +58,7 @@ def wrap(app: Flask, settings: Settings) -> None:
             request.environ[_ENDPOINT] = template
 
     app.before_request(note_endpoint)
-    app.wsgi_app = Envelope(app.wsgi_app, settings)  # type: ignore[method-assign]
+    app.wsgi_app = Envelope(app.wsgi_app, settings, requests, verbosity)  # type: ignore[method-assign]
 
 
 class Envelope:
@@ -64,22 +66,35 @@ class Envelope:
 
     Args:
         app: what answers the requests.
-        settings: the deadline, the profile's headers and how much of the request log is kept.
+        settings: the deadline and the profile's headers.
+        requests: counts every request.
+        verbosity: how much of the request log is kept.
     """
 
-    def __init__(self, app: WSGIApplication, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        settings: Settings,
+        requests: RequestMetrics,
+        verbosity: Verbosity,
+    ) -> None:
         self.app = app
         self.budget_s = settings.request_timeout_ms / 1000
         self.headers = SECURITY_HEADERS + (
             PRODUCTION_HEADERS if settings.profile == "production" else []
         )
-        self.log_share = settings.log_sampling_rate if settings.enable_request_logging else 0.0
+        self.requests = requests
+        self.verbosity = verbosity
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         exchange = _Exchange(self, environ, start_response)
-        with budget(self.budget_s):
-            exchange.body = self.app(environ, exchange.start_response)
+        try:
+            with budget(self.budget_s):
+                exchange.body = self.app(environ, exchange.start_response)
+        except BaseException:
+            exchange.close()
+            raise
         return exchange
 
 
@@ -100,14 +115,20 @@ class _Exchange:
         given = environ.get("HTTP_X_REQUEST_ID", "")
         sane = _SANE_REQUEST_ID.fullmatch(given)
         self._token = request_id.set(given if sane else os.urandom(16).hex())
+        trace_context.set(parse(environ.get("HTTP_TRACEPARENT", "")))
+        envelope.requests.begin()
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Any:
-        """Add the headers that every answer carries."""
+        """Add the headers that every answer carries; one of an answer's own goes first."""
         self._status = status
-        headers += self._envelope.headers
+        given = [name for name, _ in headers]
+        headers += [header for header in self._envelope.headers if header[0] not in given]
         headers.append(("X-Request-ID", request_id.get()))
+        trace = trace_context.get()
+        if trace is not None:
+            headers.append(("traceparent", trace.traceparent))
         return self._start(status, headers, exc_info)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -116,17 +137,26 @@ class _Exchange:
     def close(self) -> None:
         """End the exchange; a WSGI server calls this once the answer was sent or given up."""
         close = getattr(self.body, "close", None)
-        if close is not None:
-            close()
-        self._log()
-        request_id.reset(self._token)
+        try:
+            if close is not None:
+                close()
+        finally:
+            seconds = time.perf_counter() - self._begun
+            method, status = self._environ["REQUEST_METHOD"], self._status[:3]
+            self._envelope.requests.end(method, self._endpoint, status, seconds)
+            self._log(seconds)
+            request_id.reset(self._token)
 
-    def _log(self) -> None:
+    @property
+    def _endpoint(self) -> str:
+        return str(self._environ.get(_ENDPOINT, "unmatched"))
+
+    def _log(self, seconds: float) -> None:
         # A probe that says no is an answer, not a failure; what it tells of is logged where it
         # happens, once.
         probe = self._environ["PATH_INFO"].startswith("/health")
         failed = self._status >= "5" and not (probe and self._status.startswith("503"))
-        share = self._envelope.log_share
+        share = self._envelope.verbosity.request_share
         if not failed and (share == 0.0 or random.random() >= share):
             return
         environ = self._environ
@@ -136,8 +166,8 @@ class _Exchange:
             extra={
                 "method": environ["REQUEST_METHOD"],
                 "path": environ.get("PATH_INFO", ""),
-                "endpoint": environ.get(_ENDPOINT, "unmatched"),
+                "endpoint": self._endpoint,
                 "status": int(self._status[:3]),
-                "duration_ms": round((time.perf_counter() - self._begun) * 1000, 3),
+                "duration_ms": round(seconds * 1000, 3),
             },
         )

@@ -25,7 +25,7 @@ def json_body(request: Request) -> Any:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType
     try:
-        text = request.get_data(cache=False).decode()
+        text = request.get_data().decode()
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise MalformedJSON(f"{error.msg} at position {error.pos}") from None

@@ -118,6 +118,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 self._admission.leave()
         else:
             close = unread or not self.alive or req.should_close()
+            self._components.measures.requests.refuse(req.method, "503")
             sock.sendall(_plain_answer(503, "Too many requests are under way", close=close))
             gevent.sleep(0)
             if close:
@@ -133,6 +134,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.log.error("connection failed", exc_info=exc)
         else:
             self.log.info("request refused: %s", exc)
+        self._components.measures.requests.refuse("", str(status))
         detail = "Internal server error" if status == 500 else HTTP_STATUS_CODES[status]
         try:
             util.write_nonblock(client, _plain_answer(status, detail, close=True))

@@ -13,6 +13,7 @@ from portfolio.errors import BadRequest, Invalid, MalformedJSON, TooLarge
 from portfolio.health.checks import FAST_SERVICE, timestamp
 from portfolio.http.answers import MAX_BODY_BYTES, answer, refuse_malformed_as_bad_request
 from portfolio.http.requests import json_body
+from portfolio.portfolios.idempotency import replay_header, ticket
 from portfolio.portfolios.model import Draft
 from portfolio.portfolios.queries import search_query
 from portfolio.portfolios.schemas import MAX_LIMIT, StrictDraftSchema, load
@@ -39,12 +40,16 @@ _ENDPOINTS = {
 def create_portfolios() -> Response:
     """Create up to a hundred portfolios whose names are new: all or none."""
     begun = time.perf_counter()
-    drafts = _bulk(json_body(request))
-    portfolios = components().portfolios.create_all(drafts, new_names=True)
+    parts = components()
+    with parts.measures.bulk("fast"):
+        drafts = _bulk(json_body(request))
+        created = parts.portfolios.create_all(drafts, new_names=True, ticket=ticket(request))
+    parts.measures.created("fast", created)
+    portfolios = created.portfolios
     elapsed = _elapsed_ms(begun)
     body = {"portfolios": portfolios, "count": len(portfolios), "processingTimeMs": elapsed}
     headers = {"X-Processing-Time-Ms": str(elapsed), "X-Portfolio-Count": str(len(portfolios))}
-    return answer(body, 201, headers)
+    return answer(body, 201, headers | replay_header(created))
 
 
 @blueprint.get("/portfolios/search")

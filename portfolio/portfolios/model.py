@@ -55,6 +55,29 @@ class Page(NamedTuple):
     has_next: bool
 
 
+class Created(NamedTuple):
+    """What a creation stored, now or when it was first asked for."""
+
+    portfolios: list[Portfolio]
+    replayed: bool = False
+
+
+class Ticket(NamedTuple):
+    """What tells one creation from another: the client's key, and a digest of what it asked."""
+
+    key: str
+    fingerprint: str
+
+
+class Record(NamedTuple):
+    """What is kept of a creation: what it stores, and whether that is known to be stored."""
+
+    ticket: Ticket
+    documents: list[dict[str, Any]]
+    done: bool
+    created: datetime
+
+
 def to_milliseconds(moment: datetime) -> datetime:
     """Cut ``moment`` to what MongoDB stores, so that creation and later reads answer the same."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -5,19 +5,28 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import pymongo
 from bson import ObjectId
 from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
 from pymongo.cursor import Cursor
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from portfolio.database import CASE_INSENSITIVE, CODEC_OPTIONS, COLLECTION, Database, Document
 from portfolio.errors import Unavailable
-from portfolio.portfolios.model import DEFAULT_VERSION, Change, Portfolio, Search, from_document
+from portfolio.portfolios.model import (
+    DEFAULT_VERSION,
+    Change,
+    Portfolio,
+    Record,
+    Search,
+    Ticket,
+    from_document,
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +36,13 @@ _STREAM_BATCH = 1000
 # An insert that timed out may still be waiting in a MongoDB that hangs, and run beside the delete
 # that is to undo it once MongoDB goes on: only a later delete finds what it left.
 _UNDO_TIMES = 3
-_UNDO_PAUSE_S = 1.0
+_PAUSE_S = 1.0
+_DUPLICATE_KEY = 11000
+_WRITE_CONFLICT = 112
+
+
+class KeyTakenError(Exception):
+    """An idempotency key is in use by another creation."""
 
 
 class PortfolioRepository:
@@ -131,6 +146,55 @@ class PortfolioRepository:
         else:
             self._insert_or_undo(documents)
 
+    def insert_once(self, record: Record) -> None:
+        """Store the documents of ``record``, and the record itself.
+
+        In a transaction where there are some. Else the record goes first: once it is stored, its
+        documents will be too, if not by this call then by ``complete``, which may run any number
+        of times.
+
+        Raises:
+            KeyTakenError: a record with this key is stored, or is just being stored.
+        """
+        if self._database.has_transactions:
+            self._insert_in_transaction(record.documents, record._replace(done=True))
+            return
+        self._database.run(lambda: self._insert_record(record), retry=False)
+        try:
+            self.complete(record)
+        except PyMongoError:
+            self._database.run(lambda: self._forget(record), retry=True)
+            raise
+        except Unavailable:
+            self._complete_later(record)
+            raise
+
+    def complete(self, record: Record) -> None:
+        """Store those documents of ``record`` that are not, and note that all of them are."""
+
+        def complete() -> None:
+            try:
+                self._database.portfolios.insert_many(record.documents, ordered=False)
+            except BulkWriteError as error:
+                faults = (error.details or {}).get("writeErrors", [])
+                if any(fault["code"] != _DUPLICATE_KEY for fault in faults):
+                    raise
+            self._database.idempotency.update_one(
+                {"_id": record.ticket.key}, {"$set": {"done": True}}
+            )
+
+        self._database.run(complete, retry=True)
+
+    def recall(self, key: str) -> Record | None:
+        """Return what is kept of the creation with this key, or None."""
+        document = self._database.run(
+            lambda: self._database.idempotency.find_one({"_id": key}), retry=True
+        )
+        if document is None:
+            return None
+        ticket = Ticket(key, document["fingerprint"])
+        return Record(ticket, document["documents"], document["done"], document["created"])
+
     def update(self, change: Change, identity: ObjectId) -> Portfolio | None:
         """Apply ``change`` where its version is the stored one, in one operation.
 
@@ -191,16 +255,49 @@ class PortfolioRepository:
 
         return database.run(find, retry=True)
 
-    def _insert_in_transaction(self, documents: Sequence[Document]) -> None:
+    def _insert_in_transaction(
+        self, documents: Sequence[Document], record: Record | None = None
+    ) -> None:
+        def write(session: ClientSession) -> None:
+            if record is not None:
+                self._insert_record(record, session)
+            self._database.portfolios.insert_many(documents, session=session)
+
         def insert() -> None:
             with self._database.client.start_session() as session:
-                session.with_transaction(
-                    lambda session: self._database.portfolios.insert_many(
-                        documents, session=session
-                    )
-                )
+                session.with_transaction(write)
 
         self._database.run(insert, retry=False)
+
+    def _insert_record(self, record: Record, session: ClientSession | None = None) -> None:
+        document = {
+            "_id": record.ticket.key,
+            "fingerprint": record.ticket.fingerprint,
+            "documents": record.documents,
+            "done": record.done,
+            "created": record.created,
+        }
+        try:
+            self._database.idempotency.insert_one(document, session=session)
+        except OperationFailure as error:
+            # A conflict is what an insert meets whose rival has not committed yet.
+            if error.code in (_DUPLICATE_KEY, _WRITE_CONFLICT):
+                raise KeyTakenError from None
+            raise
+
+    def _forget(self, record: Record) -> None:
+        identities = [document["_id"] for document in record.documents]
+        self._database.portfolios.delete_many({"_id": {"$in": identities}})
+        self._database.idempotency.delete_one({"_id": record.ticket.key})
+
+    def _complete_later(self, record: Record) -> None:
+        def attempt() -> None:
+            try:
+                self.complete(record)
+            except Unavailable:
+                self._complete_later(record)
+
+        _after_a_pause(attempt)
 
     def _insert_or_undo(self, documents: Sequence[Document]) -> None:
         attempted = False
@@ -226,9 +323,13 @@ class PortfolioRepository:
         except (PyMongoError, Unavailable) as error:
             log.error("bulk not yet undone", extra={"error": str(error), "count": len(identities)})
         if times:
-            again = threading.Timer(_UNDO_PAUSE_S, self._undo, (identities, times))
-            again.daemon = True
-            again.start()
+            _after_a_pause(lambda: self._undo(identities, times))
+
+
+def _after_a_pause(task: Callable[[], None]) -> None:
+    timer = threading.Timer(_PAUSE_S, task)
+    timer.daemon = True
+    timer.start()
 
 
 def _unchanged(identity: ObjectId, version: int) -> Document:

@@ -86,6 +86,8 @@ class Text(fields.Field[str]):
 class Integer(fields.Field[int]):
     """A whole number, or a string of its digits, between two bounds.
 
+    1.0 is the whole number 1, to JSON Schema as to the predecessor.
+
     Args:
         low: the least that is allowed.
         high: the most that is allowed.
@@ -97,7 +99,9 @@ class Integer(fields.Field[int]):
         self.high = high
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, str) and _INTEGER.fullmatch(value):
+        if isinstance(value, str):
+            value = int(value) if _INTEGER.fullmatch(value) else None
+        elif isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValidationError([NOT_AN_INTEGER])
@@ -165,12 +169,33 @@ def _required(field: type[fields.Field[Any]], null: Fault, *args: Any, **kwargs:
     return field(*args, required=True, error_messages=messages, **kwargs)
 
 
+# What the OpenAPI document says of a field, beyond what its class tells.
+_DATE_NOTE = {
+    "description": "no offset means UTC; absent or null means now, or unchanged",
+    "examples": ["2024-01-20T14:45:00.123Z"],
+}
+_STRICT_NAME_NOTE = {
+    "strict": True,
+    "description": "letters, digits, spaces, hyphens and underscores",
+    "examples": ["Growth Fund"],
+}
+_SEEN_VERSION_NOTE = {"description": "the version that you have seen", "examples": [1]}
+
+
 class StrictDraftSchema(_Input):
     """A portfolio to create through v2 or fast, whose name format the service checks."""
 
-    name = _required(Text, NOT_A_STRING)
-    date_created = Moment(data_key="dateCreated", allow_none=True, load_default=None)
-    version = Integer(0, MAX_VERSION, allow_none=True, load_default=None)
+    name = _required(Text, NOT_A_STRING, metadata=_STRICT_NAME_NOTE)
+    date_created = Moment(
+        data_key="dateCreated", allow_none=True, load_default=None, metadata=_DATE_NOTE
+    )
+    version = Integer(
+        0,
+        MAX_VERSION,
+        allow_none=True,
+        load_default=None,
+        metadata={"description": "0, absent or null means 1"},
+    )
 
     @post_load
     def _to_draft(self, data: dict[str, Any], **kwargs: Any) -> Draft:
@@ -188,8 +213,10 @@ class ChangeSchema(_Input):
 
     portfolio_id = _required(Text, NOT_A_STRING, data_key="portfolioId")
     name = _required(Name, NOT_A_STRING)
-    version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION - 1)
-    date_created = Moment(data_key="dateCreated", allow_none=True, load_default=None)
+    version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION - 1, metadata=_SEEN_VERSION_NOTE)
+    date_created = Moment(
+        data_key="dateCreated", allow_none=True, load_default=None, metadata=_DATE_NOTE
+    )
 
     @post_load
     def _to_change(self, data: dict[str, Any], **kwargs: Any) -> Change:
@@ -209,7 +236,7 @@ class IdsSchema(_Input):
 class VersionSchema(_Input):
     """The query of a deletion."""
 
-    version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION)
+    version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION, metadata=_SEEN_VERSION_NOTE)
 
     @post_load
     def _to_version(self, data: dict[str, Any], **kwargs: Any) -> int:
@@ -219,10 +246,20 @@ class VersionSchema(_Input):
 class SearchSchema(_Input):
     """The query of a search; the rules for names are the service's."""
 
-    name = Text(load_default=None)
-    name_like = Text(load_default=None)
-    limit = Integer(1, MAX_LIMIT, load_default=50)
-    offset = Integer(0, MAX_VERSION, load_default=0)
+    name = Text(
+        load_default=None,
+        metadata={"strict": True, "description": "the whole name, without regard to case"},
+    )
+    name_like = Text(
+        load_default=None,
+        metadata={"strict": True, "description": "a part of the name, without regard to case"},
+    )
+    limit = Integer(
+        1, MAX_LIMIT, load_default=50, metadata={"description": "portfolios a page, at most"}
+    )
+    offset = Integer(
+        0, MAX_VERSION, load_default=0, metadata={"description": "portfolios to leave out before"}
+    )
 
     @post_load
     def _to_search(self, data: dict[str, Any], **kwargs: Any) -> Search:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from bson import ObjectId
 
 from portfolio.errors import BadRequest, Conflict, Fault, Invalid, NotFound
 from portfolio.portfolios.model import (
     Change,
+    Created,
     Draft,
     Page,
     Portfolio,
+    Record,
     Search,
+    Ticket,
     from_document,
     to_document,
     to_milliseconds,
     utc_now,
 )
-from portfolio.portfolios.repository import PortfolioRepository
+from portfolio.portfolios.repository import KeyTakenError, PortfolioRepository
 from portfolio.portfolios.schemas import is_strict_name, locate
 
 MAX_BULK = 100
@@ -26,6 +30,12 @@ INVALID_NAME = (
     "Invalid portfolio name format. Name must be 1-200 characters, alphanumeric, spaces, "
     "hyphens, and underscores only"
 )
+
+
+UNDER_WAY = "A request with this Idempotency-Key is under way"
+KEY_REUSED = Fault("Idempotency-Key was used for another request", "idempotency_key_reused")
+# Longer than any request may take: after that, a creation that is not done will not get done.
+_UNDER_WAY = timedelta(seconds=15)
 
 
 class InvalidName(BadRequest):
@@ -123,30 +133,50 @@ class PortfolioService:
             raise NotFound
         return portfolio
 
-    def create(self, draft: Draft) -> Portfolio:
-        """Store one portfolio and return it."""
+    def create(self, draft: Draft, ticket: Ticket | None = None) -> Created:
+        """Store one portfolio; ``create_all`` tells what a ticket does."""
+        if ticket is not None:
+            return self.create_all([draft], ticket=ticket)
         document = to_document(draft, utc_now())
         self._repository.insert(document)
-        return from_document(document)
+        return Created([from_document(document)])
 
-    def create_all(self, drafts: Sequence[Draft], *, new_names: bool = False) -> list[Portfolio]:
-        """Store all of ``drafts`` or none and return them in the same order.
+    def create_all(
+        self, drafts: Sequence[Draft], *, new_names: bool = False, ticket: Ticket | None = None
+    ) -> Created:
+        """Store all of ``drafts`` or none.
 
         Args:
             drafts: what to store, already checked by ``check_bulk``.
             new_names: refuse names that are stored already, without regard to case.
+            ticket: store nothing where a creation with this ticket was stored in the last day;
+                what it created is returned again.
 
         Raises:
-            Conflict: names are stored already.
+            Conflict: names are stored already, or a creation with this key is under way.
+            Invalid: the key was used for something else.
         """
+        if ticket is not None:
+            earlier = self._repository.recall(ticket.key)
+            if earlier is not None:
+                return self._replay(earlier, ticket)
         if new_names:
             taken = self._repository.existing_names([draft.name for draft in drafts])
             if taken:
                 raise Conflict(f"Portfolio names already exist: {', '.join(sorted(taken))}")
         now = utc_now()
         documents = [to_document(draft, now) for draft in drafts]
-        self._repository.insert_all(documents)
-        return [from_document(document) for document in documents]
+        if ticket is None:
+            self._repository.insert_all(documents)
+        else:
+            try:
+                self._repository.insert_once(Record(ticket, documents, done=False, created=now))
+            except KeyTakenError:
+                rival = self._repository.recall(ticket.key)
+                if rival is None:
+                    raise Conflict(UNDER_WAY) from None
+                return self._replay(rival, ticket)
+        return Created([from_document(document) for document in documents])
 
     def update(self, portfolio_id: str, change: Change) -> Portfolio:
         """Change one portfolio and return it with its next version.
@@ -202,6 +232,16 @@ class PortfolioService:
         existing = self._repository.existing_ids(list(identities.values())) if identities else set()
         valid = [text for text in portfolio_ids if identities.get(text) in existing]
         return valid, [text for text in portfolio_ids if identities.get(text) not in existing]
+
+    def _replay(self, record: Record, ticket: Ticket) -> Created:
+        if record.ticket != ticket:
+            raise Invalid(locate([KEY_REUSED], "body"))
+        if not record.done:
+            if utc_now() - record.created < _UNDER_WAY:
+                raise Conflict(UNDER_WAY)
+            # Whoever began this has given up, or died: what it promised is kept all the same.
+            self._repository.complete(record)
+        return Created([from_document(each) for each in record.documents], replayed=True)
 
     def _missed(self, identity: ObjectId) -> NotFound | Conflict:
         exists = self._repository.existing_ids([identity])

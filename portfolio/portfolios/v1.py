@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 from portfolio.components import components
 from portfolio.http.answers import answer
 from portfolio.http.requests import json_body, query_arguments
+from portfolio.portfolios.idempotency import replay_header, ticket
 from portfolio.portfolios.model import Portfolio
 from portfolio.portfolios.schemas import (
     ChangeSchema,
@@ -38,7 +39,10 @@ def list_portfolios() -> Response:
 def create_portfolio() -> Response:
     """Create one portfolio."""
     draft = load(_draft, json_body(request), "body")
-    return answer(components().portfolios.create(draft), 201)
+    parts = components()
+    created = parts.portfolios.create(draft, ticket(request))
+    parts.measures.created("v1", created)
+    return answer(created.portfolios[0], 201, replay_header(created))
 
 
 @blueprint.get("/portfolio/<portfolio_id>")

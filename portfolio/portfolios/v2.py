@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 from portfolio.components import components
 from portfolio.http.answers import answer
 from portfolio.http.requests import json_body
+from portfolio.portfolios.idempotency import replay_header, ticket
 from portfolio.portfolios.model import Page, Search
 from portfolio.portfolios.queries import search_query
 from portfolio.portfolios.schemas import StrictDraftSchema, load
@@ -29,12 +30,16 @@ def search_portfolios() -> Response:
 @blueprint.post("/portfolios")
 def create_portfolios() -> Response:
     """Create up to a hundred portfolios: all or none."""
-    body = json_body(request)
-    if isinstance(body, list):
-        check_bulk_size(len(body))
-    drafts = load(_drafts, body, "body")
-    check_bulk(drafts)
-    return answer(components().portfolios.create_all(drafts), 201)
+    parts = components()
+    with parts.measures.bulk("v2"):
+        body = json_body(request)
+        if isinstance(body, list):
+            check_bulk_size(len(body))
+        drafts = load(_drafts, body, "body")
+        check_bulk(drafts)
+        created = parts.portfolios.create_all(drafts, ticket=ticket(request))
+    parts.measures.created("v2", created)
+    return answer(created.portfolios, 201, replay_header(created))
 
 
 def page_answer(search: Search, page: Page) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import orjson
 
 from portfolio.config import SERVICE, Settings
+from portfolio.telemetry.trace_context import trace_context
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -23,6 +25,7 @@ class JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
+        trace = trace_context.get()
         line: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[
                 :23
@@ -33,6 +36,8 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "service": SERVICE,
             "request_id": request_id.get(),
+            "trace_id": trace.trace_id if trace else "",
+            "span_id": trace.span_id if trace else "",
             "pid": os.getpid(),
         }
         for name, value in vars(record).items():
@@ -43,29 +48,80 @@ class JSONFormatter(logging.Formatter):
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+class AtIntervals(logging.Filter):
+    """Lets one record pass and none after it until ``seconds`` have gone by."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether ``record`` passes."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
+
+
+class Verbosity:
+    """How much is logged: as configured, or as asked for at run time.
+
+    Args:
+        settings: the configured level, and the share of the request log that is kept.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._level = settings.log_level
+        self._share = settings.log_sampling_rate if settings.enable_request_logging else 0.0
+        self.level = self._level
+        self.request_share = self._share
+
+    def set_level(self, level: str | None) -> None:
+        """Log from ``level`` up from now on; None means as configured.
+
+        Who asks for detail at run time gets the whole request log with it.
+        """
+        self.level = level or self._level
+        detailed = level in ("DEBUG", "INFO")
+        self.request_share = 1.0 if detailed else self._share
+        logging.getLogger("portfolio").setLevel(self.level)
+        logging.getLogger("gunicorn.error").setLevel(_at_least_info(self.level))
+
+
 def logging_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration for ``logging.config.dictConfig``.
 
     ``LOG_LEVEL`` rules the service's own loggers. Libraries speak from WARNING up: at DEBUG,
-    PyMongo would log whole documents.
+    PyMongo would log whole documents. OpenTelemetry would report each export that fails, three
+    times over.
     """
     handlers = {"handlers": ["stdout"], "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"seldom": {"()": f"{__name__}.{AtIntervals.__name__}", "seconds": 60}},
         "formatters": {"json": {"()": f"{__name__}.{JSONFormatter.__name__}"}},
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
                 "formatter": "json",
                 "stream": "ext://sys.stdout",
-            }
+            },
+            "seldom": {
+                "class": "logging.StreamHandler",
+                "formatter": "json",
+                "filters": ["seldom"],
+                "stream": "ext://sys.stdout",
+            },
         },
         "root": {"level": "WARNING", "handlers": ["stdout"]},
         "loggers": {
             "portfolio": {"level": settings.log_level, **handlers},
             # Gunicorn tells of each connection at DEBUG.
             "gunicorn.error": {"level": _at_least_info(settings.log_level), **handlers},
+            "opentelemetry": {"handlers": ["seldom"], "propagate": False},
         },
     }
 

@@ -1,0 +1,168 @@
+# shellcheck shell=bash
+# Shared by deploy-optimized.sh, rollback-deployment.sh and monitoring/deploy-monitoring.sh.
+
+readonly SERVICE=globeco-portfolio-service
+readonly K8S_DIR=${BASH_SOURCE[0]%/*}
+
+# Defaults of the options that the scripts share.
+namespace=globeco
+timeout=300
+dry_run=false
+assume_yes=false
+skip_health_check=false
+
+step() { printf '\n==> %s\n' "$*"; }
+
+# fail WHAT NEXT...: says what failed and what to do next, one line each, and ends the script.
+fail() {
+  printf '\nFAILED: %s\n' "$1" >&2
+  shift
+  [ $# -eq 0 ] || printf '  next: %s\n' "$@" >&2
+  exit 1
+}
+
+# misuse MESSAGE: the command line is wrong; the caller defines usage.
+misuse() {
+  printf '%s\n\n' "$1" >&2
+  usage >&2
+  exit 2
+}
+
+# parse_shared_option "$@": takes one option that all scripts know; leaves how many words it took
+# in `taken`, 0 where it is none of them.
+# shellcheck disable=SC2034  # the scripts that source this file read the options
+parse_shared_option() {
+  taken=1
+  case $1 in
+    --dry-run) dry_run=true ;;
+    --yes) assume_yes=true ;;
+    --skip-health-check) skip_health_check=true ;;
+    --namespace)
+      [[ ${2:-} =~ ^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$ ]] || misuse "--namespace needs a name"
+      namespace=$2 taken=2
+      ;;
+    --timeout)
+      [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || misuse "--timeout needs a number of seconds"
+      timeout=$2 taken=2
+      ;;
+    -h | --help) usage && exit 0 ;;
+    *) taken=0 ;;
+  esac
+}
+
+require_cluster() {
+  command -v kubectl >/dev/null || fail "kubectl is not on PATH" "install kubectl, then try again"
+  kubectl version --request-timeout=10s >/dev/null 2>&1 ||
+    fail "the cluster does not answer" "check 'kubectl config current-context' and the network"
+  echo "cluster: $(kubectl config current-context), namespace: $namespace"
+}
+
+# require_environment ENV: refuses where another environment's deployment runs in the namespace.
+require_environment() {
+  local running
+  running=$(kubectl get deployment "$SERVICE" -n "$namespace" --ignore-not-found \
+    -o 'jsonpath={.metadata.labels.environment}') ||
+    fail "cannot read deployment/$SERVICE" "check your rights: kubectl auth can-i get deployments -n $namespace"
+  [ -z "$running" ] || [ "$running" = "$1" ] ||
+    fail "namespace $namespace runs the environment '$running', not '$1'" \
+      "check 'kubectl config current-context' and --namespace"
+}
+
+require_namespace() {
+  kubectl get namespace "$namespace" >/dev/null 2>&1 ||
+    kubectl create namespace "$namespace" ||
+    fail "namespace $namespace cannot be made; nothing was changed" "have it made, then try again"
+}
+
+# require_secret NAME WHAT-IT-HOLDS NEXT...
+require_secret() {
+  local name=$1 holds=$2
+  shift 2
+  kubectl get secret "$name" -n "$namespace" >/dev/null 2>&1 ||
+    fail "secret $name, which holds $holds, is not in namespace $namespace" "$@"
+}
+
+# confirm QUESTION: for production; --yes answers it, and without a terminal nobody can.
+confirm() {
+  [ "$assume_yes" = false ] || return 0
+  local answer=
+  printf '%s Type "yes" to go on: ' "$1"
+  read -r answer || true
+  [ "$answer" = yes ] || fail "not confirmed; nothing was changed" "answer yes, or pass --yes where no one can answer"
+}
+
+# render FOLDER [PATCH-YAML]: writes the manifests of a kustomization, in $namespace, to $manifests.
+# A second, passing kustomization carries what the command line adds to what is in git.
+render() {
+  local folder=$1 extra=${2:-} work=$K8S_DIR/.render.$$
+  # shellcheck disable=SC2064  # the folder as it is now, not as it may be at the end
+  trap "rm -rf '$work'" EXIT
+  mkdir -p "$work"
+  cat >"$work/kustomization.yaml" <<YAML
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: $namespace
+resources:
+  - ../$folder
+$extra
+YAML
+  manifests=$work/manifests.yaml
+  kubectl kustomize "$work" >"$manifests" ||
+    fail "the manifests of $folder do not build" "see kustomize's message above"
+}
+
+# apply_manifests: first asks the API server to check all of them, so that none is half applied.
+apply_manifests() {
+  kubectl apply --dry-run=server -f "$manifests" >/dev/null ||
+    fail "the cluster refuses the manifests; nothing was changed" "see the API server's message above"
+  kubectl apply -f "$manifests" ||
+    fail "applying the manifests" "some may be in place: run the same command again, or roll back"
+}
+
+# show_changes: what apply_manifests would change.
+show_changes() {
+  local status=0
+  kubectl diff -f "$manifests" || status=$?
+  [ "$status" -le 1 ] ||
+    fail "the cluster cannot compare the manifests; nothing was changed" \
+      "see the API server's message above; does the namespace exist? kubectl create namespace $namespace"
+  [ "$status" -eq 1 ] || echo "no changes"
+}
+
+# diagnose APP: what a person would look at first.
+diagnose() {
+  {
+    printf '\n--- pods\n'
+    kubectl get pods -n "$namespace" -l "app=$1" -o wide || true
+    printf '\n--- events\n'
+    kubectl get events -n "$namespace" --sort-by=.lastTimestamp | tail -n 20 || true
+    printf '\n--- last lines of the log\n'
+    kubectl logs -n "$namespace" -l "app=$1" --tail=20 --prefix || true
+  } >&2
+}
+
+# wait_for_rollout KIND/NAME APP NEXT...
+wait_for_rollout() {
+  local workload=$1 app=$2
+  shift 2
+  kubectl rollout status "$workload" -n "$namespace" --timeout="${timeout}s" && return
+  diagnose "$app"
+  fail "$workload did not become ready within $timeout s" "$@"
+}
+
+# check_health NEXT...: asks the Service, through the API server, until it answers or time is up.
+check_health() {
+  local path url tries
+  for path in /health/ready /health/detailed; do
+    url=/api/v1/namespaces/$namespace/services/$SERVICE:http/proxy$path
+    for ((tries = 10; tries > 0; tries--)); do
+      kubectl get --raw "$url" >/dev/null && break
+      sleep "${HEALTH_CHECK_INTERVAL:-3}"
+    done
+    if [ "$tries" -eq 0 ]; then
+      diagnose "$SERVICE"
+      fail "$path does not answer 200" "$@"
+    fi
+    echo "$path: 200"
+  done
+}

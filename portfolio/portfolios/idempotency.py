@@ -1,0 +1,36 @@
+"""Idempotency keys: a client that tries a creation again never makes a portfolio twice."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from flask import Request
+
+from portfolio.errors import BadRequest
+from portfolio.portfolios.model import Created, Ticket
+
+HEADER = "Idempotency-Key"
+REPLAY_HEADER = "Idempotent-Replay"
+
+_KEY = re.compile(r"[\x20-\x7e]{1,128}")
+
+
+def ticket(request: Request) -> Ticket | None:
+    """Return the ticket of ``request``, or None where it carries no key.
+
+    Raises:
+        BadRequest: the key is empty, too long or unprintable.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise BadRequest(f"{HEADER} must have 1 to 128 printable characters")
+    digest = hashlib.sha256(request.path.encode() + b"\n" + request.get_data())
+    return Ticket(key, digest.hexdigest())
+
+
+def replay_header(created: Created) -> dict[str, str]:
+    """Return the header that tells a client that this was created before."""
+    return {REPLAY_HEADER: "true"} if created.replayed else {}

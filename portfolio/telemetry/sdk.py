@@ -1,0 +1,178 @@
+"""OpenTelemetry in one worker: made after the fork, since none of it survives one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from flask import Flask
+from opentelemetry.instrumentation.system_metrics import SystemMetricsInstrumentor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from portfolio.config import SERVICE, VERSION, Settings
+from portfolio.database import Database
+from portfolio.portfolios.validation import ValidationCache
+from portfolio.resilience import Breaker
+from portfolio.telemetry import export, instruments
+from portfolio.telemetry.measures import Measures
+
+if TYPE_CHECKING:
+    from portfolio.telemetry.tracing import Sampler
+
+# What the dashboards show of the process, by the semantic conventions' names.
+_PROCESS_METRICS: dict[str, list[str] | None] = {
+    "process.cpu.time": ["user", "system"],
+    "process.memory.usage": None,
+    "process.open_file_descriptor.count": None,
+    "cpython.gc.collections": None,
+}
+# Two exports that fail in a row, each after retries of its own, make the collector count as gone;
+# one is tried again after half a minute.
+_FAILURES = 2
+_RETRY_AFTER_S = 30.0
+# A worker that ends has this long to send what it still holds; the drain before it has 15 s.
+_FLUSH_TIMEOUT_S = 2.0
+# Encoding a span takes about 50 microseconds, in which no request is served: a batch of 64 holds
+# the worker up for 3 ms, the specification's 512 would for 25.
+_SPANS_PER_BATCH = 64
+
+
+class Telemetry:
+    """Metrics and spans of one worker, on their way to a collector.
+
+    Args:
+        app: the application that is traced.
+        settings: what is on, how often metrics are exported, how much is sampled.
+        database: whose pool and breaker are shown, and whose commands are traced.
+        cache: whose counts are shown.
+        measures: what the worker counts itself.
+
+    Attributes:
+        breaker: guards the exports of both signals.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        database: Database,
+        cache: ValidationCache,
+        measures: Measures,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self.breaker = Breaker(
+            "telemetry",
+            failures=_FAILURES,
+            reset_s=_RETRY_AFTER_S,
+            successes=1,
+            counts=lambda _: True,
+            level=logging.DEBUG,  # the exporter says what is wrong, once a minute
+        )
+        self._sources = instruments.Sources(
+            measures,
+            pool=lambda: database.pool,
+            cache=cache.statistics,
+            breakers=[self.breaker, *([database.breaker] if database.breaker else [])],
+        )
+        self._meters: MeterProvider | None = None
+        self._tracers: TracerProvider | None = None
+        self._process: SystemMetricsInstrumentor | None = None
+        self._sampler: Sampler | None = None
+        if settings.enable_tracing:
+            # Deferred: the instrumentation is loaded only where something is traced.
+            from portfolio.telemetry.tracing import Sampler  # noqa: PLC0415
+
+            self._sampler = Sampler(app, settings.trace_sample_rate)
+            app.wsgi_app = self._sampler  # type: ignore[method-assign]
+
+    def start(self) -> None:
+        """Begin to collect and to export, before the first request and the first connection."""
+        # Attributes of spans by their stable names, unless somebody asks for others; the first
+        # instrumentation that starts reads it.
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+        resource = _resource(self._settings)
+        if self._settings.enable_metrics and _wanted("METRICS"):
+            self._start_metrics(resource)
+        if self._sampler is not None and _wanted("TRACES"):
+            self._start_traces(resource, self._sampler)
+
+    def stop(self) -> None:
+        """Send what is left, within two seconds, and end."""
+        if self._sampler is not None:
+            self._sampler.stop()
+        ending = [
+            Thread(target=provider.shutdown, daemon=True)
+            for provider in (self._tracers, self._meters)
+            if provider is not None
+        ]
+        for thread in ending:
+            thread.start()
+        deadline = time.monotonic() + _FLUSH_TIMEOUT_S
+        for thread in ending:
+            thread.join(max(deadline - time.monotonic(), 0))
+        if self._process is not None:
+            self._process.uninstrument()
+
+    def _start_metrics(self, resource: Resource) -> None:
+        settings, sources, begun_ns = self._settings, self._sources, time.time_ns()
+        exporter = export.GuardedMetricExporter(
+            export.metric_exporter(settings.metrics_timeout_s),
+            self.breaker,
+            lambda: instruments.histograms(sources.measures, begun_ns),
+        )
+        reader = PeriodicExportingMetricReader(
+            exporter,
+            export_interval_millis=settings.metrics_interval_s * 1000,
+            export_timeout_millis=settings.metrics_timeout_s * 1000,
+        )
+        self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+        instruments.observe(self._meters.get_meter(SERVICE, VERSION), sources)
+        self._process = SystemMetricsInstrumentor(instruments.COMMON, _PROCESS_METRICS)
+        self._process.instrument(meter_provider=self._meters)
+
+    def _start_traces(self, resource: Resource, sampler: Sampler) -> None:
+        # Whether a request is sampled was decided before its span begins.
+        self._tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
+        exporter = export.GuardedSpanExporter(export.span_exporter(), self.breaker)
+        size = None if "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" in os.environ else _SPANS_PER_BATCH
+        self._tracers.add_span_processor(BatchSpanProcessor(exporter, max_export_batch_size=size))
+        if self._settings.enable_database_tracing:
+            from portfolio.telemetry.tracing import CommandSpans  # noqa: PLC0415
+
+            self._database.listeners.append(CommandSpans(self._tracers))
+        sampler.start(self._tracers)
+
+
+def _wanted(signal: str) -> bool:
+    return os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"
+
+
+def _resource(settings: Settings) -> Resource:
+    """Return what tells this worker from every other, the other workers of its pod included."""
+    environ = os.environ
+    # With OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES in it; what follows is ours to say.
+    given = Resource.create()
+    own = {
+        "service.version": VERSION,
+        "service.namespace": environ.get("SERVICE_NAMESPACE"),
+        "service.instance.id": str(uuid.uuid4()),
+        "deployment.environment.name": settings.profile,
+        "process.pid": os.getpid(),
+        "k8s.pod.name": environ.get("MY_POD_NAME"),
+        "k8s.pod.ip": environ.get("MY_POD_IP"),
+        "k8s.node.name": environ.get("MY_NODE_NAME"),
+        "k8s.namespace.name": environ.get("MY_NAMESPACE"),
+    }
+    if str(given.attributes["service.name"]).startswith("unknown_service"):
+        own["service.name"] = SERVICE
+    return given.merge(Resource({name: value for name, value in own.items() if value}))

@@ -1,0 +1,84 @@
+"""Shared by the tests of deploy/: where things are, the rendered manifests, the tools."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+K8S = DEPLOY / "k8s"
+MONITORING = K8S / "monitoring"
+
+ENVIRONMENTS = ["development", "staging", "production"]
+OVERLAYS = [f"overlays/{environment}" for environment in ENVIRONMENTS]
+MONGODB = ["mongodb/development", "mongodb/production"]
+MONITORING_PARTS = [
+    f"monitoring/{part}" for part in ("collector", "rules", "dashboards", "alerting")
+]
+KUSTOMIZATIONS = OVERLAYS + MONGODB + MONITORING_PARTS
+
+Manifest = dict[str, Any]
+
+
+def tool(name: str) -> str:
+    """The path of a program; skips the test, and says how to get it, where there is none."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not on PATH: `tox -e deploy` fetches what can be fetched")
+    return path
+
+
+@functools.cache
+def render(folder: str) -> tuple[Manifest, ...]:
+    """Every manifest that `kubectl kustomize deploy/k8s/FOLDER` gives."""
+    command = [tool("kubectl"), "kustomize", str(K8S / folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, f"kustomize warns: {done.stderr}"
+    return tuple(manifest for manifest in yaml.safe_load_all(done.stdout) if manifest)
+
+
+def find(manifests: tuple[Manifest, ...], kind: str, name: str | None = None) -> Manifest:
+    """The one manifest of a kind (and name)."""
+    found = [
+        manifest
+        for manifest in manifests
+        if manifest["kind"] == kind and name in (None, manifest["metadata"]["name"])
+    ]
+    assert len(found) == 1, f"{len(found)} of {kind} {name or ''}"
+    return found[0]
+
+
+def pod_templates(manifests: tuple[Manifest, ...]) -> list[tuple[str, Manifest]]:
+    """(kind/name, pod template) of everything that makes pods."""
+    templates = []
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        if manifest["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        if "template" in spec:
+            name = f"{manifest['kind']}/{manifest['metadata']['name']}"
+            templates.append((name, spec["template"]))
+    return templates
+
+
+def containers(template: Manifest) -> list[Manifest]:
+    """Every container of a pod template, those of initialisation too."""
+    spec = template["spec"]
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, both streams as text; never raises for its exit status."""
+    options.setdefault("env", os.environ | {"LC_ALL": "C"})
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, **options
+    )

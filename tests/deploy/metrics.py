@@ -1,0 +1,67 @@
+"""The metrics that the service sends, and which names a PromQL expression uses."""
+
+from __future__ import annotations
+
+import promql_parser
+
+# The telemetry contract, by kind; what a histogram becomes in Prometheus is added below.
+COUNTERS_AND_GAUGES = {
+    "http_requests_total",
+    "http_requests_in_flight",
+    "portfolio_creations_total",
+    "validation_cache_hits_total",
+    "validation_cache_requests_total",
+    "validation_cache_hit_rate",
+    "circuit_breaker_state",
+    "circuit_breaker_requests_total",
+    "mongodb_connection_pool_active",
+    "mongodb_connection_pool_available",
+    "mongodb_connection_pool_max",
+    "mongodb_connection_pool_waiting",
+    # OpenTelemetry's semantic names of processes, with Prometheus' underscores.
+    "process_cpu_time",
+    "process_memory_usage",
+    "process_thread_count",
+    "cpython_gc_collections",
+}
+HISTOGRAMS = {
+    "http_request_duration_seconds",
+    "portfolio_bulk_operation_duration_seconds",
+    "mongodb_operation_duration_seconds",
+}
+CONTRACT = COUNTERS_AND_GAUGES | {
+    f"{name}_{suffix}" for name in HISTOGRAMS for suffix in ("bucket", "sum", "count")
+}
+
+
+def metric_names(expression: str) -> set[str]:
+    """The metrics that an expression selects; ValueError where it is no PromQL."""
+    names: set[str] = set()
+
+    def visit(node: object) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            names.add(node.name)
+        elif isinstance(node, promql_parser.MatrixSelector):
+            visit(node.vector_selector)
+        elif isinstance(node, promql_parser.BinaryExpr):
+            visit(node.lhs)
+            visit(node.rhs)
+        elif isinstance(node, promql_parser.Call):
+            for argument in node.args:
+                visit(argument)
+        elif isinstance(
+            node,
+            promql_parser.AggregateExpr
+            | promql_parser.ParenExpr
+            | promql_parser.UnaryExpr
+            | promql_parser.SubqueryExpr,
+        ):
+            visit(node.expr)
+
+    visit(promql_parser.parse(expression))
+    return names
+
+
+def names_outside_the_contract(expression: str) -> set[str]:
+    """The metrics of an expression that the service does not send."""
+    return metric_names(expression) - CONTRACT

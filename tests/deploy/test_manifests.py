@@ -1,0 +1,257 @@
+"""Every manifest is valid for the API server, and keeps the rules that the service is run by."""
+
+from __future__ import annotations
+
+import re
+
+import kubernetes_validate
+import pytest
+
+from .conftest import (
+    ENVIRONMENTS,
+    KUSTOMIZATIONS,
+    OVERLAYS,
+    Manifest,
+    containers,
+    find,
+    pod_templates,
+    render,
+)
+
+KUBERNETES_VERSIONS = ["1.36", "1.37"]
+NAME = "globeco-portfolio-service"
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS)
+def test_manifests_pass_strict_validation(folder: str, version: str) -> None:
+    for manifest in render(folder):
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS)
+class TestEveryPod:
+    def test_is_in_the_namespace(self, folder: str) -> None:
+        for manifest in render(folder):
+            assert manifest["metadata"]["namespace"] == "globeco", manifest["metadata"]["name"]
+
+    def test_requests_and_limits_cpu_and_memory(self, folder: str) -> None:
+        for name, template in pod_templates(render(folder)):
+            for container in containers(template):
+                for bound in ("requests", "limits"):
+                    assert set(container["resources"][bound]) == {"cpu", "memory"}, name
+
+    def test_runs_without_privileges(self, folder: str) -> None:
+        for name, template in pod_templates(render(folder)):
+            pod = template["spec"]["securityContext"]
+            assert pod["runAsNonRoot"] is True, name
+            assert pod["runAsUser"] > 0, name
+            assert pod["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            for container in containers(template):
+                assert container["securityContext"] == {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                }, name
+
+    def test_holds_no_token_of_the_cluster(self, folder: str) -> None:
+        for name, template in pod_templates(render(folder)):
+            assert template["spec"]["automountServiceAccountToken"] is False, name
+
+    def test_names_an_image_and_its_version(self, folder: str) -> None:
+        for name, template in pod_templates(render(folder)):
+            for container in containers(template):
+                assert re.search(r":v?\d+\.\d+\.\d+$", container["image"]), name
+
+    def test_long_running_containers_are_probed(self, folder: str) -> None:
+        for name, template in pod_templates(render(folder)):
+            if name.startswith(("Deployment/", "StatefulSet/")):
+                for container in template["spec"]["containers"]:
+                    assert {"readinessProbe", "livenessProbe"} <= set(container), name
+
+    def test_mounts_only_volumes_that_it_has(self, folder: str) -> None:
+        for name, template in pod_templates(render(folder)):
+            volumes = {volume["name"] for volume in template["spec"].get("volumes", [])}
+            # A StatefulSet's claims are volumes too.
+            for manifest in render(folder):
+                if name == f"StatefulSet/{manifest['metadata']['name']}":
+                    claims = manifest["spec"].get("volumeClaimTemplates", [])
+                    volumes |= {claim["metadata"]["name"] for claim in claims}
+            for container in containers(template):
+                mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
+                assert mounts <= volumes, name
+
+    def test_variables_refer_only_to_earlier_ones(self, folder: str) -> None:
+        """Kubernetes leaves $(NAME) as it stands where NAME is defined further down."""
+        for name, template in pod_templates(render(folder)):
+            for container in containers(template):
+                known: set[str] = set()
+                for variable in container.get("env", []):
+                    for used in re.findall(r"\$\((\w+)\)", variable.get("value", "")):
+                        assert used in known, f"{name}: {variable['name']} uses {used}"
+                    known.add(variable["name"])
+
+    def test_no_secret_value_is_in_git(self, folder: str) -> None:
+        secret = re.compile(r"://[^/\s:@]+:(?!\$\(|\$\{)[^@\s/]+@|PASSWORD\s*=|BEGIN [A-Z ]*KEY")
+        for manifest in render(folder):
+            assert manifest["kind"] != "Secret", manifest["metadata"]["name"]
+            assert not secret.search(str(manifest)), manifest["metadata"]["name"]
+
+    def test_selectors_find_the_pods(self, folder: str) -> None:
+        labels = [template["metadata"]["labels"] for _, template in pod_templates(render(folder))]
+        for manifest in render(folder):
+            spec = manifest.get("spec", {})
+            selector = {
+                "Service": spec.get("selector"),
+                "PodDisruptionBudget": spec.get("selector", {}).get("matchLabels"),
+                "NetworkPolicy": spec.get("podSelector", {}).get("matchLabels"),
+            }.get(manifest["kind"])
+            if selector is not None:
+                assert any(selector.items() <= found.items() for found in labels), selector
+
+
+@pytest.mark.parametrize("folder", OVERLAYS)
+class TestService:
+    def test_deployment_never_has_fewer_pods_than_before_while_it_rolls(self, folder: str) -> None:
+        spec = find(render(folder), "Deployment", NAME)["spec"]
+        assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+        assert "replicas" not in spec, "the HPA owns the number of pods"
+
+    def test_probes_ask_the_three_health_paths(self, folder: str) -> None:
+        container = self.container(folder)
+        for probe, path in {
+            "startupProbe": "/health/startup",
+            "livenessProbe": "/health/live",
+            "readinessProbe": "/health/ready",
+        }.items():
+            assert container[probe]["httpGet"] == {"path": path, "port": "http"}
+        assert container["ports"] == [{"name": "http", "containerPort": 8000}]
+
+    def test_grace_period_covers_the_pre_stop_sleep_and_the_drain(self, folder: str) -> None:
+        drain_budget = 15  # seconds, the service's own
+        spec = find(render(folder), "Deployment", NAME)["spec"]["template"]["spec"]
+        sleep = self.container(folder)["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert sleep + drain_budget < spec["terminationGracePeriodSeconds"]
+
+    def test_profile_is_that_of_the_overlay(self, folder: str) -> None:
+        environment = folder.removeprefix("overlays/")
+        config = find(render(folder), "ConfigMap")
+        assert config["data"]["PORTFOLIO_SERVICE_ENV"] == environment
+        reference = self.container(folder)["envFrom"][0]["configMapRef"]["name"]
+        assert reference == config["metadata"]["name"]
+
+    def test_database_uri_comes_from_a_secret(self, folder: str) -> None:
+        variables = {v["name"]: v for v in self.container(folder)["env"]}
+        reference = variables["MONGODB_URI"]["valueFrom"]["secretKeyRef"]
+        assert reference == {"name": f"{NAME}-mongodb", "key": "uri"}
+
+    def test_writes_only_to_the_runtime_folder(self, folder: str) -> None:
+        data = find(render(folder), "ConfigMap")["data"]
+        mounts = self.container(folder)["volumeMounts"]
+        assert [mount["mountPath"] for mount in mounts] == [data["PORTFOLIO_RUNTIME_DIR"]]
+        # Python ends at once where it finds no folder for temporary files.
+        assert data["TMPDIR"] == data["PORTFOLIO_RUNTIME_DIR"]
+        volumes = find(render(folder), "Deployment")["spec"]["template"]["spec"]["volumes"]
+        assert volumes[0]["emptyDir"]["medium"] == "Memory"
+
+    def test_pods_spread_over_nodes_and_zones(self, folder: str) -> None:
+        spec = find(render(folder), "Deployment", NAME)["spec"]["template"]["spec"]
+        keys = [spread["topologyKey"] for spread in spec["topologySpreadConstraints"]]
+        assert keys == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+
+    def test_network_lets_in_the_port_and_out_the_database_the_collector_and_dns(
+        self, folder: str
+    ) -> None:
+        spec = find(render(folder), "NetworkPolicy")["spec"]
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+        assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": 8000}]}]
+        out = {
+            (port["protocol"], port["port"]) for rule in spec["egress"] for port in rule["ports"]
+        }
+        assert out == {("TCP", 27017), ("TCP", 4317), ("TCP", 4318), ("UDP", 53), ("TCP", 53)}
+        assert all(rule["to"] for rule in spec["egress"]), "an empty `to` is everywhere"
+
+    def test_hpa_holds_cpu_at_70_and_memory_at_80_percent(self, folder: str) -> None:
+        hpa = find(render(folder), "HorizontalPodAutoscaler", f"{NAME}-hpa")
+        assert hpa["spec"]["scaleTargetRef"]["name"] == NAME
+        targets = {
+            metric["resource"]["name"]: metric["resource"]["target"]["averageUtilization"]
+            for metric in hpa["spec"]["metrics"]
+        }
+        assert targets == {"cpu": 70, "memory": 80}
+        assert {"scaleUp", "scaleDown"} <= set(hpa["spec"]["behavior"])
+
+    @staticmethod
+    def container(folder: str) -> Manifest:
+        spec = find(render(folder), "Deployment", NAME)["spec"]["template"]["spec"]
+        assert [container["name"] for container in spec["containers"]] == [NAME]
+        return spec["containers"][0]
+
+
+def test_production_runs_three_to_ten_pods_of_the_size_in_the_runbook() -> None:
+    manifests = render("overlays/production")
+    hpa = find(manifests, "HorizontalPodAutoscaler")["spec"]
+    assert (hpa["minReplicas"], hpa["maxReplicas"]) == (3, 10)
+    assert TestService.container("overlays/production")["resources"] == {
+        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "limits": {"cpu": "200m", "memory": "256Mi"},
+    }
+
+
+def test_overlays_differ_only_in_profile_and_scale() -> None:
+    """What ran in staging is what runs in production: same pods, same policies."""
+    pods = []
+    for environment in ENVIRONMENTS:
+        template = dict(find(render(f"overlays/{environment}"), "Deployment")["spec"]["template"])
+        text = re.sub(rf"{NAME}-[0-9a-z]{{10}}\b", "CONFIG", str(template))
+        pods.append(text)
+    assert pods[0] == pods[1] == pods[2]
+
+
+class TestMongoDB:
+    @pytest.mark.parametrize(
+        ("folder", "members"), [("mongodb/development", 1), ("mongodb/production", 3)]
+    )
+    def test_init_job_knows_every_member(self, folder: str, members: int) -> None:
+        stateful_set = find(render(folder), "StatefulSet")
+        assert stateful_set["spec"]["replicas"] == members
+        job = find(render(folder), "Job")
+        env = {v["name"]: v for v in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+        name = stateful_set["metadata"]["name"]
+        assert env["MONGODB_HOSTS"]["value"].split(",") == [
+            f"{name}-{i}.{stateful_set['spec']['serviceName']}.$(POD_NAMESPACE).svc:27017"
+            for i in range(members)
+        ]
+
+    def test_members_authenticate_each_other_and_store_durably(self) -> None:
+        stateful_set = find(render("mongodb/production"), "StatefulSet")["spec"]
+        command = stateful_set["template"]["spec"]["containers"][0]["command"]
+        assert "--replSet=rs0" in command
+        assert "--keyFile=/keyfile/keyfile" in command
+        assert not any("nojournal" in argument for argument in command)
+        assert stateful_set["volumeClaimTemplates"][0]["metadata"]["name"] == "data"
+
+    def test_two_members_never_share_a_node(self) -> None:
+        pod = find(render("mongodb/production"), "StatefulSet")["spec"]["template"]["spec"]
+        by_node = pod["topologySpreadConstraints"][0]
+        assert by_node["topologyKey"] == "kubernetes.io/hostname"
+        assert by_node["whenUnsatisfiable"] == "DoNotSchedule"
+
+    def test_backup_is_daily_the_drill_weekly_and_the_restore_by_hand(self) -> None:
+        crons = {
+            manifest["metadata"]["name"].removeprefix(f"{NAME}-mongodb-"): manifest["spec"]
+            for manifest in render("mongodb/production")
+            if manifest["kind"] == "CronJob"
+        }
+        assert crons["backup"]["schedule"] == "0 2 * * *"
+        assert crons["restore-drill"]["schedule"] == "0 4 * * 0"
+        assert crons["restore"]["suspend"] is True
+        assert not crons["backup"].get("suspend")
+
+    def test_members_let_in_only_the_service_each_other_and_the_jobs(self) -> None:
+        manifests = render("mongodb/production")
+        policy = find(manifests, "NetworkPolicy")["spec"]
+        (source,) = policy["ingress"][0]["from"]
+        allowed = source["podSelector"]["matchExpressions"][0]["values"]
+        labels = {template["metadata"]["labels"]["app"] for _, template in pod_templates(manifests)}
+        assert set(allowed) == labels | {NAME}

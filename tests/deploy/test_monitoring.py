@@ -1,0 +1,194 @@
+"""The collector, the dashboards and the routes of alerts hold together."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import MONITORING, find, render, run, tool
+from .metrics import COUNTERS_AND_GAUGES, HISTOGRAMS, metric_names, names_outside_the_contract
+
+DASHBOARDS = MONITORING / "dashboards"
+DASHBOARD_FILES = sorted(DASHBOARDS.glob("*.json"))
+COLLECTOR = yaml.safe_load((MONITORING / "collector" / "config.yaml").read_text())
+ALERTMANAGER = MONITORING / "alerting" / "alertmanager.yml"
+
+# Components and settings that collectors before 0.147 knew and later ones refuse or warn about.
+REMOVED_FROM_THE_COLLECTOR = {
+    "logging",
+    "jaeger",
+    "opencensus",
+    "memory_ballast",
+    "spanmetrics",
+    "add_metric_suffixes",
+    "resource_to_telemetry_conversion",
+    "ballast_size_mib",
+    "check_collector_pipeline",
+}
+
+
+def expressions(path: Path) -> list[str]:
+    """Every PromQL expression of a dashboard, with Grafana's variables filled in."""
+    dashboard = json.loads(path.read_text())
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return [e.replace("$__rate_interval", "4m").replace("$environment", ".*") for e in found]
+
+
+class TestCollector:
+    def test_every_component_is_defined_and_used(self) -> None:
+        pipelines = COLLECTOR["service"]["pipelines"].values()
+        for kind in ("receivers", "processors", "exporters"):
+            used = {name for pipeline in pipelines for name in pipeline[kind]}
+            assert used == set(COLLECTOR[kind])
+        assert COLLECTOR["service"]["extensions"] == list(COLLECTOR["extensions"])
+
+    def test_memory_limiter_is_first_and_batch_last(self) -> None:
+        for pipeline in COLLECTOR["service"]["pipelines"].values():
+            assert pipeline["processors"][0] == "memory_limiter"
+            assert pipeline["processors"][-1] == "batch"
+
+    def test_uses_nothing_that_current_releases_removed(self) -> None:
+        text = yaml.safe_dump(COLLECTOR)
+        words = set(re.findall(r"^\s*-?\s*([\w/]+)", text, re.MULTILINE))
+        assert not words & REMOVED_FROM_THE_COLLECTOR
+        # Its own metrics: `address` gave way to `readers`.
+        assert set(COLLECTOR["service"]["telemetry"]["metrics"]) == {"readers"}
+
+    def test_leaves_the_names_of_metrics_alone(self) -> None:
+        exporter = COLLECTOR["exporters"]["prometheus"]
+        assert exporter["translation_strategy"] == "UnderscoreEscapingWithoutSuffixes"
+
+    @pytest.mark.parametrize("label", ["service", "service_instance_id", "environment", "pod"])
+    def test_gives_every_series_the_labels_of_the_rules(self, label: str) -> None:
+        statements = COLLECTOR["processors"]["transform/labels"]["metric_statements"]
+        assert any(f'datapoint.attributes["{label}"]' in statement for statement in statements)
+
+    def test_keeps_series_longer_than_two_exports_of_the_service(self) -> None:
+        production_export_interval = 60  # seconds
+        minutes = re.fullmatch(r"(\d+)m", COLLECTOR["exporters"]["prometheus"]["metric_expiration"])
+        assert minutes
+        assert int(minutes[1]) * 60 > 2 * production_export_interval
+
+    def test_pod_and_service_open_the_ports_that_it_listens_on(self) -> None:
+        text = (MONITORING / "collector" / "config.yaml").read_text()
+        listens = {int(port) for port in re.findall(r"0\.0\.0\.0:(\d+)", text)} | {8888}
+        manifests = render("monitoring/collector")
+        container = find(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        assert {port["containerPort"] for port in container["ports"]} == listens
+        names = {port["name"] for port in container["ports"]}
+        targets = {port["targetPort"] for port in find(manifests, "Service")["spec"]["ports"]}
+        assert targets <= names
+
+    def test_prometheus_scrapes_it_and_keeps_its_labels(self) -> None:
+        prometheus = yaml.safe_load((MONITORING / "rules" / "prometheus.yml").read_text())
+        port = COLLECTOR["exporters"]["prometheus"]["endpoint"].split(":")[1]
+        job = prometheus["scrape_configs"][0]
+        assert job["static_configs"] == [{"targets": [f"otel-collector:{port}"]}]
+        assert job["honor_labels"] is True
+
+
+class TestDashboards:
+    def test_are_what_the_generator_writes(self) -> None:
+        done = run([sys.executable, str(DASHBOARDS / "generate.py"), "--check"])
+        assert done.returncode == 0, f"{done.stderr}run {DASHBOARDS / 'generate.py'}"
+
+    def test_are_the_four_of_the_runbook(self) -> None:
+        assert {json.loads(path.read_text())["title"] for path in DASHBOARD_FILES} == {
+            "Portfolio Service Performance Dashboard",
+            "RED Metrics Dashboard",
+            "Resource Utilization Dashboard",
+            "Business Metrics Dashboard",
+        }
+
+    @pytest.mark.parametrize("path", DASHBOARD_FILES, ids=lambda path: path.stem)
+    def test_use_only_metrics_of_the_contract(self, path: Path) -> None:
+        rules = yaml.safe_load((MONITORING / "rules" / "recording.rules.yaml").read_text())
+        recorded = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
+        for expression in expressions(path):
+            assert metric_names(expression), f"selects no metric: {expression}"
+            assert not names_outside_the_contract(expression) - recorded, expression
+
+    @pytest.mark.parametrize("path", DASHBOARD_FILES, ids=lambda path: path.stem)
+    def test_show_only_the_chosen_environment(self, path: Path) -> None:
+        for expression in expressions(path):
+            if "_limit_" not in expression:
+                assert 'environment=~".*"' in expression, expression
+
+    @pytest.mark.parametrize("path", DASHBOARD_FILES, ids=lambda path: path.stem)
+    def test_panels_neither_overlap_nor_leave_the_grid(self, path: Path) -> None:
+        taken: set[tuple[int, int]] = set()
+        for panel in json.loads(path.read_text())["panels"]:
+            at = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(at["x"], at["x"] + at["w"])
+                for y in range(at["y"], at["y"] + at["h"])
+            }
+            assert not cells & taken, panel["title"]
+            assert max(x for x, _ in cells) < 24, panel["title"]
+            taken |= cells
+
+    def test_every_metric_of_the_contract_is_shown_or_alerted_on(self) -> None:
+        shown = {
+            name
+            for path in DASHBOARD_FILES
+            for expression in expressions(path)
+            for name in metric_names(expression)
+        }
+        for path in (MONITORING / "rules").glob("*.rules.yaml"):
+            for group in yaml.safe_load(path.read_text())["groups"]:
+                for rule in group["rules"]:
+                    shown |= metric_names(rule["expr"])
+        assert shown >= COUNTERS_AND_GAUGES
+        for histogram in HISTOGRAMS:
+            assert f"{histogram}_bucket" in shown
+
+    def test_grafana_provisions_every_dashboard(self) -> None:
+        manifests = render("monitoring/dashboards")
+        config_maps = [m for m in manifests if m["kind"] == "ConfigMap"]
+        provisioned = {name for config_map in config_maps for name in config_map["data"]}
+        assert {path.name for path in DASHBOARD_FILES} <= provisioned
+
+
+class TestAlertmanager:
+    def test_accepts_the_configuration(self) -> None:
+        done = run([tool("amtool"), "check-config", str(ALERTMANAGER)])
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @pytest.mark.parametrize(
+        ("labels", "receiver"),
+        [
+            ("severity=critical team=devops", "level-1-on-call"),
+            ("severity=critical team=database", "level-1-on-call"),
+            ("severity=critical team=devops escalation=2", "level-2-devops-lead"),
+            (
+                "severity=critical team=devops escalation=3",
+                "level-3-engineering-manager-and-architect",
+            ),
+            ("severity=critical team=devops escalation=4", "level-4-cto"),
+            ("severity=warning team=database", "database-team"),
+            ("severity=warning team=performance", "performance-team"),
+            ("severity=info team=performance", "performance-team"),
+            ("severity=warning team=devops", "devops-team"),
+            ("severity=warning", "devops-team"),
+        ],
+    )
+    def test_tells_the_right_people(self, labels: str, receiver: str) -> None:
+        command = [tool("amtool"), "config", "routes", "test", f"--config.file={ALERTMANAGER}"]
+        done = run([*command, f"--verify.receivers={receiver}", *labels.split()])
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_mails_the_contacts_of_the_runbook(self) -> None:
+        text = ALERTMANAGER.read_text()
+        for name in ("oncall", "devops", "performance-team", "database-team"):
+            assert f"{name}@globeco.com" in text
+
+    def test_holds_no_password(self) -> None:
+        config = yaml.safe_load(ALERTMANAGER.read_text())
+        assert "smtp_auth_password" not in config["global"]
+        assert config["global"]["smtp_auth_password_file"].startswith("/etc/alertmanager/smtp/")

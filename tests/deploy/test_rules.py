@@ -1,0 +1,478 @@
+"""Each alert fires on the series that it is for, and stays silent beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import DEPLOY, MONITORING, find, render, run, tool
+from .metrics import names_outside_the_contract
+
+RULES = MONITORING / "rules"
+RULE_FILES = sorted(RULES.glob("*.rules.yaml"))
+GROUPS = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
+ALL_RULES = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = [rule for rule in ALL_RULES if "alert" in rule]
+
+RUNBOOK_ALERTS = {
+    "PortfolioServiceBulkPerformanceRegression",
+    "PortfolioServiceCircuitBreakerOpen",
+    "PortfolioServiceDatabaseConnectionPoolExhausted",
+    "PortfolioServiceHealthCheckFailing",
+    "PortfolioServiceHealthCheckSlow",
+    "PortfolioServiceHighCPUUsage",
+    "PortfolioServiceHighErrorRate",
+    "PortfolioServiceHighMemoryUsage",
+    "PortfolioServiceLowAvailability",
+    "PortfolioServiceLowCacheHitRate",
+    "PortfolioServiceSingleOperationSlow",
+}
+
+Series = dict[str, str]
+
+
+def series(name: str, values: str, pod: str = "pod-1", **labels: str) -> Series:
+    """One time series of production, in promtool's notation: a value a minute."""
+    labels = {
+        "service": "globeco-portfolio-service",
+        "environment": "production",
+        "pod": pod,
+        "service_instance_id": f"{pod}-1",
+    } | labels
+    inner = ", ".join(f'{key}="{value}"' for key, value in labels.items())
+    return {f"{name}{{{inner}}}": values}
+
+
+def requests(status: str, values: str, endpoint: str = "/api/v2/portfolios", **more: str) -> Series:
+    return series(
+        "http_requests_total",
+        values,
+        endpoint=endpoint,
+        **({"method": "GET", "status_code": status} | more),
+    )
+
+
+def durations(name: str, below: str, fast: int, slow: int, **labels: str) -> Series:
+    """A histogram that gets `fast` observations up to `below` and `slow` above it, a minute."""
+    return (
+        series(f"{name}_bucket", "0+0x90", le="0.001", **labels)
+        | series(f"{name}_bucket", f"0+{fast}x90", le=below, **labels)
+        | series(f"{name}_bucket", f"0+{fast + slow}x90", le="1", **labels)
+        | series(f"{name}_bucket", f"0+{fast + slow}x90", le="+Inf", **labels)
+    )
+
+
+def ready_pods(*pods: str, values: str = "0+12x300") -> Series:
+    found: Series = {}
+    for pod in pods:
+        found |= requests("200", values, endpoint="/health/ready", pod=pod)
+    return found
+
+
+def unready_pods(*pods: str) -> Series:
+    found: Series = {}
+    for pod in pods:
+        found |= requests("503", "0+12x300", endpoint="/health/ready", pod=pod)
+    return found
+
+
+HTTP_DURATION = "http_request_duration_seconds"
+BULK_DURATION = "portfolio_bulk_operation_duration_seconds"
+GET_ONE = {"endpoint": "/api/v1/portfolio/<portfolio_id>", "method": "GET", "status_code": "200"}
+LIST_ALL = {"endpoint": "/api/v1/portfolios", "method": "GET", "status_code": "200"}
+READY = {"endpoint": "/health/ready", "method": "GET", "status_code": "200"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Given these series, at this moment, the alert fires or not."""
+
+    alert: str
+    given: str
+    series: Series
+    fires: bool
+    at: str = "60m"
+    every: str = "1m"
+
+    def __str__(self) -> str:
+        return f"{self.alert} {'fires' if self.fires else 'is silent'} when {self.given}"
+
+
+def case(
+    alert: str, fires: bool, given: str, *parts: Series, at: str = "60m", every: str = "1m"
+) -> Case:
+    merged: Series = {}
+    for part in parts:
+        merged |= part
+    return Case(f"PortfolioService{alert}", given, merged, fires, at, every)
+
+
+FIRES, SILENT = True, False
+
+CASES = [
+    case("HealthCheckFailing", FIRES, "a pod refuses every check", unready_pods("pod-1")),
+    case("HealthCheckFailing", SILENT, "a pod answers", ready_pods("pod-1")),
+    case(
+        "HealthCheckFailing",
+        SILENT,
+        "one check in twelve is refused",
+        ready_pods("pod-1", values="0+11x200"),
+        requests("503", "0+1x200", endpoint="/health/ready"),
+    ),
+    case(
+        "HealthCheckFailing",
+        SILENT,
+        "a pod is still starting",
+        requests("503", "0+60x200", endpoint="/health/startup"),
+        ready_pods("pod-1"),
+    ),
+    case(
+        "HighErrorRate",
+        FIRES,
+        "one request in ten is answered with 500",
+        requests("200", "0+90x90"),
+        requests("500", "0+10x90"),
+    ),
+    case(
+        "HighErrorRate",
+        SILENT,
+        "one request in fifty is answered with 500",
+        requests("200", "0+98x90"),
+        requests("500", "0+2x90"),
+    ),
+    case(
+        "HighErrorRate",
+        SILENT,
+        "every request is a mistake of the client",
+        requests("200", "0+1x90"),
+        requests("404", "0+99x90"),
+    ),
+    case(
+        "HighErrorRate",
+        SILENT,
+        "health checks are refused, but no API request",
+        requests("200", "0+60x90"),
+        unready_pods("pod-1"),
+    ),
+    case(
+        "HighErrorRate",
+        SILENT,
+        "the only two requests of ten minutes fail",
+        requests("500", "0+0x50 1+0x4 2+0x20"),
+    ),
+    case(
+        "LowAvailability",
+        FIRES,
+        "one of three pods is not ready",
+        ready_pods("pod-1", "pod-2"),
+        unready_pods("pod-3"),
+    ),
+    case("LowAvailability", FIRES, "only two of three pods run", ready_pods("pod-1", "pod-2")),
+    case(
+        "LowAvailability",
+        FIRES,
+        "everything fell silent half an hour ago",
+        ready_pods("pod-1", "pod-2", "pod-3", values="0+12x30 stale"),
+    ),
+    case(
+        "LowAvailability",
+        SILENT,
+        "three pods of three are ready",
+        ready_pods("pod-1", "pod-2", "pod-3"),
+    ),
+    case(
+        "LowAvailability",
+        SILENT,
+        "one pod of ten is not ready",
+        ready_pods(*[f"pod-{i}" for i in range(9)]),
+        unready_pods("pod-9"),
+    ),
+    case(
+        "LowAvailability",
+        SILENT,
+        "the HPA took two pods of five away",
+        ready_pods("pod-1", "pod-2", "pod-3"),
+        # Their last export stays in the collector for three minutes.
+        ready_pods("pod-4", "pod-5", values="0+12x30 360+0x2 stale"),
+        at="38m",
+    ),
+    case(
+        "LowAvailability",
+        SILENT,
+        "this Prometheus never saw the service",
+        series("http_requests_total", "0+1x90", service="another-service"),
+    ),
+    case(
+        "BulkPerformanceRegression",
+        FIRES,
+        "one bulk call in ten takes more than 200 ms",
+        durations(BULK_DURATION, "0.2", 90, 10, api="v2", outcome="created"),
+    ),
+    case(
+        "BulkPerformanceRegression",
+        SILENT,
+        "one bulk call in fifty takes more than 200 ms",
+        durations(BULK_DURATION, "0.2", 98, 2, api="v2", outcome="created"),
+    ),
+    case(
+        "SingleOperationSlow",
+        FIRES,
+        "one read in ten takes more than 50 ms",
+        durations(HTTP_DURATION, "0.05", 90, 10, **GET_ONE),
+    ),
+    case(
+        "SingleOperationSlow",
+        SILENT,
+        "one read in fifty takes more than 50 ms",
+        durations(HTTP_DURATION, "0.05", 98, 2, **GET_ONE),
+    ),
+    case(
+        "SingleOperationSlow",
+        SILENT,
+        "only the list of all portfolios is slow",
+        durations(HTTP_DURATION, "0.05", 0, 100, **LIST_ALL),
+    ),
+    case(
+        "SingleOperationSlow",
+        FIRES,
+        "creating one portfolio is slow, on the path of the list",
+        durations(HTTP_DURATION, "0.05", 0, 100, **(LIST_ALL | {"method": "POST"})),
+    ),
+    case(
+        "HighMemoryUsage",
+        FIRES,
+        "two workers hold 240 MiB together",
+        series("process_memory_usage", f"{120 * 2**20}x90"),
+        series("process_memory_usage", f"{120 * 2**20}x90", service_instance_id="pod-1-2"),
+    ),
+    case(
+        "HighMemoryUsage",
+        SILENT,
+        "two pods hold 120 MiB each",
+        series("process_memory_usage", f"{120 * 2**20}x90"),
+        series("process_memory_usage", f"{120 * 2**20}x90", pod="pod-2"),
+    ),
+    case(
+        "HighCPUUsage",
+        FIRES,
+        "user and system time together are 0.19 cores",
+        series("process_cpu_time", "0+9x90", type="user"),
+        series("process_cpu_time", "0+2.4x90", type="system"),
+    ),
+    case("HighCPUUsage", SILENT, "a pod uses 0.1 cores", series("process_cpu_time", "0+6x90")),
+    case(
+        "HealthCheckSlow",
+        FIRES,
+        "one check in ten takes more than 10 ms",
+        durations(HTTP_DURATION, "0.01", 90, 10, **READY),
+    ),
+    case(
+        "HealthCheckSlow",
+        SILENT,
+        "one check in fifty takes more than 10 ms",
+        durations(HTTP_DURATION, "0.01", 98, 2, **READY),
+    ),
+    case(
+        "CircuitBreakerOpen",
+        FIRES,
+        "a breaker is open, and half open now and then",
+        series("circuit_breaker_state", "0x50 2 2 1 2 2 1 2 2 1 2 2 1 2", circuit_name="mongodb"),
+    ),
+    case(
+        "CircuitBreakerOpen",
+        SILENT,
+        "a breaker is closed again",
+        series("circuit_breaker_state", "2x20 1 0x60", circuit_name="mongodb"),
+    ),
+    case(
+        "DatabaseConnectionPoolExhausted",
+        FIRES,
+        "nineteen of twenty connections are in use",
+        series("mongodb_connection_pool_active", "19x90"),
+        series("mongodb_connection_pool_max", "20x90"),
+    ),
+    case(
+        "DatabaseConnectionPoolExhausted",
+        FIRES,
+        "requests wait for a connection",
+        series("mongodb_connection_pool_waiting", "3x90"),
+    ),
+    case(
+        "DatabaseConnectionPoolExhausted",
+        SILENT,
+        "half of the connections are in use",
+        series("mongodb_connection_pool_active", "10x90"),
+        series("mongodb_connection_pool_max", "20x90"),
+        series("mongodb_connection_pool_waiting", "0x90"),
+    ),
+    case(
+        "LowCacheHitRate",
+        FIRES,
+        "half of many look-ups hit",
+        series("validation_cache_requests_total", "0+60x120"),
+        series("validation_cache_hits_total", "0+30x120"),
+        at="110m",
+    ),
+    case(
+        "LowCacheHitRate",
+        SILENT,
+        "nine look-ups in ten hit",
+        series("validation_cache_requests_total", "0+60x120"),
+        series("validation_cache_hits_total", "0+54x120"),
+        at="110m",
+    ),
+    case(
+        "LowCacheHitRate",
+        SILENT,
+        "hardly anything is looked up",
+        series("validation_cache_requests_total", "0+1x120"),
+        series("validation_cache_hits_total", "0+0x120"),
+        at="110m",
+    ),
+    case(
+        "ErrorBudgetBurn",
+        FIRES,
+        "a fifth of the requests fails for an hour",
+        requests("200", "0+80x90"),
+        requests("500", "0+20x90"),
+    ),
+    case(
+        "ErrorBudgetBurn",
+        FIRES,
+        "two requests in a hundred fail for three days",
+        requests("200", "0+980x470"),
+        requests("500", "0+20x470"),
+        at="77h",
+        every="10m",
+    ),
+    case(
+        "ErrorBudgetBurn",
+        SILENT,
+        "one request in two hundred fails, for days",
+        requests("200", "0+1990x470"),
+        requests("500", "0+10x470"),
+        at="77h",
+        every="10m",
+    ),
+    case(
+        "ErrorBudgetBurn",
+        SILENT,
+        "a burst of errors ended forty minutes ago",
+        requests("200", "0+50x200"),
+        requests("500", "0+0x85 0+50x15 750+0x90"),
+        at="140m",
+    ),
+    *[
+        case(
+            f"EscalationLevel{level}",
+            fires,
+            f"a critical alert has fired for {minutes} minutes",
+            unready_pods("pod-1"),
+            # The alert itself needs about three minutes to fire.
+            at=f"{minutes + 3}m",
+        )
+        for level, after in ((2, 15), (3, 60), (4, 240))
+        for fires, minutes in ((FIRES, after + 5), (SILENT, after - 5))
+    ],
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_alert(case: Case, tmp_path: Path) -> None:
+    expression = f'ALERTS{{alertname="{case.alert}", alertstate="firing"}}'
+    firing = [{"labels": "{}", "value": 1}]
+    test = {
+        "rule_files": [str(path) for path in RULE_FILES],
+        "evaluation_interval": case.every,
+        "tests": [
+            {
+                "interval": case.every,
+                "input_series": [
+                    {"series": name, "values": values} for name, values in case.series.items()
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": f"group({expression})",
+                        "eval_time": case.at,
+                        "exp_samples": firing if case.fires else [],
+                    }
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump(test))
+    done = run([tool("promtool"), "test", "rules", str(path)])
+    assert done.returncode == 0, f"{case}\n{done.stdout}{done.stderr}"
+
+
+def test_every_alert_is_seen_to_fire_and_to_stay_silent() -> None:
+    for fires in (FIRES, SILENT):
+        seen = {case.alert for case in CASES if case.fires is fires}
+        assert {rule["alert"] for rule in ALERTS} == seen
+
+
+def test_every_alert_that_the_runbook_names_exists() -> None:
+    assert {rule["alert"] for rule in ALERTS} >= RUNBOOK_ALERTS
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.name)
+def test_promtool_accepts_the_rules(path: Path) -> None:
+    done = run([tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(path)])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    path = str(RULES / "prometheus.yml")
+    done = run([tool("promtool"), "check", "config", "--syntax-only", path])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda r: r.get("alert") or r["record"])
+def test_rule_uses_only_metrics_of_the_contract(rule: dict) -> None:
+    recorded = {rule["record"] for rule in ALL_RULES if "record" in rule}
+    # Prometheus' own account of what fires.
+    assert not names_outside_the_contract(rule["expr"]) - recorded - {"ALERTS"}
+
+
+def test_every_recorded_series_is_used() -> None:
+    uses = [rule["expr"] for rule in ALL_RULES]
+    uses += [path.read_text() for path in MONITORING.glob("dashboards/*.json")]
+    for rule in ALL_RULES:
+        if "record" in rule:
+            pattern = re.compile(rf"{re.escape(rule['record'])}(?![\w:])")
+            assert any(pattern.search(use) for use in uses), rule["record"]
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_alert_says_what_it_is_and_where_the_runbook_has_it(rule: dict) -> None:
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    assert rule["labels"]["team"] in {"devops", "performance", "database"}
+    assert {"summary", "description", "runbook"} == set(rule["annotations"])
+    file, anchor = rule["annotations"]["runbook"].split("#")
+    assert file == "deploy/RUNBOOK.md"
+    headings = re.findall(r"^#+ (.+)$", (DEPLOY / "RUNBOOK.md").read_text(), re.MULTILINE)
+    assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+
+
+class TestLimitsAreThoseOfTheManifests:
+    def recorded(self, name: str) -> str:
+        return next(rule["expr"] for rule in ALL_RULES if rule.get("record") == name)
+
+    def test_memory_and_cpu(self) -> None:
+        deployment = find(render("overlays/production"), "Deployment")
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        assert container["resources"]["limits"] == {"memory": "256Mi", "cpu": "200m"}
+        assert self.recorded("portfolio_service:memory_limit_bytes") == f"vector({256 * 2**20})"
+        assert self.recorded("portfolio_service:cpu_limit_cores") == "vector(0.2)"
+
+    @pytest.mark.parametrize("environment", ["development", "staging", "production"])
+    def test_least_number_of_pods(self, environment: str) -> None:
+        hpa = find(render(f"overlays/{environment}"), "HorizontalPodAutoscaler")
+        least = hpa["spec"]["minReplicas"]
+        expected = f'label_replace(vector({least}), "environment", "{environment}", "", "")'
+        assert expected in self.recorded("portfolio_service:pods_min")

@@ -1,0 +1,466 @@
+"""The scripts run end to end against a stand-in for kubectl: each option, failure and refusal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import DEPLOY, ENVIRONMENTS, K8S, ROOT, run, tool
+
+DEPLOY_SH = "k8s/deploy-optimized.sh"
+ROLLBACK_SH = "k8s/rollback-deployment.sh"
+MONITORING_SH = "k8s/monitoring/deploy-monitoring.sh"
+SECRETS_SH = "k8s/mongodb/create-secrets.sh"
+SCRIPTS = sorted(path.relative_to(ROOT) for path in ROOT.glob("deploy/**/*.sh"))
+ALWAYS = 1000
+
+
+@dataclasses.dataclass
+class Cluster:
+    """A cluster that is not there: what it answers, and what it was asked."""
+
+    folder: Path
+
+    def answers(
+        self, pattern: str, status: int = 0, text: str = "", *, times: int = ALWAYS
+    ) -> None:
+        """From now on, `times` command lines that match get this status and text."""
+        path = self.folder / "answers.json"
+        known = json.loads(path.read_text())
+        path.write_text(json.dumps([*known, [pattern, status, text, times]]))
+
+    def run(self, script: str, *arguments: str, typed: str = "") -> Run:
+        """Run a script of deploy/, from deploy/, as the runbook does."""
+        environment = os.environ | {
+            "PATH": f"{self.folder}:{os.environ['PATH']}",
+            "STANDIN_DIR": str(self.folder),
+            "REAL_KUBECTL": tool("kubectl"),
+            "HEALTH_CHECK_INTERVAL": "0",
+        }
+        done = run([f"./{script}", *arguments], cwd=DEPLOY, env=environment, input=typed)
+        return Run(done, [json.loads(line) for line in self.calls().splitlines()])
+
+    def calls(self) -> str:
+        path = self.folder / "calls.jsonl"
+        return path.read_text() if path.exists() else ""
+
+
+@dataclasses.dataclass
+class Run:
+    """What a script did."""
+
+    done: subprocess.CompletedProcess[str]
+    calls: list[dict[str, str]]
+
+    @property
+    def status(self) -> int:
+        return self.done.returncode
+
+    @property
+    def output(self) -> str:
+        return self.done.stdout + self.done.stderr
+
+    def asked(self, pattern: str) -> list[str]:
+        """The command lines that match."""
+        return [call["line"] for call in self.calls if re.search(pattern, call["line"])]
+
+    def changed(self) -> list[str]:
+        """The command lines that change the cluster."""
+        verbs = r"^(apply|create|delete|patch|scale|annotate|rollout (undo|restart))\b"
+        return [line for line in self.asked(verbs) if "--dry-run=server" not in line]
+
+    def applied(self) -> list[dict]:
+        """The manifests that were applied."""
+        texts = [call["manifests"] for call in self.calls if call["line"].startswith("apply -f")]
+        return [manifest for text in texts for manifest in yaml.safe_load_all(text)]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """A cluster that says yes to everything."""
+    standin = tmp_path / "kubectl"
+    source = (Path(__file__).parent / "kubectl_standin.py").read_text()
+    standin.write_text(f"#!{sys.executable}\n{source}")
+    standin.chmod(0o755)
+    (tmp_path / "answers.json").write_text("[]")
+    return Cluster(tmp_path)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_shellcheck_has_nothing_to_say(script: Path) -> None:
+    done = run([tool("shellcheck"), "--external-sources", str(script)], cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", [DEPLOY_SH, ROLLBACK_SH, MONITORING_SH, SECRETS_SH])
+class TestEveryScript:
+    def test_explains_itself(self, cluster: Cluster, script: str) -> None:
+        result = cluster.run(script, "--help")
+        assert result.status == 0
+        assert result.done.stdout.startswith("usage: ")
+
+    def test_refuses_what_it_does_not_know(self, cluster: Cluster, script: str) -> None:
+        result = cluster.run(script, "production", "--force")
+        assert result.status == 2
+        assert "usage: " in result.done.stderr
+        assert not result.changed()
+
+
+@pytest.mark.parametrize("script", [DEPLOY_SH, ROLLBACK_SH, MONITORING_SH])
+class TestSharedOptions:
+    @pytest.mark.parametrize(
+        "arguments",
+        [("--timeout", "soon"), ("--timeout",), ("--namespace", "No_Name"), ("--namespace",)],
+    )
+    def test_bad_values_are_refused(
+        self, cluster: Cluster, script: str, arguments: tuple[str, ...]
+    ) -> None:
+        result = cluster.run(script, *arguments)
+        assert result.status == 2
+        assert f"{arguments[0]} needs a" in result.done.stderr
+
+    def test_a_cluster_that_does_not_answer_ends_it(self, cluster: Cluster, script: str) -> None:
+        cluster.answers("^version", 1, "connection refused")
+        result = cluster.run(script, *([] if script == MONITORING_SH else ["staging"]))
+        assert result.status == 1
+        assert "FAILED: the cluster does not answer" in result.done.stderr
+        assert not result.changed()
+
+
+class TestDeploy:
+    def test_applies_waits_and_checks_health(self, cluster: Cluster) -> None:
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 0, result.output
+        kinds = {manifest["kind"] for manifest in result.applied()}
+        assert {"Deployment", "Service", "HorizontalPodAutoscaler", "NetworkPolicy"} <= kinds
+        order = ["apply --dry-run=server", "apply -f", "rollout status", "get --raw"]
+        lines = [call["line"] for call in result.calls]
+        firsts = [
+            next(i for i, line in enumerate(lines) if line.startswith(start)) for start in order
+        ]
+        assert firsts == sorted(firsts)
+        assert result.asked(
+            r"get --raw .*/services/globeco-portfolio-service:http/proxy/health/ready"
+        )
+
+    @pytest.mark.parametrize("environment", ENVIRONMENTS)
+    def test_deploys_the_overlay_of_the_environment(
+        self, cluster: Cluster, environment: str
+    ) -> None:
+        result = cluster.run(DEPLOY_SH, environment, "--yes")
+        config = next(m for m in result.applied() if m["kind"] == "ConfigMap")
+        assert config["data"]["PORTFOLIO_SERVICE_ENV"] == environment
+
+    @pytest.mark.parametrize(
+        ("image", "expected"),
+        [
+            ("2.1.0", "globeco/globeco-portfolio-service:2.1.0"),
+            ("sha256:" + "0" * 64, "globeco/globeco-portfolio-service@sha256:" + "0" * 64),
+        ],
+    )
+    def test_image_is_the_one_asked_for(self, cluster: Cluster, image: str, expected: str) -> None:
+        result = cluster.run(DEPLOY_SH, "staging", "--image", image)
+        deployment = next(m for m in result.applied() if m["kind"] == "Deployment")
+        assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == expected
+        cause = deployment["metadata"]["annotations"]["kubernetes.io/change-cause"]
+        assert image in cause, "the list of revisions must tell what was deployed"
+
+    @pytest.mark.parametrize("image", ["latest", "a b", 'x"y', "-x"])
+    def test_an_image_that_is_no_version_is_refused(self, cluster: Cluster, image: str) -> None:
+        result = cluster.run(DEPLOY_SH, "staging", "--image", image)
+        assert result.status == 2
+        assert "--image needs a tag" in result.done.stderr
+
+    def test_namespace_holds_for_everything(self, cluster: Cluster) -> None:
+        result = cluster.run(DEPLOY_SH, "staging", "--namespace", "elsewhere")
+        assert {m["metadata"]["namespace"] for m in result.applied()} == {"elsewhere"}
+        assert not [line for line in result.asked(" -n ") if "-n elsewhere" not in line]
+        assert result.asked("get --raw /api/v1/namespaces/elsewhere/")
+
+    def test_timeout_bounds_the_rollout(self, cluster: Cluster) -> None:
+        result = cluster.run(DEPLOY_SH, "staging", "--timeout", "42")
+        assert result.asked("^rollout status .*--timeout=42s")
+
+    def test_leaves_no_file_behind(self, cluster: Cluster) -> None:
+        cluster.run(DEPLOY_SH, "staging")
+        assert not list(K8S.glob(".render*"))
+
+    def test_production_asks_and_takes_yes(self, cluster: Cluster) -> None:
+        result = cluster.run(DEPLOY_SH, "production", typed="yes\n")
+        assert result.status == 0
+        assert result.applied()
+
+    @pytest.mark.parametrize("typed", ["", "no\n", "y\n"])
+    def test_production_goes_no_further_without_yes(self, cluster: Cluster, typed: str) -> None:
+        result = cluster.run(DEPLOY_SH, "production", typed=typed)
+        assert result.status == 1
+        assert "not confirmed; nothing was changed" in result.done.stderr
+        assert not result.changed()
+
+    def test_dry_run_shows_the_difference_and_changes_nothing(self, cluster: Cluster) -> None:
+        cluster.answers("^diff", 1, "+ image: new")
+        result = cluster.run(DEPLOY_SH, "production", "--dry-run")
+        assert result.status == 0
+        assert "+ image: new" in result.output
+        assert not result.changed()
+
+    def test_dry_run_says_so_where_nothing_differs(self, cluster: Cluster) -> None:
+        result = cluster.run(DEPLOY_SH, "staging", "--dry-run")
+        assert result.status == 0
+        assert "no changes" in result.output
+
+    def test_dry_run_fails_where_the_cluster_cannot_compare(self, cluster: Cluster) -> None:
+        cluster.answers("^diff", 2, "namespaces not found")
+        result = cluster.run(DEPLOY_SH, "staging", "--dry-run")
+        assert result.status == 1
+        assert "kubectl create namespace" in result.done.stderr
+
+    def test_validate_checks_what_runs_and_changes_nothing(self, cluster: Cluster) -> None:
+        result = cluster.run(DEPLOY_SH, "production", "--validate")
+        assert result.status == 0
+        assert result.asked("^apply --dry-run=server")
+        assert result.asked("^rollout status")
+        assert result.asked("health/ready")
+        assert not result.changed()
+
+    def test_validate_fails_where_the_service_is_ill(self, cluster: Cluster) -> None:
+        cluster.answers("health/ready", 1, "503")
+        result = cluster.run(DEPLOY_SH, "staging", "--validate")
+        assert result.status == 1
+        assert "/health/ready does not answer 200" in result.done.stderr
+
+    def test_makes_a_missing_namespace(self, cluster: Cluster) -> None:
+        cluster.answers("^get namespace", 1, "not found")
+        result = cluster.run(DEPLOY_SH, "development")
+        assert result.status == 0
+        assert result.asked("^create namespace globeco$")
+
+    def test_missing_secret_ends_it_before_anything_changes(self, cluster: Cluster) -> None:
+        cluster.answers("^get secret", 1, "not found")
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 1
+        assert "which holds MONGODB_URI" in result.done.stderr
+        assert "next: k8s/mongodb/create-secrets.sh staging" in result.done.stderr
+        assert not result.changed()
+
+    def test_refused_manifests_are_not_half_applied(self, cluster: Cluster) -> None:
+        cluster.answers("^apply --dry-run=server", 1, "admission webhook denied")
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 1
+        assert "the cluster refuses the manifests; nothing was changed" in result.done.stderr
+        assert not result.changed()
+
+    def test_other_environment_in_the_namespace_is_not_overwritten(self, cluster: Cluster) -> None:
+        cluster.answers("^get deployment .*jsonpath", 0, "production")
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 1
+        assert "runs the environment 'production', not 'staging'" in result.done.stderr
+        assert not result.changed()
+
+    def test_stuck_rollout_shows_pods_and_events_and_what_next(self, cluster: Cluster) -> None:
+        cluster.answers("^rollout status", 1, "exceeded its progress deadline")
+        cluster.answers("^get pods", 0, "pod-1 CrashLoopBackOff")
+        cluster.answers("^get events", 0, "Back-off restarting")
+        result = cluster.run(DEPLOY_SH, "staging", "--timeout", "7")
+        assert result.status == 1
+        assert (
+            "deployment/globeco-portfolio-service did not become ready within 7 s" in result.output
+        )
+        assert "pod-1 CrashLoopBackOff" in result.done.stderr
+        assert "Back-off restarting" in result.done.stderr
+        assert "next: k8s/rollback-deployment.sh staging" in result.done.stderr
+
+    def test_health_is_asked_again_before_it_counts_as_failed(self, cluster: Cluster) -> None:
+        cluster.answers("health/ready", 1, "503", times=3)
+        assert cluster.run(DEPLOY_SH, "staging").status == 0
+
+    def test_failed_health_check_shows_pods_and_what_next(self, cluster: Cluster) -> None:
+        cluster.answers("health/detailed", 1, "503")
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 1
+        assert "FAILED: /health/detailed does not answer 200" in result.done.stderr
+        assert result.asked("^get pods")
+        assert "rollback-deployment.sh staging" in result.done.stderr
+
+    def test_health_check_can_be_left_out(self, cluster: Cluster) -> None:
+        cluster.answers("get --raw", 1, "503")
+        result = cluster.run(DEPLOY_SH, "staging", "--skip-health-check")
+        assert result.status == 0
+        assert not result.asked("get --raw")
+
+
+class TestRollback:
+    def test_goes_back_one_revision_waits_and_checks_health(self, cluster: Cluster) -> None:
+        result = cluster.run(ROLLBACK_SH, "staging")
+        assert result.status == 0, result.output
+        assert result.changed() == ["rollout undo deployment/globeco-portfolio-service -n globeco"]
+        assert result.asked("^rollout status")
+        assert result.asked("health/ready")
+
+    def test_goes_back_to_the_revision_that_is_named(self, cluster: Cluster) -> None:
+        result = cluster.run(ROLLBACK_SH, "staging", "5")
+        assert result.asked("^rollout history .*--revision=5$")
+        assert result.asked("^rollout undo .*--to-revision=5$")
+
+    def test_unknown_revision_changes_nothing(self, cluster: Cluster) -> None:
+        cluster.answers("--revision=99", 1, "unable to find")
+        result = cluster.run(ROLLBACK_SH, "staging", "99")
+        assert result.status == 1
+        assert "there is no revision 99; nothing was changed" in result.done.stderr
+        assert not result.changed()
+
+    @pytest.mark.parametrize("revision", ["0", "-1", "five"])
+    def test_a_revision_is_a_number_from_1(self, cluster: Cluster, revision: str) -> None:
+        result = cluster.run(ROLLBACK_SH, "staging", revision)
+        assert result.status == 2
+
+    def test_list_shows_the_revisions_and_changes_nothing(self, cluster: Cluster) -> None:
+        cluster.answers("^rollout history", 0, "4  deploy production, image 2.0.0")
+        result = cluster.run(ROLLBACK_SH, "production", "--list")
+        assert result.status == 0
+        assert "4  deploy production, image 2.0.0" in result.output
+        assert not result.changed()
+
+    def test_list_fails_where_nothing_is_deployed(self, cluster: Cluster) -> None:
+        cluster.answers("^rollout history", 1, "not found")
+        result = cluster.run(ROLLBACK_SH, "staging", "--list")
+        assert result.status == 1
+        assert "has no history" in result.done.stderr
+
+    def test_dry_run_changes_nothing(self, cluster: Cluster) -> None:
+        result = cluster.run(ROLLBACK_SH, "production", "3", "--dry-run")
+        assert result.status == 0
+        assert result.asked("^rollout undo .*--to-revision=3 --dry-run=server$")
+        assert not result.changed()
+
+    def test_production_goes_no_further_without_yes(self, cluster: Cluster) -> None:
+        result = cluster.run(ROLLBACK_SH, "production", typed="no\n")
+        assert result.status == 1
+        assert not result.changed()
+
+    def test_yes_answers_for_production(self, cluster: Cluster) -> None:
+        assert cluster.run(ROLLBACK_SH, "production", "--yes").changed()
+
+    def test_refused_rollback_says_so(self, cluster: Cluster) -> None:
+        cluster.answers("^rollout undo", 1, "no last revision")
+        result = cluster.run(ROLLBACK_SH, "staging")
+        assert result.status == 1
+        assert "the rollback was refused; nothing was changed" in result.done.stderr
+
+    def test_stuck_rollback_shows_pods_and_what_next(self, cluster: Cluster) -> None:
+        cluster.answers("^rollout status", 1, "timed out")
+        result = cluster.run(ROLLBACK_SH, "staging")
+        assert result.status == 1
+        assert result.asked("^get pods")
+        assert "name an older revision" in result.done.stderr
+
+    def test_failed_health_check_fails_it(self, cluster: Cluster) -> None:
+        cluster.answers("health/ready", 1, "503")
+        assert cluster.run(ROLLBACK_SH, "staging").status == 1
+        assert cluster.run(ROLLBACK_SH, "staging", "--skip-health-check").status == 0
+
+    def test_other_environment_in_the_namespace_is_left_alone(self, cluster: Cluster) -> None:
+        cluster.answers("^get deployment .*jsonpath", 0, "production")
+        result = cluster.run(ROLLBACK_SH, "staging")
+        assert result.status == 1
+        assert not result.changed()
+
+
+MONITORING_PARTS = {
+    "--skip-collector": "deployment/otel-collector",
+    "--skip-alerting": "statefulset/alertmanager",
+    "--skip-rules": "statefulset/prometheus",
+    "--skip-dashboard": "deployment/grafana",
+}
+
+
+class TestMonitoring:
+    def test_deploys_all_four_parts_and_waits_for_each(self, cluster: Cluster) -> None:
+        result = cluster.run(MONITORING_SH)
+        assert result.status == 0, result.output
+        assert [line.split()[2] for line in result.asked("^rollout status")] == list(
+            MONITORING_PARTS.values()
+        )
+        names = {f"{m['kind'].lower()}/{m['metadata']['name']}" for m in result.applied()}
+        assert names >= set(MONITORING_PARTS.values())
+
+    @pytest.mark.parametrize("option", MONITORING_PARTS)
+    def test_leaves_out_the_part_that_is_skipped(self, cluster: Cluster, option: str) -> None:
+        result = cluster.run(MONITORING_SH, option)
+        assert result.status == 0
+        waited_for = {line.split()[2] for line in result.asked("^rollout status")}
+        assert waited_for == set(MONITORING_PARTS.values()) - {MONITORING_PARTS[option]}
+
+    def test_dry_run_changes_nothing(self, cluster: Cluster) -> None:
+        result = cluster.run(MONITORING_SH, "--dry-run")
+        assert result.status == 0
+        assert len(result.asked("^diff")) == len(MONITORING_PARTS)
+        assert not result.changed()
+
+    def test_namespace_holds_for_everything(self, cluster: Cluster) -> None:
+        result = cluster.run(MONITORING_SH, "--namespace", "monitoring")
+        assert {m["metadata"]["namespace"] for m in result.applied()} == {"monitoring"}
+
+    def test_alerting_needs_the_password_of_its_mail_account(self, cluster: Cluster) -> None:
+        cluster.answers("^get secret alertmanager-smtp", 1, "not found")
+        result = cluster.run(MONITORING_SH)
+        assert result.status == 1
+        assert "next: kubectl create secret generic alertmanager-smtp" in result.done.stderr
+        assert cluster.run(MONITORING_SH, "--skip-alerting").status == 0
+
+    def test_failed_part_shows_its_pods_and_ends_it(self, cluster: Cluster) -> None:
+        cluster.answers("^rollout status statefulset/alertmanager", 1, "timed out")
+        result = cluster.run(MONITORING_SH)
+        assert result.status == 1
+        assert result.asked("^get pods .*app=alertmanager")
+        assert not result.asked("^rollout status statefulset/prometheus")
+        assert "--skip-..." in result.done.stderr
+
+    def test_leaves_no_file_behind(self, cluster: Cluster) -> None:
+        cluster.run(MONITORING_SH)
+        assert not list(K8S.glob(".render*"))
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(("environment", "members"), [("development", 1), ("production", 3)])
+    def test_makes_credentials_that_fit_each_other(
+        self, cluster: Cluster, environment: str, members: int
+    ) -> None:
+        cluster.answers("^get secret", 1, "not found")
+        result = cluster.run(SECRETS_SH, environment)
+        assert result.status == 0, result.output
+        database, service = (call["stdin"] for call in result.calls if "stdin" in call)
+        secrets = dict(line.split("=", 1) for line in database.splitlines())
+        assert set(secrets) == {
+            "keyfile",
+            "root-password",
+            "backup-password",
+            "portfolio-password",
+        }
+        assert len(set(secrets.values())) == len(secrets)
+        assert 6 <= len(secrets["keyfile"]) <= 1024, "what mongod takes"
+        assert service.startswith(f"uri=mongodb://portfolio:{secrets['portfolio-password']}@")
+        assert service.count(":27017") == members
+
+    def test_no_credential_is_shown_or_put_on_a_command_line(self, cluster: Cluster) -> None:
+        cluster.answers("^get secret", 1, "not found")
+        result = cluster.run(SECRETS_SH, "production")
+        database = next(call["stdin"] for call in result.calls if "stdin" in call)
+        lines = "\n".join(call["line"] for call in result.calls)
+        for line in database.splitlines():
+            secret = line.split("=", 1)[1]
+            assert secret not in lines + result.output
+
+    def test_never_replaces_what_is_there(self, cluster: Cluster) -> None:
+        result = cluster.run(SECRETS_SH, "production")
+        assert result.status == 1
+        assert "left as it is" in result.done.stderr
+        assert not result.changed()

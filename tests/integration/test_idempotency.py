@@ -1,0 +1,136 @@
+"""A creation with an Idempotency-Key happens once, on both topologies."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from pymongo.collection import Collection
+
+from portfolio.portfolios.idempotency import ticket
+from portfolio.portfolios.model import Record, Ticket, to_document, utc_now
+from portfolio.portfolios.schemas import DraftSchema, load
+
+ONE = ("/api/v1/portfolios", {"name": "Growth"})
+SOME = ("/api/v2/portfolios", [{"name": "Growth"}, {"name": "Income"}])
+FAST = ("/api/fast/portfolios/bulk", [{"name": "Growth"}, {"name": "Income"}])
+
+Documents = Collection[dict[str, Any]]
+
+
+def post(client: FlaskClient, path: str, body: Any, key: str = "k-1") -> Any:
+    return client.post(path, json=body, headers={"Idempotency-Key": key})
+
+
+@pytest.mark.parametrize(("path", "body"), [ONE, SOME])
+def test_the_same_key_and_body_give_the_first_answer_again(
+    client: FlaskClient, collection: Documents, path: str, body: Any
+) -> None:
+    first = post(client, path, body)
+    again = post(client, path, body)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json == first.json
+    assert "Idempotent-Replay" not in first.headers
+    assert again.headers["Idempotent-Replay"] == "true"
+    assert collection.count_documents({}) == len(body) if isinstance(body, list) else 1
+
+
+def test_a_replayed_fast_bulk_is_not_refused_for_the_names_that_it_stored(
+    client: FlaskClient,
+) -> None:
+    first, again = (post(client, *FAST) for _ in range(2))
+    assert again.status_code == 201
+    assert again.json["portfolios"] == first.json["portfolios"]
+
+
+def test_a_replay_shows_what_was_created_even_if_it_changed_since(client: FlaskClient) -> None:
+    first = post(client, *ONE).json
+    client.put(f"/api/v1/portfolio/{first['portfolioId']}", json=first | {"name": "Changed"})
+    assert post(client, *ONE).json == first
+
+
+@pytest.mark.parametrize("other", [("/api/v1/portfolios", {"name": "Other"}), SOME])
+def test_the_same_key_for_another_request_is_refused(
+    client: FlaskClient, collection: Documents, other: tuple[str, Any]
+) -> None:
+    post(client, *ONE)
+    response = post(client, *other)
+    assert response.status_code == 422
+    assert response.json["detail"][0]["type"] == "idempotency_key_reused"
+    assert collection.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 129, "caf\xe9", "a\tb"])
+def test_a_key_that_is_not_1_to_128_printable_characters_is_refused(
+    client: FlaskClient, key: str
+) -> None:
+    response = post(client, *ONE, key=key)
+    assert response.status_code == 400
+    assert "Idempotency-Key" in response.json["detail"]
+
+
+def test_of_many_requests_with_one_key_at_once_one_creates(
+    app: Flask, collection: Documents
+) -> None:
+    def attempt(_: int) -> Any:
+        return post(app.test_client(), *SOME)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(attempt, range(16)))
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert len({answer.text for answer in answers if answer.status_code == 201}) == 1
+    assert collection.count_documents({}) == 2
+
+
+def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> Record:
+    """Leave behind what a worker leaves that dies once it has noted what it is about to store."""
+    draft = load(DraftSchema(), body, "body")
+    with app.test_request_context(path, method="POST", json=body) as context:
+        context.request.environ["HTTP_IDEMPOTENCY_KEY"] = "k-1"
+        found = ticket(context.request)
+    assert isinstance(found, Ticket)
+    record = Record(found, [to_document(draft, utc_now())], done=False, created=utc_now() - age)
+    app.extensions["portfolio"].database.idempotency.insert_one(
+        {"_id": found.key, "fingerprint": found.fingerprint}
+        | {"documents": record.documents, "done": False, "created": record.created}
+    )
+    return record
+
+
+def test_the_same_key_while_the_first_is_under_way_is_a_conflict(
+    app: Flask, client: FlaskClient, collection: Documents
+) -> None:
+    begin(app, *ONE, age=timedelta())
+    response = post(client, *ONE)
+    assert response.status_code == 409
+    assert "under way" in response.json["detail"]
+    assert collection.count_documents({}) == 0
+
+
+def test_what_a_dead_worker_began_is_completed_by_the_retry(
+    app: Flask, client: FlaskClient, collection: Documents
+) -> None:
+    record = begin(app, *ONE, age=timedelta(minutes=1))
+    answers = [post(client, *ONE) for _ in range(2)]
+    assert {answer.json["portfolioId"] for answer in answers} == {str(record.documents[0]["_id"])}
+    assert collection.count_documents({}) == 1
+
+
+def test_keys_expire_after_a_day(app: Flask) -> None:
+    indexes = app.extensions["portfolio"].database.idempotency.index_information()
+    assert indexes["expire"]["expireAfterSeconds"] == 24 * 60 * 60
+
+
+def test_a_refused_creation_does_not_use_up_its_key(
+    app: Flask, client: FlaskClient, collection: Documents
+) -> None:
+    database = collection.database
+    database.command("collMod", collection.name, validator={"name": {"$ne": "Income"}})
+    assert post(client, *SOME).status_code == 500
+    assert collection.count_documents({}) == 0
+    database.command("collMod", collection.name, validator={})
+    assert post(client, *SOME).status_code == 201

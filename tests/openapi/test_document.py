@@ -1,0 +1,153 @@
+"""The OpenAPI document tells what the service does, no more and no less; its examples work."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from flask import Flask
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator, FormatChecker
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from portfolio import create_app
+from portfolio.config import Settings
+from portfolio.local.stand_in import StandInClient
+from portfolio.openapi.answers import EXAMPLE_ID
+
+METHODS = {"get", "put", "post", "delete"}
+
+
+@pytest.fixture
+def document(unit_client: FlaskClient) -> dict[str, Any]:
+    return unit_client.get("/openapi.json").json
+
+
+def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (method, path): operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+def resolve(document: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
+    name = response.get("$ref", "").rpartition("/")[2]
+    return document["components"]["responses"][name] if name else response
+
+
+def with_references(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
+    """Return a validator of ``schema`` that finds the document's components."""
+    return Draft202012Validator(
+        schema | {"components": document["components"]}, format_checker=FormatChecker()
+    )
+
+
+def test_it_is_valid_openapi_31(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+def test_it_describes_every_route_and_nothing_else(
+    unit_client: FlaskClient, document: dict[str, Any]
+) -> None:
+    routes = {
+        (method.lower(), rule.rule.replace("<", "{").replace(">", "}"))
+        for rule in unit_client.application.url_map.iter_rules()
+        if not rule.endpoint.startswith("pages.")
+        for method in rule.methods or ()
+        if method.lower() in METHODS
+    }
+    assert set(operations(document)) == routes
+
+
+def test_every_operation_says_what_it_is_for(document: dict[str, Any]) -> None:
+    for operation in operations(document).values():
+        assert operation["summary"]
+        assert operation["tags"]
+        assert len(operation["responses"]) >= 2
+
+
+def test_yaml_says_the_same_as_json(unit_client: FlaskClient, document: dict[str, Any]) -> None:
+    assert yaml.safe_load(unit_client.get("/openapi.yaml").data) == document
+
+
+def test_a_client_that_has_the_document_is_told_so(unit_client: FlaskClient) -> None:
+    tag = unit_client.get("/openapi.json").headers["ETag"]
+    again = unit_client.get("/openapi.json", headers={"If-None-Match": tag})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_examples_of_answers_have_the_shape_that_is_promised(document: dict[str, Any]) -> None:
+    checked = 0
+    for operation in operations(document).values():
+        for response in operation["responses"].values():
+            for content in resolve(document, response).get("content", {}).values():
+                if "example" in content:
+                    with_references(document, content["schema"]).validate(content["example"])
+                    checked += 1
+    assert checked > 30
+
+
+def test_examples_of_requests_get_the_answer_that_is_promised(app: Flask) -> None:
+    client = app.test_client()
+    document = client.get("/openapi.json").json
+    ask = Asker(client, document)
+
+    created = ask("v1_create_portfolio", 201)
+    ask.portfolio_id = created["portfolioId"]
+    assert ask("v1_get_portfolio", 200) == created
+    assert ask("v1_list_portfolios", 200) == [created]
+    assert ask("v1_validate_portfolios", 200)["valid"] == [ask.portfolio_id]
+    assert ask("v1_update_portfolio", 200)["version"] == 2
+    assert len(ask("fast_create_portfolios", 201)["portfolios"]) == 2
+    assert len(ask("v2_create_portfolios", 201)) == 2
+    assert ask("v2_search_portfolios", 200)["pagination"]["totalElements"] == 5
+    assert ask("fast_search_portfolios", 200)["pagination"]["totalElements"] == 5
+    ask("v1_delete_portfolio", 204, query="version=2")
+
+
+class Asker:
+    """Sends the document's own examples and checks each answer against the document."""
+
+    def __init__(self, client: FlaskClient, document: dict[str, Any]) -> None:
+        self.client = client
+        self.document = document
+        self.portfolio_id = EXAMPLE_ID
+
+    def __call__(self, operation_id: str, status: int, query: str = "") -> Any:
+        (method, path), operation = next(
+            described
+            for described in operations(self.document).items()
+            if described[1]["operationId"] == operation_id
+        )
+        body = None
+        if "requestBody" in operation:
+            body = copy.deepcopy(operation["requestBody"]["content"]["application/json"]["example"])
+            if "portfolioId" in body:
+                body["portfolioId"] = self.portfolio_id
+            if "portfolioIds" in body:
+                body["portfolioIds"][0] = self.portfolio_id
+        path = path.replace("{portfolio_id}", self.portfolio_id)
+        response = self.client.open(f"{path}?{query}", method=method.upper(), json=body)
+        assert response.status_code == status, (operation_id, response.text)
+        if status != 204:
+            schema = operation["responses"][str(status)]["content"]["application/json"]["schema"]
+            with_references(self.document, schema).validate(response.json)
+        return response.json
+
+
+def test_api_keys_are_described_where_they_are_asked_for() -> None:
+    settings = Settings.from_environment({}, mongodb_uri="mongomock://", api_keys=("secret",))
+    client = create_app(settings, StandInClient).test_client()
+    document = client.get("/openapi.json").json
+    assert set(document["components"]["securitySchemes"]) == {"apiKey", "bearer"}
+    for (_, path), operation in operations(document).items():
+        assert ("security" in operation) == path.startswith("/api/")
+        assert ("401" in operation["responses"]) == path.startswith("/api/")
+
+
+def test_without_api_keys_none_is_described(document: dict[str, Any]) -> None:
+    assert "securitySchemes" not in document["components"]

@@ -1,0 +1,46 @@
+"""Schemathesis reads the document, sends what keeps and what breaks it, and finds nothing.
+
+It runs as a program of its own against a real Gunicorn, with all its checks and phases: examples,
+edges of each parameter, random values, and sequences of calls along the document's links.
+``SCHEMATHESIS_EXAMPLES`` sets how many random requests an operation gets at most; 5 make some 600
+requests in all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+from portfolio.local.mongod import Mongod
+from tests.gunicorn import Gunicorn
+
+_PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
+_CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
+
+
+def test_every_answer_is_one_that_the_document_promises(
+    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, tmp_path: Path
+) -> None:
+    gunicorn = serve(replica_set.uri, MONGODB_DB=database_name)
+    gunicorn.wait_ready()
+    found = subprocess.run(
+        [
+            _PROGRAM,
+            f"--config-file={_CONFIGURATION}",
+            "run",
+            f"{gunicorn.url}/openapi.json",
+            "--checks=all",
+            "--continue-on-failure",
+            f"--max-examples={os.environ.get('SCHEMATHESIS_EXAMPLES', '5')}",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout[-20_000:]
+    assert re.search(r"[0-9]{3,} generated, [0-9]{3,} passed", found.stdout), found.stdout
