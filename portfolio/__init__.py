@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
+from portfolio.cli import register_commands
 from portfolio.components import Components
 from portfolio.config import Settings
 from portfolio.database import Database
@@ -15,8 +16,9 @@ from portfolio.http.admission import Admission
 from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
 from portfolio.http.application import Application
 from portfolio.http.cors import allow_origins
-from portfolio.http.envelope import wrap
+from portfolio.http.envelope import Envelope
 from portfolio.pages.routes import register_pages
+from portfolio.portfolios.creation import CreationRepository
 from portfolio.portfolios.fast import blueprint as fast
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.service import PortfolioService
@@ -54,11 +56,14 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     if settings.enable_docs:
         register_pages(app, settings)
 
-    wrap(app, settings, parts.measures.requests, parts.verbosity)
+    register_commands(app)
+
     register_error_handlers(app)
     allow_origins(app, settings.cors_origins)
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
+    envelope = Envelope(app.wsgi_app, settings, parts.measures.requests, parts.verbosity)
+    app.wsgi_app = envelope  # type: ignore[method-assign]
     return app
 
 
@@ -74,7 +79,7 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
     return Components(
         settings=settings,
         database=database,
-        portfolios=PortfolioService(PortfolioRepository(database)),
+        portfolios=PortfolioService(PortfolioRepository(database), CreationRepository(database)),
         validation_cache=cache,
         admission=Admission(settings.max_requests_under_way),
         measures=measures,

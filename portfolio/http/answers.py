@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask, Response
@@ -11,17 +12,34 @@ from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntit
 
 from portfolio.errors import Invalid, MalformedJSON, PortfolioError, Unavailable
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
 TOO_LARGE = f"Request body cannot be larger than {MAX_BODY_BYTES} bytes"
 
 
+class Answer(Response):
+    """A JSON response that is complete as it is made.
+
+    Werkzeug looks a response over once more as it leaves, for what only other kinds need; that
+    takes a tenth of the time that Flask spends on a static JSON answer.
+    """
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send it."""
+        if environ["REQUEST_METHOD"] == "HEAD" or not self.is_sequence:
+            return super().__call__(environ, start_response)
+        start_response(self.status, self.headers.to_wsgi_list())
+        return self.response  # type: ignore[return-value]
+
+
 def answer(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return ``payload`` as a JSON response."""
-    return Response(
-        orjson.dumps(payload), status=status, headers=headers, mimetype="application/json"
-    )
+    body = orjson.dumps(payload)
+    return Answer(body, status, headers, content_type="application/json")
 
 
 def register_error_handlers(app: Flask) -> None:

@@ -14,9 +14,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, request
-
 from portfolio.config import Settings
+from portfolio.http.application import ENDPOINT
 from portfolio.resilience import budget
 from portfolio.telemetry.logging import Verbosity, request_id
 from portfolio.telemetry.measures import RequestMetrics
@@ -40,25 +39,6 @@ PRODUCTION_HEADERS = [
     ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 ]
-
-
-_ENDPOINT = "portfolio.endpoint"
-
-
-def wrap(app: Flask, settings: Settings, requests: RequestMetrics, verbosity: Verbosity) -> None:
-    """Put ``app`` into an envelope.
-
-    The route template has to be noted inside, since Flask forgets the request as it leaves;
-    call this before any other hook is registered that may refuse a request.
-    """
-
-    def note_endpoint() -> None:
-        if request.url_rule is not None:
-            template = request.url_rule.rule.replace("<", "{").replace(">", "}")
-            request.environ[_ENDPOINT] = template
-
-    app.before_request(note_endpoint)
-    app.wsgi_app = Envelope(app.wsgi_app, settings, requests, verbosity)  # type: ignore[method-assign]
 
 
 class Envelope:
@@ -149,7 +129,7 @@ class _Exchange:
 
     @property
     def _endpoint(self) -> str:
-        return str(self._environ.get(_ENDPOINT, "unmatched"))
+        return str(self._environ.get(ENDPOINT, "unmatched"))
 
     def _log(self, seconds: float) -> None:
         # A probe that says no is an answer, not a failure; what it tells of is logged where it

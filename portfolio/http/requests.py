@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from typing import Any, NoReturn
 
 from flask import Request
@@ -37,8 +38,8 @@ def json_body(request: Request) -> Any:
         raise MalformedJSON(str(error)) from None
 
 
-def query_arguments(request: Request) -> dict[str, str]:
-    """Return the query parameters of ``request``.
+def query_arguments(request: Request, known: Container[str]) -> dict[str, str]:
+    """Return those query parameters of ``request`` that are ``known``; others are ignored.
 
     Raises:
         Invalid: a parameter is given more than once.
@@ -46,6 +47,8 @@ def query_arguments(request: Request) -> dict[str, str]:
     arguments = {}
     repeated = {}
     for name, values in request.args.lists():
+        if name not in known:
+            continue
         arguments[name] = values[0]
         if len(values) > 1:
             repeated[name] = [Fault("Parameter should be given once", "repeated")]

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import mongomock
+from bson import MinKey
 
 
 class StandInClient(mongomock.MongoClient):  # type: ignore[type-arg]
@@ -42,9 +43,9 @@ class _StandInDatabase:
     def __getitem__(self, name: str) -> Any:
         return _StandInCollection(self._database[name])
 
-    def command(self, command: str, collection: str, **options: Any) -> dict[str, Any]:
+    def command(self, command: str, collection: str = "", **options: Any) -> Any:
         if command != "find":
-            raise NotImplementedError(command)
+            return self._database.command(command)
         cursor = self._database[collection].find(
             _fold(options["filter"], options.get("collation")), options.get("projection")
         )
@@ -64,9 +65,7 @@ class _StandInCollection:
     def create_indexes(self, indexes: Any) -> list[str]:
         return [index.document["name"] for index in indexes]
 
-    def count_documents(
-        self, filter: dict[str, Any], collation: Any = None, hint: Any = None
-    ) -> int:
+    def count_documents(self, filter: dict[str, Any], collation: Any = None) -> int:
         return int(self._collection.count_documents(_fold(filter, collation)))
 
     def distinct(self, key: str, filter: dict[str, Any], collation: Any = None) -> Any:
@@ -74,9 +73,10 @@ class _StandInCollection:
 
 
 def _fold(filter: dict[str, Any], collation: Any) -> dict[str, Any]:
-    """Say case-insensitive equality by a pattern, which mongomock does know."""
+    """Say a filter in mongomock's terms: it knows patterns, but neither collations nor MinKey."""
     if collation is None:
-        return filter
+        any_value = {"$gte": MinKey()}
+        return {field: wanted for field, wanted in filter.items() if wanted != any_value}
     wanted = filter["name"]
     names = wanted["$in"] if isinstance(wanted, dict) else [wanted]
     pattern = "|".join(re.escape(name) for name in names)

@@ -114,7 +114,7 @@ def from_document(document: dict[str, Any]) -> Portfolio:
     return {
         "portfolioId": str(identity),
         "name": document.get("name", ""),
-        "dateCreated": created.isoformat(timespec="milliseconds")[:23] + "Z",
+        "dateCreated": created.isoformat("T", "milliseconds")[:23] + "Z",
         # A shell or a script of another language may have stored a double.
         "version": DEFAULT_VERSION if version is None else int(version),
     }

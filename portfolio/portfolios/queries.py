@@ -22,6 +22,6 @@ def search_query(request: Request) -> Search:
     """
 
     def check() -> Search:
-        return check_search(load(_search, query_arguments(request), "query"))
+        return check_search(load(_search, query_arguments(request, _search.fields), "query"))
 
     return components().validation_cache.verdict(request.query_string.decode("latin-1"), check)

@@ -61,7 +61,7 @@ def update_portfolio(portfolio_id: str) -> Response:
 @blueprint.delete("/portfolio/<portfolio_id>")
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete one portfolio, if the version is the stored one."""
-    version = load(_version, query_arguments(request), "query")
+    version = load(_version, query_arguments(request, _version.fields), "query")
     components().portfolios.delete(portfolio_id, version)
     response = Response(status=204)
     del response.headers["Content-Type"]

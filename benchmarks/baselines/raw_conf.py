@@ -1,0 +1,24 @@
+"""How Gunicorn serves the raw baseline: the settings of the service that concern speed."""
+
+# Before anything that opens sockets, as in the service's own configuration.
+from gevent import monkey
+
+monkey.patch_all()
+
+import os
+
+import gevent
+
+wsgi_app = "benchmarks.baselines.raw:app"
+bind = f"127.0.0.1:{os.environ['PORT']}"
+workers = int(os.environ["WEB_CONCURRENCY"])
+worker_class = "gevent"
+preload_app = True
+keepalive = 75
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+control_socket_disable = True
+
+
+def post_request(worker, req, environ, resp):
+    """Let other connections have their turn, as in the service."""
+    gevent.sleep(0)

@@ -1,0 +1,201 @@
+"""The service inside a pod's limits: start, capacity, memory, and three times what it can carry."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from benchmarks.arena import Arena
+from benchmarks.cgroup import Group, joining, pod_limits
+from benchmarks.comparison import Point
+from benchmarks.load import Phase, Sample, open_loop, percentile, statuses, summarise
+from benchmarks.operations import BULK, CREATE, GET_ONE, LIVE, MIX, PAGE
+from benchmarks.servers import Server
+
+P95_LIMIT_MS = 50.0
+_STARTS = 3
+_STEP = 50
+_MOST = 1000
+_STEP_S = 5.0
+_SOAK_S = 30.0
+_OVERLOAD_S = 8.0
+_AFTER_S = 6.0
+_WINDOW_S = 0.25
+# The mix at 50 a second, and five probes beside it.
+_RUNBOOK = {GET_ONE: 14, PAGE: 3, CREATE: 2, BULK: 1, LIVE: 2}
+_RUNBOOK_RATE = 55
+_RUNBOOK_S = 12.0
+# The mix, and a probe with every tenth request of it.
+_PROBED = {GET_ONE: 14, PAGE: 3, CREATE: 2, BULK: 1, LIVE: 2}
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start: seconds on the clock, and of the CPU, until the readiness probe says yes."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Overload:
+    """Three times the capacity, for a while, and what came after."""
+
+    asked: float
+    accepted_rate: float
+    accepted_p95: float
+    refused: int
+    refused_p95: float
+    refused_without_retry_after: int
+    failed: int
+    probes: int
+    probes_answered: int
+    probes_p95: float
+    recovered_s: float | None
+    statuses: dict[str, int]
+
+
+@dataclass
+class Pod:
+    """What was seen; latencies in milliseconds, memory in MiB."""
+
+    starts: list[Start] = field(default_factory=list)
+    runbook: dict[str, float] = field(default_factory=dict)
+    steps: list[Point] = field(default_factory=list)
+    capacity: float = 0.0
+    memory: list[float] = field(default_factory=list)
+    overload: Overload | None = None
+
+    @property
+    def ready_s(self) -> float:
+        """The median start."""
+        return statistics.median(start.seconds for start in self.starts)
+
+
+def measure(arena: Arena, database: str) -> Pod:
+    """Run the service on ``database`` inside the pod's limits and return what was seen.
+
+    Raises:
+        NoRight: no control group can be made here.
+    """
+    pod = Pod()
+    with pod_limits() as group:
+        for _ in range(_STARTS - 1):
+            with _inside(group, arena.service(database), pod):
+                pass
+        with _inside(group, arena.service(database), pod) as server:
+            open_loop(server.port, MIX, Phase(_STEP, 3.0))
+            pod.runbook = _runbook(server)
+            pod.steps, pod.capacity = _capacity(server)
+            pod.memory = _soak(server, group, pod.capacity)
+            pod.overload = _overload(server, pod.capacity)
+    return pod
+
+
+@contextmanager
+def _inside(group: Group, server: Server, pod: Pod) -> Iterator[Server]:
+    before = group.cpu_seconds()
+    try:
+        seconds = server.start(joining(group))
+        pod.starts.append(Start(seconds, group.cpu_seconds() - before))
+        yield server
+    finally:
+        server.stop()
+
+
+def _runbook(server: Server) -> dict[str, float]:
+    """Return the 95th percentiles of single operations, bulks and probes at 50 requests a second."""
+    samples = open_loop(server.port, _RUNBOOK, Phase(_RUNBOOK_RATE, _RUNBOOK_S))
+    single = {GET_ONE.key, PAGE.key, CREATE.key}
+    return {
+        "single": _p95(sample for sample in samples if sample.kind in single),
+        "bulk": _p95(sample for sample in samples if sample.kind == BULK.key),
+        "health": _p95(sample for sample in samples if sample.kind == LIVE.key),
+    }
+
+
+def _capacity(server: Server) -> tuple[list[Point], float]:
+    """Raise the load until the 95th percentile passes its limit; return the steps, and the last good.
+
+    A step that fails is tried once more: one stall of the machine is not the pod's limit.
+    """
+    steps: list[Point] = []
+    capacity = 0.0
+    for rate in range(_STEP, _MOST + 1, _STEP):
+        for _ in range(2):
+            load = summarise(open_loop(server.port, MIX, Phase(rate, _STEP_S)))
+            carried = load.p95 < P95_LIMIT_MS and load.errors <= load.requests // 100
+            if carried:
+                break
+        steps.append(Point(rate, load))
+        if not carried:
+            break
+        capacity = rate
+    return steps, capacity
+
+
+def _soak(server: Server, group: Group, capacity: float) -> list[float]:
+    """Return the memory in MiB, each second, under six tenths of ``capacity``."""
+    seen: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            seen.append(group.memory_bytes() / _MIB)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        open_loop(server.port, MIX, Phase(max(0.6 * capacity, 20.0), _SOAK_S))
+    finally:
+        done.set()
+        watcher.join()
+    return seen
+
+
+def _overload(server: Server, capacity: float) -> Overload:
+    asked = 3 * max(capacity, _STEP)
+    samples = open_loop(
+        server.port, _PROBED, Phase(asked * 1.1, _OVERLOAD_S), Phase(0.8 * asked / 3, _AFTER_S)
+    )
+    during = [sample for sample in samples if sample.due_s < _OVERLOAD_S]
+    probes = [sample for sample in during if sample.kind == LIVE.key]
+    calls = [sample for sample in during if sample.kind != LIVE.key]
+    accepted = [sample for sample in calls if sample.accepted]
+    refused = [sample for sample in calls if sample.status == 503]
+    return Overload(
+        asked=asked,
+        accepted_rate=len(accepted) / _OVERLOAD_S,
+        accepted_p95=_p95(accepted),
+        refused=len(refused),
+        refused_p95=_p95(refused),
+        refused_without_retry_after=sum(not sample.retry_after for sample in refused),
+        failed=len(calls) - len(accepted) - len(refused),
+        probes=len(probes),
+        probes_answered=sum(sample.accepted for sample in probes),
+        probes_p95=_p95(probes),
+        recovered_s=_recovery([sample for sample in samples if sample.due_s >= _OVERLOAD_S]),
+        statuses=statuses(during),
+    )
+
+
+def _recovery(after: Sequence[Sample]) -> float | None:
+    """Return the seconds until all is accepted within the limit for a second, None if never."""
+    windows = int(_AFTER_S / _WINDOW_S)
+    good = 0
+    for window in range(windows):
+        begin = _OVERLOAD_S + window * _WINDOW_S
+        inside = [sample for sample in after if begin <= sample.due_s < begin + _WINDOW_S]
+        fine = all(sample.accepted for sample in inside) and _p95(inside) < P95_LIMIT_MS
+        good = good + 1 if fine else 0
+        if good * _WINDOW_S >= 1.0:
+            return (window + 1 - good) * _WINDOW_S
+    return None
+
+
+def _p95(samples: object) -> float:
+    return percentile([sample.latency_ms for sample in samples], 0.95)  # type: ignore[attr-defined]

@@ -1,0 +1,38 @@
+"""What tests of the service on a real MongoDB share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+
+from portfolio import create_app
+from portfolio.config import Settings
+
+
+@pytest.fixture(scope="session")
+def database_name() -> str:
+    """The name of the database that these tests use one after the other, each from empty."""
+    return f"test-{uuid.uuid4().hex[:16]}"
+
+
+@pytest.fixture(scope="session")
+def prepared() -> set[str]:
+    """Which MongoDB has the indexes: making and dropping them takes most of a short test."""
+    return set()
+
+
+@pytest.fixture
+def app(settings: Settings, prepared: set[str]) -> Iterator[Flask]:
+    """The application on the real MongoDB: its indexes in place, its collections empty."""
+    app = create_app(settings)
+    database = app.extensions["portfolio"].database
+    if settings.mongodb_uri not in prepared:
+        database.ensure_indexes()
+        prepared.add(settings.mongodb_uri)
+    yield app
+    for collection in (database.portfolios, database.idempotency):
+        collection.delete_many({})
+    database.close()

@@ -1,0 +1,177 @@
+"""The health endpoints keep section 5 of the contract, on a real MongoDB and without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from portfolio import create_app
+from portfolio.config import Settings
+from portfolio.local.mongod import free_port
+from tests.gunicorn import wait_until
+from tests.integration.calls import V1, V2, refusal
+
+SERVICE = "globeco-portfolio-service"
+
+
+@pytest.fixture
+def watched(app: Flask) -> FlaskClient:
+    """A client of an application whose background work runs, and that has found MongoDB."""
+    app.extensions["portfolio"].start()
+    client = app.test_client()
+    wait_until(lambda: client.get("/health/ready").status_code == 200, "ready")
+    wait_until(
+        lambda: client.get("/health/detailed").json["checks"]["database"]["server_version"],
+        "the server's version is known",
+    )
+    return client
+
+
+@pytest.fixture(scope="module")
+def without_database() -> Iterator[FlaskClient]:
+    """A client of an application whose MongoDB is not there, once it has noticed."""
+    settings = Settings.from_environment(
+        {}, mongodb_uri=f"mongodb://127.0.0.1:{free_port()}", min_pool_size=0
+    )
+    app = create_app(settings)
+    parts = app.extensions["portfolio"]
+    parts.start()
+    client = app.test_client()
+    wait_until(lambda: refusal(client.get(V2))[0] == 503, "the outage is known")
+    yield client
+    parts.stop()
+
+
+def test_the_root_names_the_service(watched: FlaskClient) -> None:
+    body = watched.get("/").json
+    assert isinstance(body.pop("features"), dict)
+    assert body == {
+        "message": "GlobeCo Portfolio Service",
+        "version": "2.0.0",
+        "environment": "development",
+        "status": "operational",
+    }
+
+
+def test_health_is_the_text_ok(watched: FlaskClient) -> None:
+    response = watched.get("/health")
+    assert (response.status_code, response.text) == (200, "OK")
+    assert response.mimetype == "text/plain"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [
+        ("/health/live", "alive", "liveness"),
+        ("/health/ready", "ready", "readiness"),
+        ("/health/startup", "started", "startup"),
+    ],
+)
+def test_each_probe_says_what_it_is(
+    watched: FlaskClient, path: str, status: str, kind: str
+) -> None:
+    response = watched.get(path)
+    assert response.status_code == 200
+    body = response.json
+    assert (body["status"], body["service"], body["probe_type"]) == (status, SERVICE, kind)
+    assert body["timestamp"].endswith("Z")
+    assert body["response_time_ms"] >= 0
+
+
+def test_live_says_whether_it_was_cached(watched: FlaskClient) -> None:
+    assert watched.get("/health/live").json["cached"] is False
+
+
+def test_ready_shows_what_it_rests_on(watched: FlaskClient) -> None:
+    checks = watched.get("/health/ready").json["checks"]
+    assert checks["database"]["status"] == "healthy"
+    assert checks["database"]["response_time_ms"] > 0
+    assert checks["circuit_breakers"]["status"] == "healthy"
+    assert checks["circuit_breakers"]["healthy_ratio"] == 1.0
+
+
+def test_detailed_shows_every_part_as_the_runbook_reads_it(
+    watched: FlaskClient, settings: Settings
+) -> None:
+    watched.get(V2 + "?name=a")
+    watched.get(V2 + "?name=a")
+    response = watched.get("/health/detailed")
+    assert response.status_code == 200
+    checks = response.json["checks"]
+
+    database = checks["database"]
+    assert database["status"] == "healthy"
+    assert database["server_version"].startswith("6.0.")
+    is_set = "replicaSet" in settings.mongodb_uri
+    assert database["topology"] == ("replica set" if is_set else "standalone")
+    pool = database["pool"]
+    assert set(pool) >= {"max", "min", "in_use", "available", "waiting"}
+    assert (pool["max"], pool["min"], pool["in_use"], pool["waiting"]) == (50, 0, 0, 0)
+    assert pool["available"] == 50
+
+    breakers = checks["circuit_breakers"]
+    assert breakers["status"] == breakers["overall_health"] == "healthy"
+    assert breakers["total_breakers"] == breakers["healthy_breakers"] == len(breakers["breakers"])
+    assert breakers["open_breakers"] == 0
+    for breaker in breakers["breakers"].values():
+        assert (breaker["state"], breaker["failure_count"]) == ("closed", 0)
+
+    cache = checks["validation_cache"]
+    assert cache["status"] == "healthy"
+    assert (cache["size"], cache["max_size"], cache["evictions"]) == (1, 1000, 0)
+    assert (cache["hits"], cache["misses"], cache["hit_rate"]) == (1, 1, 0.5)
+
+    assert "status" in checks["telemetry"]
+
+
+def test_metrics_show_requests_and_the_use_of_resources(watched: FlaskClient) -> None:
+    response = watched.get("/health/metrics")
+    assert response.status_code == 200
+    body = response.json
+    assert body["uptime_seconds"] > 0
+    assert {"process", "pool", "circuit_breakers"} <= set(body)
+
+
+def test_without_mongodb_the_process_lives_and_says_that_it_cannot_serve(
+    without_database: FlaskClient,
+) -> None:
+    client = without_database
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/health").status_code == 200
+    assert client.get("/").status_code == 200
+    for path, status in (
+        ("/health/ready", "not_ready"),
+        ("/health/startup", "starting"),
+        ("/health/detailed", None),
+    ):
+        response = client.get(path)
+        assert response.status_code == 503, path
+        assert response.headers["Retry-After"]
+        assert status in (None, response.json["status"])
+    assert client.get("/health/ready").json["checks"]["database"]["status"] == "unhealthy"
+
+
+def test_without_mongodb_api_calls_get_503_and_when_to_come_back(
+    without_database: FlaskClient,
+) -> None:
+    calls = [
+        without_database.get(V1),
+        without_database.get(V2),
+        without_database.get("/api/v1/portfolio/0123456789abcdef01234567"),
+        without_database.post(V1, json={"name": "Growth"}),
+        without_database.post(V2, json=[{"name": "Growth"}]),
+    ]
+    for response in calls:
+        status, detail = refusal(response)
+        assert status == 503
+        assert detail
+        assert int(response.headers["Retry-After"]) >= 1
+
+
+def test_without_mongodb_bad_input_is_still_told_apart(without_database: FlaskClient) -> None:
+    assert without_database.post(V1, json={}).status_code == 422
+    assert without_database.get(V2 + "?name=").status_code == 400
+    assert without_database.get("/nowhere").status_code == 404

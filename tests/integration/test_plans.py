@@ -1,0 +1,143 @@
+"""What MongoDB has to look at: each read is served by an index, in the order of that index.
+
+The commands that are explained are the ones that the service sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from pymongo import MongoClient, monitoring
+
+from portfolio import create_app
+from portfolio.config import Settings
+from portfolio.local.mongod import Mongod
+from tests.integration.calls import V2, one
+
+DOCUMENTS = 2000
+# What a command says of its query; the rest concerns sessions and deadlines.
+QUERY = ("find", "aggregate", "pipeline", "filter", "sort", "skip", "limit", "singleBatch")
+QUERY += ("batchSize", "projection", "collation", "hint", "cursor")
+
+Plan = dict[str, Any]
+
+
+class Sent(monitoring.CommandListener):
+    """Keeps the reads that a client sent."""
+
+    def __init__(self) -> None:
+        self.queries: list[dict[str, Any]] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name in ("find", "aggregate"):
+            command = event.command
+            self.queries.append({key: command[key] for key in command if key in QUERY})
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
+    def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def plans(standalone: Mongod) -> Iterator[Callable[[str], list[Plan]]]:
+    """Explain what the service sends for a path, over a collection worth an index."""
+    sent = Sent()
+
+    def connect(uri: str, **options: Any) -> MongoClient[dict[str, Any]]:
+        options["event_listeners"] = [*options["event_listeners"], sent]
+        return MongoClient(uri, **options)
+
+    settings = Settings.from_environment(
+        {}, mongodb_uri=standalone.uri, mongodb_db="plans", min_pool_size=0
+    )
+    app = create_app(settings, connect)
+    database = app.extensions["portfolio"].database
+    database.ensure_indexes()
+    database.portfolios.insert_many(
+        {
+            "name": f"Portfolio {number}",
+            "dateCreated": datetime(2024, 1, 1) + timedelta(minutes=number * 7919 % DOCUMENTS),
+            "version": 1,
+        }
+        for number in range(DOCUMENTS)
+    )
+
+    def explain(path: str) -> list[Plan]:
+        sent.queries.clear()
+        response = app.test_client().get(path)
+        assert response.status_code == 200, response.text
+        explained = [
+            database.database.command("explain", query, verbosity="executionStats")
+            for query in sent.queries
+        ]
+        assert explained
+        return explained
+
+    explain.identity = str(database.portfolios.find_one()["_id"])  # type: ignore[attr-defined]
+    yield explain
+    database.client.drop_database("plans")
+    database.close()
+
+
+def find_all(key: str, plan: Any) -> list[Any]:
+    """Return every value of ``key`` in the plan, but not in plans that were rejected."""
+    if isinstance(plan, list):
+        return [value for item in plan for value in find_all(key, item)]
+    if not isinstance(plan, dict):
+        return []
+    found = [plan[key]] if key in plan else []
+    for name, value in plan.items():
+        if name != "rejectedPlans":
+            found += find_all(key, value)
+    return found
+
+
+def documents_examined(plans: list[Plan]) -> int:
+    return sum(max(find_all("totalDocsExamined", plan)) for plan in plans)
+
+
+def keys_examined(plans: list[Plan]) -> int:
+    return sum(max(find_all("totalKeysExamined", plan)) for plan in plans)
+
+
+def assert_no_scan_and_no_sort(plans: list[Plan]) -> None:
+    stages = find_all("stage", plans)
+    assert stages
+    assert not {"COLLSCAN", "SORT"} & set(stages), stages
+
+
+def test_one_portfolio_is_found_by_its_id_alone(plans: Any) -> None:
+    explained = plans(one(plans.identity))
+    assert_no_scan_and_no_sort(explained)
+    assert documents_examined(explained) == 1
+
+
+def test_the_first_page_reads_no_more_than_it_shows(plans: Any) -> None:
+    explained = plans(V2)
+    assert_no_scan_and_no_sort(explained)
+    assert documents_examined(explained) <= 51
+
+
+def test_a_name_is_found_by_an_index_whatever_its_case(plans: Any) -> None:
+    explained = plans(V2 + "?name=PORTFOLIO%20777")
+    assert_no_scan_and_no_sort(explained)
+    assert documents_examined(explained) == 1
+    assert keys_examined(explained) <= 3
+
+
+def test_a_selective_substring_reads_keys_and_only_the_documents_it_shows(plans: Any) -> None:
+    explained = plans(V2 + "?name_like=folio%20777")
+    assert_no_scan_and_no_sort(explained)
+    assert documents_examined(explained) == 1
+
+
+def test_a_common_substring_is_answered_from_the_newest(plans: Any) -> None:
+    page, count = plans(V2 + "?name_like=folio&limit=10")
+    assert_no_scan_and_no_sort([page])
+    assert documents_examined([page]) <= 11
+    assert keys_examined([page]) <= 11
+    # Counting looks at each name, but at no document.
+    assert_no_scan_and_no_sort([count])
+    assert documents_examined([count]) == 0

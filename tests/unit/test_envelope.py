@@ -1,0 +1,341 @@
+"""What every answer has: section 6 of the contract, where no database is concerned."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from portfolio import create_app
+from portfolio.config import Settings
+from portfolio.errors import Unavailable
+from portfolio.local.stand_in import StandInClient
+from portfolio.portfolios.service import PortfolioService
+from portfolio.telemetry.logging import JSONFormatter
+
+V1 = "/api/v1/portfolios"
+V2 = "/api/v2/portfolios"
+FAST = "/api/fast/portfolios/bulk"
+
+
+def make_app(**variables: str) -> Flask:
+    settings = Settings.from_environment(variables, mongodb_uri="mongomock://localhost")
+    return create_app(settings, StandInClient)
+
+
+# Answers of every kind: what is right, what Flask refuses, what the service refuses, what fails.
+ANSWERS: dict[str, Callable[[FlaskClient], TestResponse]] = {
+    "200": lambda client: client.get("/"),
+    "200 text": lambda client: client.get("/health"),
+    "200 stream": lambda client: client.get(V1),
+    "201": lambda client: client.post(V1, json={"name": "Growth"}),
+    "400": lambda client: client.get(V2 + "?name="),
+    "404 path": lambda client: client.get("/nowhere"),
+    "404 portfolio": lambda client: client.get("/api/v1/portfolio/nonsense"),
+    "405": lambda client: client.delete(V1),
+    "413": lambda client: client.post(V1, data=b"x" * 1048577, content_type="application/json"),
+    "415": lambda client: client.post(V1, data="name=Growth"),
+    "422": lambda client: client.post(V1, json={}),
+    "503": lambda client: client.get("/health/startup"),
+}
+
+
+@pytest.fixture(params=ANSWERS)
+def ask(request: pytest.FixtureRequest) -> Callable[[FlaskClient], TestResponse]:
+    """Ask for an answer of one kind, and see that it is of this kind."""
+
+    def ask(client: FlaskClient) -> TestResponse:
+        response = ANSWERS[request.param](client)
+        assert response.status_code == int(request.param[:3])
+        return response
+
+    return ask
+
+
+def test_every_answer_has_the_security_headers(
+    ask: Callable[[FlaskClient], TestResponse], unit_client: FlaskClient
+) -> None:
+    headers = ask(unit_client).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"]
+    assert headers["Cache-Control"] == "no-store"
+    assert "Strict-Transport-Security" not in headers
+    assert "Content-Security-Policy" not in headers
+
+
+def test_in_production_every_answer_is_stricter(
+    ask: Callable[[FlaskClient], TestResponse],
+) -> None:
+    headers = ask(make_app(ENV="production").test_client()).headers
+    assert "max-age=" in headers["Strict-Transport-Security"]
+    assert headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_every_answer_has_a_request_id_of_its_own(
+    ask: Callable[[FlaskClient], TestResponse], unit_client: FlaskClient
+) -> None:
+    first, second = (ask(unit_client).headers.getlist("X-Request-ID") for _ in range(2))
+    assert len(first) == len(second) == 1
+    assert first != second
+    assert first[0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ANSWERS if kind.startswith("4")])
+def test_every_error_is_json_with_a_detail(unit_client: FlaskClient, kind: str) -> None:
+    response = ANSWERS[kind](unit_client)
+    assert response.mimetype == "application/json"
+    assert list(response.json) == ["detail"]
+    assert response.json["detail"]
+
+
+@pytest.mark.parametrize("given", ["a", "x" * 128, 'Trace 7/4: {"~!"}'])
+def test_a_sane_request_id_is_taken_over(unit_client: FlaskClient, given: str) -> None:
+    response = unit_client.get("/health", headers={"X-Request-ID": given})
+    assert response.headers.getlist("X-Request-ID") == [given]
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "gr\xf6\xdfe", "a\tb", "\x7f"])
+def test_an_insane_request_id_is_replaced(unit_client: FlaskClient, given: str) -> None:
+    environ = {"HTTP_X_REQUEST_ID": given}
+    made = unit_client.get("/health", environ_overrides=environ).headers["X-Request-ID"]
+    assert made != given
+    assert made.isascii()
+    assert 1 <= len(made) <= 128
+
+
+def test_the_request_id_is_in_the_log(
+    unit_client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(JSONFormatter().format(record))
+
+    lines: list[str] = []
+    logger = logging.getLogger("portfolio")
+    handler = Keep()
+    logger.addHandler(handler)
+    caplog.set_level(logging.INFO, "portfolio")
+    try:
+        unit_client.get("/health", headers={"X-Request-ID": "find-me"}).close()
+    finally:
+        logger.removeHandler(handler)
+    assert any('"request_id":"find-me"' in line for line in lines)
+
+
+# Errors
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/api/v1/nowhere", "/api/v3/portfolios"])
+def test_an_unknown_path_is_not_found(unit_client: FlaskClient, path: str) -> None:
+    response = unit_client.get(path)
+    assert (response.status_code, response.json) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", V1), ("PATCH", V2), ("GET", FAST), ("POST", "/health")]
+)
+def test_a_wrong_method_is_not_allowed(unit_client: FlaskClient, method: str, path: str) -> None:
+    response = unit_client.open(path, method=method)
+    assert (response.status_code, response.json) == (405, {"detail": "Method Not Allowed"})
+    assert response.headers["Allow"]
+
+
+POSTS = [
+    ("POST", V1),
+    ("POST", V2),
+    ("POST", FAST),
+    ("POST", V1 + "/validate"),
+    ("PUT", "/api/v1/portfolio/0123456789abcdef01234567"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), POSTS)
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_not_declared_as_json_is_415(
+    unit_client: FlaskClient, method: str, path: str, kind: str | None
+) -> None:
+    response = unit_client.open(path, method=method, data=b"{}", content_type=kind)
+    assert response.status_code == 415
+    assert isinstance(response.json["detail"], str)
+
+
+def test_json_may_name_its_charset(unit_client: FlaskClient) -> None:
+    kind = "Application/JSON; charset=utf-8"
+    response = unit_client.post(V1, data=b'{"name": "Growth"}', content_type=kind)
+    assert response.status_code == 201
+
+
+MALFORMED = [
+    b"",
+    b"{",
+    b'{"name": "a",}',
+    b"{'name': 1}",
+    b"\xff\xfe",
+    b'{"name": NaN}',
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize(("method", "path"), [post for post in POSTS if post[1] != FAST])
+@pytest.mark.parametrize("body", MALFORMED, ids=lambda body: body[:20])
+def test_malformed_json_is_422_on_v1_and_v2(
+    unit_client: FlaskClient, method: str, path: str, body: bytes
+) -> None:
+    response = unit_client.open(path, method=method, data=body, content_type="application/json")
+    assert response.status_code == 422
+    (fault,) = response.json["detail"]
+    assert fault["loc"][0] == "body"
+    assert fault["type"] == "json_invalid"
+    assert fault["msg"]
+
+
+@pytest.mark.parametrize("body", MALFORMED, ids=lambda body: body[:20])
+def test_malformed_json_is_400_on_fast(unit_client: FlaskClient, body: bytes) -> None:
+    response = unit_client.post(FAST, data=body, content_type="application/json")
+    assert response.status_code == 400
+    assert isinstance(response.json["detail"], str)
+
+
+@pytest.mark.parametrize(("method", "path"), POSTS)
+def test_a_body_of_more_than_a_mebibyte_is_413(
+    unit_client: FlaskClient, method: str, path: str
+) -> None:
+    body = b'"' + b"x" * (1 << 20) + b'"'
+    response = unit_client.open(path, method=method, data=body, content_type="application/json")
+    assert response.status_code == 413
+    assert isinstance(response.json["detail"], str)
+
+
+def test_a_body_of_a_mebibyte_is_read(unit_client: FlaskClient) -> None:
+    filler = "x" * ((1 << 20) - len('{"name": "Growth", "filler": ""}'))
+    body = f'{{"name": "Growth", "filler": "{filler}"}}'
+    assert len(body) == 1 << 20
+    response = unit_client.post(V1, data=body, content_type="application/json")
+    assert response.status_code == 201
+
+
+def test_a_get_may_declare_json_without_a_body(unit_client: FlaskClient) -> None:
+    for path in (V1, V2, "/api/fast/portfolios/search", "/health/live", "/"):
+        response = unit_client.get(path, headers={"Content-Type": "application/json"})
+        assert response.status_code == 200
+
+
+def test_a_failure_of_ours_tells_nothing_but_that(
+    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(PortfolioService, "get", fail)
+    response = unit_client.get("/api/v1/portfolio/0123456789abcdef01234567")
+    assert (response.status_code, response.json) == (500, {"detail": "Internal server error"})
+    assert "RuntimeError: secret" in caplog.text
+    assert unit_client.get("/health").status_code == 200
+
+
+def test_an_unavailable_database_is_503_and_says_when_to_come_back(
+    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise Unavailable("Database unavailable", retry_after=7)
+
+    monkeypatch.setattr(PortfolioService, "search", refuse)
+    response = unit_client.get(V2)
+    assert (response.status_code, response.json) == (503, {"detail": "Database unavailable"})
+    assert response.headers["Retry-After"] == "7"
+
+
+# CORS
+
+
+def test_any_origin_may_call_without_credentials_by_default(unit_client: FlaskClient) -> None:
+    headers = unit_client.get(V2, headers={"Origin": "https://app.example"}).headers
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in headers
+
+
+def test_configured_origins_alone_may_call() -> None:
+    client = make_app(CORS_ORIGINS="https://app.example,https://other.example").test_client()
+    allowed = client.get(V2, headers={"Origin": "https://other.example"})
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://other.example"
+    refused = client.get(V2, headers={"Origin": "https://evil.example"})
+    assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+def test_a_preflight_request_is_answered() -> None:
+    client = make_app(API_KEYS="key").test_client()
+    response = client.options(
+        "/api/v1/portfolio/0123456789abcdef01234567",
+        headers={
+            "Origin": "https://app.example",
+            "Access-Control-Request-Method": "PUT",
+            "Access-Control-Request-Headers": "content-type,x-api-key",
+        },
+    )
+    assert response.status_code < 300
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert "PUT" in response.headers["Access-Control-Allow-Methods"]
+    assert "x-api-key" in response.headers["Access-Control-Allow-Headers"].lower()
+
+
+# API keys
+
+
+@pytest.fixture
+def guarded() -> FlaskClient:
+    """A client of a service that asks for API keys."""
+    return make_app(API_KEYS="first, second").test_client()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": "wrong"},
+        {"X-API-Key": "firs"},
+        {"X-API-Key": ""},
+        {"X-API-Key": "first, second"},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic first"},
+        {"Authorization": "first"},
+    ],
+)
+def test_every_api_call_needs_a_key_where_keys_are_set(
+    guarded: FlaskClient, headers: dict[str, str]
+) -> None:
+    for path in (V1, V2, FAST, "/api/fast/health/fast", "/api/nowhere"):
+        response = guarded.get(path, headers=headers)
+        assert response.status_code == 401, path
+        assert isinstance(response.json["detail"], str)
+        assert response.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": "first"},
+        {"Authorization": "Bearer first"},
+        {"Authorization": "bearer first"},
+    ],
+)
+def test_a_key_opens_the_api(guarded: FlaskClient, headers: dict[str, str]) -> None:
+    assert guarded.get(V2, headers=headers).status_code == 200
+    assert guarded.post(V1, json={"name": "Growth"}, headers=headers).status_code == 201
+
+
+def test_probes_stay_open_where_keys_are_set(guarded: FlaskClient) -> None:
+    for path in ("/", "/health", "/health/live"):
+        assert guarded.get(path).status_code == 200
+    for path in ("/health/ready", "/health/startup", "/health/detailed", "/health/metrics"):
+        assert guarded.get(path).status_code in (200, 503)
+
+
+def test_no_key_is_needed_where_none_is_set(unit_client: FlaskClient) -> None:
+    assert unit_client.get(V2).status_code == 200

@@ -1,0 +1,86 @@
+"""The validation cache: bounded, counted, and never wrong."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from portfolio import create_app
+from portfolio.config import Settings
+from portfolio.errors import BadRequest
+from portfolio.local.stand_in import StandInClient
+from portfolio.portfolios.model import Search
+from portfolio.portfolios.validation import ValidationCache
+
+
+def cache(size: int = 3, *, enabled: bool = True) -> ValidationCache:
+    return ValidationCache(Flask("test"), size, enabled=enabled)
+
+
+def ask(cache: ValidationCache, query: str) -> Search:
+    return cache.verdict(query, lambda: Search(name=query))
+
+
+def test_a_verdict_is_found_again_and_both_look_ups_are_counted() -> None:
+    verdicts = cache()
+    assert ask(verdicts, "a") == ask(verdicts, "a") == Search(name="a")
+    assert ask(verdicts, "b") == Search(name="b")
+    found = verdicts.statistics()
+    assert (found.size, found.hits, found.misses, found.evictions) == (2, 1, 2, 0)
+    assert found.hit_rate == pytest.approx(1 / 3)
+
+
+def test_the_least_recently_used_verdict_makes_room() -> None:
+    verdicts = cache(size=3)
+    for query in ("a", "b", "c", "a", "d"):
+        ask(verdicts, query)
+    assert verdicts.statistics().evictions == 1
+    assert verdicts.statistics().size == verdicts.statistics().max_size == 3
+    before = verdicts.statistics().hits
+    for query in ("a", "c", "d"):
+        ask(verdicts, query)
+    assert verdicts.statistics().hits == before + 3
+    ask(verdicts, "b")
+    assert verdicts.statistics().hits == before + 3
+
+
+def test_a_refusal_is_no_verdict_to_keep() -> None:
+    verdicts = cache()
+
+    def refuse() -> Search:
+        raise BadRequest("no")
+
+    for _ in range(2):
+        with pytest.raises(BadRequest):
+            verdicts.verdict("a", refuse)
+    assert verdicts.statistics().size == 0
+    assert verdicts.statistics().misses == 2
+
+
+def test_a_query_of_excessive_length_takes_no_memory() -> None:
+    verdicts = cache()
+    ask(verdicts, "x" * (ValidationCache.MAX_KEY_LENGTH + 1))
+    assert verdicts.statistics().size == 0
+
+
+def test_a_cache_that_is_switched_off_keeps_and_counts_nothing() -> None:
+    verdicts = cache(enabled=False)
+    assert ask(verdicts, "a") == ask(verdicts, "a")
+    assert verdicts.statistics() == (0, 3, 0, 0, 0)
+    assert verdicts.statistics().hit_rate == 0.0
+
+
+def test_a_fresh_cache_has_no_hit_rate() -> None:
+    assert cache().statistics().hit_rate == 0.0
+
+
+def test_each_application_has_a_cache_of_its_own_and_of_its_configured_size() -> None:
+    settings = Settings.from_environment(
+        {"VALIDATION_CACHE_SIZE": "7"}, mongodb_uri="mongomock://localhost"
+    )
+    first, second = (create_app(settings, StandInClient) for _ in range(2))
+    for path in ("/api/v2/portfolios?limit=3", "/api/fast/portfolios/search?limit=3"):
+        assert first.test_client().get(path).status_code == 200
+    found = first.extensions["portfolio"].validation_cache.statistics()
+    assert (found.max_size, found.hits, found.misses) == (7, 1, 1)
+    assert second.extensions["portfolio"].validation_cache.statistics().misses == 0
