@@ -47,6 +47,11 @@ def exchange(gunicorn: Gunicorn, sent: bytes) -> bytes:
         pytest.param(b"GET / HTTP/1.1\r\nX-A: b\0c\r\n\r\n", 400, id="nul-in-header"),
         pytest.param(b"GET / HTTP/1.1\r\nX A: b\r\n\r\n", 400, id="space-in-header-name"),
         pytest.param(b"GET / HTTP/1.1\r\nX-A: b\r\n c\r\n\r\n", 400, id="folded-header"),
+        pytest.param(
+            _POST + b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 2\r\n\r\n{}",
+            400,
+            id="folded-transfer-encoding",
+        ),
         pytest.param(_POST + b"Content-Length: -1\r\n\r\n", 400, id="negative-length"),
         pytest.param(_POST + b"Content-Length: 1e3\r\n\r\n", 400, id="length-no-number"),
         pytest.param(
@@ -59,11 +64,6 @@ def exchange(gunicorn: Gunicorn, sent: bytes) -> bytes:
         ),
         pytest.param(
             _POST + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400, id="bad-chunk"
-        ),
-        pytest.param(
-            _POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}",
-            400,
-            id="huge-chunk",
         ),
         pytest.param(_POST + b"Content-Length: 99999999999\r\n\r\n{}", 413, id="huge-length"),
     ],
