@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
+from portfolio.cli import register_commands
 from portfolio.components import Components
 from portfolio.config import Settings
 from portfolio.database import Database
@@ -53,6 +54,8 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
         app.register_blueprint(blueprint)
     if settings.enable_docs:
         register_pages(app, settings)
+
+    register_commands(app)
 
     register_error_handlers(app)
     allow_origins(app, settings.cors_origins)

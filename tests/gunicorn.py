@@ -85,6 +85,18 @@ class Gunicorn:
         except requests.RequestException:
             return 0
 
+    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a ``flask`` command as in a shell inside its container."""
+        return subprocess.run(
+            [sys.executable, "-m", "flask", *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+
     def workers(self) -> list[psutil.Process]:
         """Return its worker processes."""
         assert self.process is not None

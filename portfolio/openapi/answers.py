@@ -218,12 +218,18 @@ RESPONSES: dict[str, Described] = {
     "Unauthorized": _refusal("No API key, or none that is known.", "A valid API key is required"),
     "NotFound": _refusal("There is no such portfolio.", "Portfolio not found"),
     "Conflict": _refusal("The stored version is another one.", "Version conflict"),
+    "KeyUnderWay": _refusal(
+        "The first request with this key is under way.",
+        "A request with this Idempotency-Key is under way",
+    ),
     "NamesTaken": _refusal(
-        "Portfolios of these names exist.", "Portfolio names already exist: Growth Fund"
+        "Portfolios of these names exist, or the first request with this key is under way.",
+        "Portfolio names already exist: Growth Fund",
     ),
     "TooLarge": _refusal(
         "The body is larger than 1 MiB.", "Request body cannot be larger than 1048576 bytes"
     ),
+    "UriTooLong": _refusal("The request line is longer than 4 KiB.", "Request URI Too Long"),
     "UnsupportedMediaType": _refusal(
         "The body is not declared as JSON.", "Content-Type must be application/json"
     ),

@@ -17,13 +17,14 @@ from portfolio.portfolios.schemas import (
     Text,
 )
 
-# What str.isprintable refuses: control and format characters, separators but for the space, what
-# is for private use; of what is not assigned in Unicode, a pattern without \p can't tell.
+# Control and format characters but for the joiners, line separators, what is for private use; of
+# what is not assigned in Unicode, a pattern without \p can't tell.
 _UNPRINTABLE = (
-    r"\u0000-\u001f\u007f-\u00a0\u00ad\u0600-\u0605\u061c\u06dd\u070f\u08e2\u1680\u180e"
-    r"\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff\ufeff\ufff0-\ufffb"
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u08e2\u180e"
+    r"\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff\ufff0-\ufffb"
 )
-NAME_PATTERN = f"^[^{_UNPRINTABLE}]*[^ {_UNPRINTABLE}][^{_UNPRINTABLE}]*$"
+_BLANK = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+NAME_PATTERN = f"^[^{_UNPRINTABLE}]*[^{_BLANK}{_UNPRINTABLE}][^{_UNPRINTABLE}]*$"
 STRICT_NAME_PATTERN = "^[A-Za-z0-9 _-]*[A-Za-z0-9_-][A-Za-z0-9 _-]*$"
 
 # Eighteen digits are below the least bound that any of the service's integers has.

@@ -14,8 +14,10 @@ from portfolio.openapi.answers import (
     Described,
     header,
     list_of,
+    one_of,
     ref,
 )
+from portfolio.portfolios.idempotency import HEADER, REPLAY_HEADER
 from portfolio.portfolios.schemas import (
     ChangeSchema,
     DraftSchema,
@@ -38,6 +40,19 @@ _BODY_FAULTS = _READ_FAULTS | {
     "413": "TooLarge",
     "415": "UnsupportedMediaType",
     "422": "Unprocessable",
+}
+
+_CREATION_FAULTS = _BODY_FAULTS | {"400": "BadRequest", "409": "KeyUnderWay"}
+
+_IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": HEADER,
+    "description": "Names this creation, for a day: sent again with the same body, it creates "
+    "nothing and gets the first answer again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"},
+}
+_REPLAYED = {
+    REPLAY_HEADER: {"description": "this was created before", "schema": one_of("true")},
 }
 
 _PORTFOLIO_ID = {
@@ -136,10 +151,13 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
         {
             "tags": ["portfolios"],
             "summary": "Create a portfolio",
+            "parameters": [_IDEMPOTENCY_KEY],
             "requestBody": _body(DraftSchema, {"name": "Growth Fund"}),
             "responses": {
-                "201": _answer("The portfolio", ref("Portfolio"), EXAMPLE, links=_LINKS),
-                **_BODY_FAULTS,
+                "201": _answer(
+                    "The portfolio", ref("Portfolio"), EXAMPLE, headers=_REPLAYED, links=_LINKS
+                ),
+                **_CREATION_FAULTS,
             },
         },
     ),
@@ -152,6 +170,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "responses": {
                 "200": _answer("The portfolio", ref("Portfolio"), EXAMPLE),
                 "404": "NotFound",
+                "414": "UriTooLong",
                 **_READ_FAULTS,
             },
         },
@@ -175,6 +194,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
                     EXAMPLE | {"name": "Growth and Income Fund", "version": 2},
                 ),
                 "404": "NotFound",
+                "414": "UriTooLong",
                 "409": "Conflict",
                 **_BODY_FAULTS,
             },
@@ -189,6 +209,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "responses": {
                 "204": _answer("It is gone."),
                 "404": "NotFound",
+                "414": "UriTooLong",
                 "409": "Conflict",
                 "422": "Unprocessable",
                 **_READ_FAULTS,
@@ -222,6 +243,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "responses": {
                 "200": _answer("A page", ref("Page"), _PAGE_EXAMPLE),
                 "400": "BadRequest",
+                "414": "UriTooLong",
                 "422": "Unprocessable",
                 **_READ_FAULTS,
             },
@@ -232,11 +254,13 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
         {
             "tags": ["pages and bulk"],
             "summary": "Create up to 100 portfolios: all or none",
+            "parameters": [_IDEMPOTENCY_KEY],
             "requestBody": _bulk(),
             "responses": {
-                "201": _answer("The portfolios", list_of(ref("Portfolio")), [EXAMPLE]),
-                "400": "BadRequest",
-                **_BODY_FAULTS,
+                "201": _answer(
+                    "The portfolios", list_of(ref("Portfolio")), [EXAMPLE], headers=_REPLAYED
+                ),
+                **_CREATION_FAULTS,
             },
         },
     ),
@@ -245,19 +269,17 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
         {
             "tags": ["fast"],
             "summary": "Create up to 100 portfolios of new names: all or none",
+            "parameters": [_IDEMPOTENCY_KEY],
             "requestBody": _bulk(),
             "responses": {
                 "201": _answer(
                     "The portfolios",
                     ref("FastBulk"),
                     {"portfolios": [EXAMPLE], "count": 1, "processingTimeMs": 2.1},
-                    headers={**_TIMING, "X-Portfolio-Count": header("how many", WHOLE)},
+                    headers=_TIMING | _REPLAYED | {"X-Portfolio-Count": header("how many", WHOLE)},
                 ),
-                "400": "BadRequest",
+                **_CREATION_FAULTS,
                 "409": "NamesTaken",
-                "413": "TooLarge",
-                "415": "UnsupportedMediaType",
-                **_READ_FAULTS,
             },
         },
     ),
@@ -276,6 +298,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
                     headers={**_TIMING, "X-Total-Count": header("portfolios that match", WHOLE)},
                 ),
                 "400": "BadRequest",
+                "414": "UriTooLong",
                 **_READ_FAULTS,
             },
         },

@@ -36,7 +36,7 @@ def prepare_folder(folder: Path) -> None:
         PermissionError: it is somebody else's, who could give our workers orders.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.geteuid():
+    if os.geteuid() not in (0, folder.stat().st_uid):
         raise PermissionError(f"{folder} belongs to another user")
 
 

@@ -72,16 +72,21 @@ def metric_exporter(timeout_s: float) -> MetricExporter:
     return http.OTLPMetricExporter(endpoint("metrics"), timeout=timeout_s)
 
 
-def span_exporter() -> SpanExporter:
-    """Return the exporter of spans that the environment asks for."""
+def span_exporter(timeout_s: float | None = None) -> SpanExporter:
+    """Return the exporter of spans that the environment asks for.
+
+    Args:
+        timeout_s: seconds that an export may take, retries included; by default as the
+            environment says, or 10.
+    """
     if protocol("traces") == GRPC:
         _let_grpc_yield()
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415
 
-        return grpc.OTLPSpanExporter(endpoint("traces"))
+        return grpc.OTLPSpanExporter(endpoint("traces"), timeout=timeout_s)
     from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415
 
-    return http.OTLPSpanExporter(endpoint("traces"))
+    return http.OTLPSpanExporter(endpoint("traces"), timeout=timeout_s)
 
 
 class GuardedMetricExporter(MetricExporter):

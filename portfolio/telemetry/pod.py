@@ -88,9 +88,9 @@ class Pod:
     """
 
     def __init__(self, settings: Settings, verbosity: Verbosity) -> None:
-        self._folder = instance_folder(settings)
+        self.folder = instance_folder(settings)
         self._verbosity = verbosity
-        self._orders = Orders(self._folder)
+        self.orders = Orders(self.folder)
         self._begun = time.time()
         self._obeyed = 0
         self._resets: dict[str, float] = {}
@@ -98,6 +98,16 @@ class Pod:
         self._board: Board | None = None
         self._failed = False
         self._stopped = threading.Event()
+
+    def open(self) -> Board:
+        """Look at the others, without being one of them.
+
+        Raises:
+            OSError: the folder can't be used.
+        """
+        prepare_folder(self.folder)
+        self._board = Board(self.folder / "board")
+        return self._board
 
     def start(self, describe: Callable[[], Snapshot], reset_breaker: Callable[[str], None]) -> None:
         """Begin to show this worker and to look for orders, twice a second.
@@ -108,8 +118,7 @@ class Pod:
         """
         self._begun = time.time()
         try:
-            prepare_folder(self._folder)
-            self._board = board = Board(self._folder / "board")
+            board = self.open()
         except OSError as error:
             log.warning("workers can't see each other", extra={"error": str(error)})
             return
@@ -146,8 +155,8 @@ class Pod:
 
     def _obey(self, reset_breaker: Callable[[str], None]) -> None:
         now = time.time()
-        if self._orders.changed():
-            orders = self._orders.read()
+        if self.orders.changed():
+            orders = self.orders.read()
             self._obey_level(orders.get("log_level") or {"until": 0.0}, now)
             for name, moment in orders.get("resets", {}).items():
                 if moment > self._resets.get(name, self._begun):
@@ -157,6 +166,7 @@ class Pod:
         if self._level_until and now >= self._level_until:
             self._level_until = 0.0
             self._verbosity.set_level(None)
+            log.warning("log level changed back", extra={"to": self._verbosity.level})
 
     def _obey_level(self, order: dict[str, Any], now: float) -> None:
         until = order["until"]

@@ -100,11 +100,11 @@ class Telemetry:
         # Attributes of spans by their stable names, unless somebody asks for others; the first
         # instrumentation that starts reads it.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
-        resource = _resource(self._settings)
+        origin = resource(self._settings)
         if self._settings.enable_metrics and _wanted("METRICS"):
-            self._start_metrics(resource)
+            self._start_metrics(origin)
         if self._sampler is not None and _wanted("TRACES"):
-            self._start_traces(resource, self._sampler)
+            self._start_traces(origin, self._sampler)
 
     def stop(self) -> None:
         """Send what is left, within two seconds, and end."""
@@ -157,7 +157,7 @@ def _wanted(signal: str) -> bool:
     return os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"
 
 
-def _resource(settings: Settings) -> Resource:
+def resource(settings: Settings) -> Resource:
     """Return what tells this worker from every other, the other workers of its pod included."""
     environ = os.environ
     # With OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES in it; what follows is ours to say.

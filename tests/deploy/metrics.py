@@ -18,11 +18,11 @@ COUNTERS_AND_GAUGES = {
     "mongodb_connection_pool_available",
     "mongodb_connection_pool_max",
     "mongodb_connection_pool_waiting",
-    # OpenTelemetry's semantic names of processes, with Prometheus' underscores.
-    "process_cpu_time",
-    "process_memory_usage",
-    "process_thread_count",
-    "cpython_gc_collections",
+    # OpenTelemetry's semantic names of processes, as Prometheus spells them.
+    "process_cpu_time_seconds_total",
+    "process_memory_usage_bytes",
+    "process_open_file_descriptor_count",
+    "cpython_gc_collections_total",
 }
 HISTOGRAMS = {
     "http_request_duration_seconds",

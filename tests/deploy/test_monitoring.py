@@ -59,9 +59,9 @@ class TestCollector:
         # Its own metrics: `address` gave way to `readers`.
         assert set(COLLECTOR["service"]["telemetry"]["metrics"]) == {"readers"}
 
-    def test_leaves_the_names_of_metrics_alone(self) -> None:
+    def test_spells_metrics_as_rules_and_dashboards_do(self) -> None:
         exporter = COLLECTOR["exporters"]["prometheus"]
-        assert exporter["translation_strategy"] == "UnderscoreEscapingWithoutSuffixes"
+        assert exporter["translation_strategy"] == "UnderscoreEscapingWithSuffixes"
 
     @pytest.mark.parametrize("label", ["service", "service_instance_id", "environment", "pod"])
     def test_gives_every_series_the_labels_of_the_rules(self, label: str) -> None:

@@ -19,7 +19,7 @@ from portfolio.local.mongod import Mongod
 from tests.gunicorn import Gunicorn
 
 _PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
-_CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
+_HERE = Path(__file__).parent
 
 
 def test_every_answer_is_one_that_the_document_promises(
@@ -30,7 +30,7 @@ def test_every_answer_is_one_that_the_document_promises(
     found = subprocess.run(
         [
             _PROGRAM,
-            f"--config-file={_CONFIGURATION}",
+            f"--config-file={_HERE / 'schemathesis.toml'}",
             "run",
             f"{gunicorn.url}/openapi.json",
             "--checks=all",
@@ -38,6 +38,7 @@ def test_every_answer_is_one_that_the_document_promises(
             f"--max-examples={os.environ.get('SCHEMATHESIS_EXAMPLES', '5')}",
         ],
         cwd=tmp_path,
+        env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(_HERE)},
         capture_output=True,
         text=True,
         check=False,

@@ -50,6 +50,7 @@ class Collector:
         points: the newest point of each series, as it came.
         resources: the attributes of each ``service.instance.id``.
         spans: every span, in the order of arrival.
+        address: host and port.
     """
 
     def __init__(self) -> None:
@@ -57,6 +58,7 @@ class Collector:
         self.points: dict[Series, Any] = {}
         self.resources: dict[str, dict[str, Any]] = {}
         self.spans: list[Any] = []
+        self.address = ""
         self.exports = 0
         self._lock = threading.Lock()
         self._http: ThreadingHTTPServer | None = None
@@ -67,7 +69,8 @@ class Collector:
         self._http = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._http.daemon_threads = True
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        return f"127.0.0.1:{self._http.server_port}"
+        self.address = f"127.0.0.1:{self._http.server_port}"
+        return self.address
 
     def start_grpc(self) -> str:
         """Listen for OTLP over gRPC and return the host and port."""
@@ -78,7 +81,8 @@ class Collector:
         trace_grpc.add_TraceServiceServicer_to_server(_Traces(self), self._grpc)
         port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
-        return f"127.0.0.1:{port}"
+        self.address = f"127.0.0.1:{port}"
+        return self.address
 
     def stop(self) -> None:
         """Listen no more."""

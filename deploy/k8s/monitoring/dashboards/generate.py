@@ -288,14 +288,14 @@ RESOURCES = [
         panel(
             "Garbage collections",
             (
-                f"sum by (pod) (rate(cpython_gc_collections{{{SERVICE}}}[$__rate_interval]))",
+                f"sum by (pod) (rate(cpython_gc_collections_total{{{SERVICE}}}[$__rate_interval]))",
                 "{{pod}}",
             ),
             unit="ops",
         ),
         panel(
-            "Threads",
-            (f"sum by (pod) (process_thread_count{{{SERVICE}}})", "{{pod}}"),
+            "Open files and connections",
+            (f"sum by (pod) (process_open_file_descriptor_count{{{SERVICE}}})", "{{pod}}"),
         ),
     ],
 ]

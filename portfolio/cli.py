@@ -1,0 +1,270 @@
+"""What an operator runs in a shell inside the container: ``flask db ping`` and the like."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import click
+from flask import Flask
+from flask.cli import AppGroup, with_appcontext
+from pymongo.errors import PyMongoError
+
+from portfolio.components import components
+from portfolio.config import mask, settings_fields
+from portfolio.errors import PortfolioError
+from portfolio.portfolios.model import Draft
+from portfolio.portfolios.service import MAX_BULK
+from portfolio.telemetry.pod import Pod, Snapshot
+
+_OBEY_TIMEOUT_S = 5.0
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+_LONGEST_S = 24 * 3600
+_CHECK_TIMEOUT_S = 5.0
+
+db = AppGroup("db", help="MongoDB: reach it, look at it, fill it.")
+breakers = AppGroup("breakers", help="The circuit breakers of every worker.")
+config = AppGroup("config", help="The configuration.")
+telemetry = AppGroup("telemetry", help="OpenTelemetry.")
+
+
+def register_commands(app: Flask) -> None:
+    """Add every command to ``flask``."""
+    for command in (db, breakers, config, telemetry, log_level):
+        app.cli.add_command(command)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
+    """A time span such as 30s, 5m or 2h, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return ``value`` in seconds."""
+        match = re.fullmatch(r"(\d+)([smh])", str(value))
+        seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+        if not 0 < seconds <= _LONGEST_S:
+            self.fail(f"{value!r} is not a time like 30s, 5m or 2h, of 24h at most", param, ctx)
+        return float(seconds)
+
+
+@db.command("ping")
+def ping() -> None:
+    """Ask MongoDB for an answer."""
+    parts = components()
+    uri = mask(parts.settings.mongodb_uri)
+
+    def ask() -> str:
+        took_ms = parts.database.ping()
+        version = parts.database.client.server_info()["version"]
+        return f"{uri} answers in {took_ms:.1f} ms: {parts.database.topology}, MongoDB {version}"
+
+    click.echo(_from_database(ask))
+
+
+@db.command("indexes")
+def indexes() -> None:
+    """Create the indexes that are missing, and list all."""
+    database = components().database
+    _from_database(database.ensure_indexes)
+    found = _from_database(database.portfolios.index_information)
+    _table(
+        ("index", "keys"),
+        (
+            (name, ", ".join(f"{key} {order}" for key, order in index["key"]))
+            for name, index in sorted(found.items())
+        ),
+    )
+
+
+@db.command("stats")
+def stats() -> None:
+    """Show how much is stored."""
+    database = components().database
+    found = _from_database(lambda: database.database.command("collStats", database.portfolios.name))
+    rows = [
+        ("portfolios", f"{found['count']:,}"),
+        ("data", _mebibytes(found["size"])),
+        ("on disk", _mebibytes(found["storageSize"])),
+        ("indexes", _mebibytes(found["totalIndexSize"])),
+    ]
+    rows += [(f"  {name}", _mebibytes(size)) for name, size in sorted(found["indexSizes"].items())]
+    _table(("", ""), rows)
+
+
+@db.command("seed")
+@click.option("--count", default=20, type=click.IntRange(1, 100_000), help="How many; 20.")
+@click.option("--yes", is_flag=True, help="In production too.")
+def seed(count: int, *, yes: bool) -> None:
+    """Create example portfolios."""
+    parts = components()
+    if parts.settings.profile == "production" and not yes:
+        raise click.ClickException("This is production: add --yes if you mean it.")
+    drafts = [Draft(f"Example {number + 1:05}") for number in range(count)]
+    for first in range(0, count, MAX_BULK):
+        bulk = drafts[first : first + MAX_BULK]
+        _from_database(partial(parts.portfolios.create_all, bulk))
+    click.echo(f"{count} portfolios created")
+
+
+@breakers.command("list")
+def list_breakers() -> None:
+    """Show every breaker of every worker."""
+    rows = [
+        (name, worker["pid"], breaker["state"], breaker["failure_count"], breaker["refused"])
+        for worker in _workers(_pod())
+        for name, breaker in worker["circuit_breakers"].items()
+    ]
+    _table(("breaker", "worker", "state", "failures", "refused"), sorted(rows))
+
+
+@breakers.command("reset")
+@click.argument("name")
+def reset_breaker(name: str) -> None:
+    """Close the breaker NAME in every worker, whatever it has seen."""
+    pod = _pod()
+    known = {known for worker in _workers(pod) for known in worker["circuit_breakers"]}
+    if name not in known:
+        raise click.ClickException(
+            f"There is no breaker {name!r}; there is {', '.join(sorted(known)) or 'none'}."
+        )
+    _await_workers(pod, pod.orders.reset_breaker(name))
+
+
+@click.command("log-level")
+@click.argument("level", required=False, type=click.Choice(_LEVELS, case_sensitive=False))
+@click.option("--for", "seconds", type=Duration(), default="15m", help="30s, 5m, 2h; 15m.")
+@with_appcontext
+def log_level(level: str | None, seconds: float) -> None:
+    """Log from LEVEL up in every worker, for a time; without LEVEL, show what is logged now."""
+    pod = _pod()
+    if level is None:
+        _table(
+            ("worker", "level"),
+            ((worker["pid"], worker["log_level"]) for worker in _workers(pod)),
+        )
+        return
+    _await_workers(pod, pod.orders.set_log_level(level, seconds))
+
+
+@config.command("show")
+def show_config() -> None:
+    """Show every setting, where its value comes from and what it means; secrets are masked."""
+    settings = components().settings
+    rows: list[tuple[str, str, str, str]] = [
+        ("profile", settings.profile, "environment or namespace", "development to production")
+    ]
+    for declared in settings_fields():
+        variable = declared.metadata["variable"]
+        given = bool(os.environ.get(variable, "").strip())
+        source = "environment" if given else f"default, {settings.profile}"
+        value = _shown(getattr(settings, declared.name), secret=declared.metadata["secret"])
+        rows.append((variable, value, source, declared.metadata["help"]))
+    known = {row[0] for row in rows}
+    rows += [
+        (name, _shown(value, secret="HEADERS" in name), "environment", "OpenTelemetry's own")
+        for name, value in sorted(os.environ.items())
+        if name.startswith("OTEL_") and name not in known
+    ]
+    _table(("variable", "value", "source", "meaning"), rows)
+
+
+@telemetry.command("check")
+def check_telemetry() -> None:
+    """Send one metric and one span to the collector, and say what came back."""
+    settings = components().settings
+    if settings.otel_sdk_disabled:
+        raise click.ClickException("OTEL_SDK_DISABLED is set: nothing is exported.")
+    # Deferred: other commands need no OpenTelemetry.
+    from portfolio.telemetry import probe  # noqa: PLC0415
+
+    failed = False
+    for signal, switched_on, send in (
+        ("metrics", settings.enable_metrics, probe.send_metric),
+        ("traces", settings.enable_tracing, probe.send_span),
+    ):
+        complaints = _Complaints()
+        logging.getLogger("opentelemetry").handlers = [complaints]
+        begun = time.perf_counter()
+        sent = send(settings, _CHECK_TIMEOUT_S)
+        took_ms = (time.perf_counter() - begun) * 1000
+        outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {complaints.first}"
+        note = "" if switched_on else "; switched off in this profile"
+        click.echo(f"{signal:8} {probe.destination(signal)}: {outcome}{note}")
+        failed |= not sent
+    if failed:
+        sys.exit(1)
+
+
+class _Complaints(logging.Handler):
+    """Keeps the first thing that was logged: what follows tells of retries."""
+
+    first = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.first = self.first or record.getMessage()
+
+
+def _from_database(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except PortfolioError as error:
+        cause = error.__cause__ or error
+        raise click.ClickException(f"{error.detail} ({type(cause).__name__}: {cause})") from error
+    except PyMongoError as error:
+        raise click.ClickException(f"{type(error).__name__}: {error}") from error
+
+
+def _pod() -> Pod:
+    pod = components().pod
+    try:
+        pod.open()
+    except OSError as error:
+        raise click.ClickException(f"The workers' folder can't be opened: {error}") from error
+    return pod
+
+
+def _workers(pod: Pod) -> list[Snapshot]:
+    workers = pod.others()
+    if not workers:
+        raise click.ClickException(f"No worker shows itself in {pod.folder}: does one run here?")
+    return workers
+
+
+def _await_workers(pod: Pod, order: int) -> None:
+    deadline = time.monotonic() + _OBEY_TIMEOUT_S
+    while True:
+        workers = _workers(pod)
+        obeyed = sum(worker["obeyed"] >= order for worker in workers)
+        if obeyed == len(workers):
+            click.echo(f"{obeyed} of {len(workers)} workers obeyed")
+            return
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"Only {obeyed} of {len(workers)} workers obeyed")
+        time.sleep(0.05)
+
+
+def _shown(value: Any, *, secret: bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    values = value if isinstance(value, tuple) else (value,)
+    return ",".join(mask(str(each)) if secret else str(each) for each in values)
+
+
+def _mebibytes(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    lines = [tuple(map(str, row)) for row in (header, *rows) if any(row)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

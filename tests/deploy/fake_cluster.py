@@ -1,0 +1,378 @@
+"""A cluster to run the runbook's commands on: what kubectl asks of an API server, and no more.
+
+It holds manifests, and the pods, revisions, metrics and events that would follow from them. So
+kubectl itself says whether a command is well formed, and a name that does not exist is not found.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import threading
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Object = dict[str, Any]
+
+# Per group and version: plural, kind, whether it lives in a namespace.
+RESOURCES = {
+    "v1": [
+        ("pods", "Pod", True),
+        ("services", "Service", True),
+        ("secrets", "Secret", True),
+        ("configmaps", "ConfigMap", True),
+        ("events", "Event", True),
+        ("serviceaccounts", "ServiceAccount", True),
+        ("persistentvolumeclaims", "PersistentVolumeClaim", True),
+        ("namespaces", "Namespace", False),
+        ("nodes", "Node", False),
+    ],
+    "apps/v1": [
+        ("deployments", "Deployment", True),
+        ("statefulsets", "StatefulSet", True),
+        ("replicasets", "ReplicaSet", True),
+        ("daemonsets", "DaemonSet", True),
+        ("controllerrevisions", "ControllerRevision", True),
+    ],
+    "autoscaling/v2": [("horizontalpodautoscalers", "HorizontalPodAutoscaler", True)],
+    "batch/v1": [("jobs", "Job", True), ("cronjobs", "CronJob", True)],
+    "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget", True)],
+    "networking.k8s.io/v1": [("networkpolicies", "NetworkPolicy", True)],
+    "metrics.k8s.io/v1beta1": [("pods", "PodMetrics", True), ("nodes", "NodeMetrics", False)],
+}
+SHORT = {"horizontalpodautoscalers": ["hpa"], "poddisruptionbudgets": ["pdb"]}
+LOG = [
+    {"ts": "2024-01-20T14:45:00.123Z", "level": "INFO", "msg": "ready"},
+    {"ts": "2024-01-20T14:45:01.123Z", "level": "ERROR", "msg": "an error"},
+]
+# What is there beside the manifests.
+SURROUNDINGS: list[Object] = [
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "globeco"}},
+    {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "node-1"},
+        "status": {"allocatable": {"cpu": "2", "memory": "8Gi"}},
+    },
+    {
+        "apiVersion": "metrics.k8s.io/v1beta1",
+        "kind": "NodeMetrics",
+        "metadata": {"name": "node-1"},
+        "timestamp": "2024-01-20T14:45:00Z",
+        "window": "30s",
+        "usage": {"cpu": "500m", "memory": "2Gi"},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "event-1", "namespace": "globeco"},
+        "involvedObject": {"kind": "Pod", "name": "globeco-portfolio-service-6-0"},
+        "lastTimestamp": "2024-01-20T14:45:00Z",
+        "reason": "Started",
+        "message": "Started container",
+        "type": "Normal",
+    },
+]
+
+
+class FakeCluster:
+    """An API server on the loopback interface, with objects in memory."""
+
+    def __init__(self, manifests: Iterable[Object]) -> None:
+        self.objects: dict[str, Object] = {}
+        for thing in [*SURROUNDINGS, *manifests]:
+            self.add(copy.deepcopy(thing))
+        handler = type("Handler", (_Handler,), {"cluster": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def kubeconfig(self) -> str:
+        """What kubectl needs to find it."""
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+                "users": [{"name": "fake", "user": {}}],
+                "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+                "current-context": "fake",
+            }
+        )
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def add(self, thing: Object) -> None:
+        """Hold an object, and what a cluster would make of it."""
+        version, kind = thing["apiVersion"], thing["kind"]
+        plural, in_namespace = next((p, n) for p, k, n in RESOURCES[version] if k == kind)
+        meta = thing["metadata"]
+        meta |= {"uid": f"uid-{kind}-{meta['name']}", "resourceVersion": "1", "generation": 1}
+        meta.setdefault("creationTimestamp", "2024-01-20T14:45:00Z")
+        root = "/api/" if version == "v1" else "/apis/"
+        place = f"/namespaces/{meta['namespace']}" if in_namespace else ""
+        self.objects[f"{root}{version}{place}/{plural}/{meta['name']}"] = thing
+        if kind == "Deployment":
+            self._roll_out(thing)
+        elif kind == "StatefulSet":
+            thing["spec"]["updateStrategy"] = {"type": "RollingUpdate"}
+            counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+            thing["status"] = {"observedGeneration": 99} | dict.fromkeys(
+                counts, thing["spec"]["replicas"]
+            )
+            for index in range(thing["spec"]["replicas"]):
+                self._run_pod(thing, f"{meta['name']}-{index}")
+        elif kind == "Job":
+            thing["spec"].setdefault("selector", {"matchLabels": {"job-name": meta["name"]}})
+            thing["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+            self._run_pod(thing, f"{meta['name']}-x", {"job-name": meta["name"]})
+
+    def _roll_out(self, deployment: Object) -> None:
+        meta, spec = deployment["metadata"], deployment["spec"]
+        revisions = (4, 5, 6)
+        meta.setdefault("annotations", {})["deployment.kubernetes.io/revision"] = "6"
+        spec["replicas"] = 3
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        deployment["status"] = {"observedGeneration": 99} | dict.fromkeys(counts, 3)
+        for revision in revisions:
+            template = copy.deepcopy(spec["template"])
+            template["metadata"]["labels"]["pod-template-hash"] = str(revision)
+            self.add(
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "ReplicaSet",
+                    "metadata": {
+                        "name": f"{meta['name']}-{revision}",
+                        "namespace": meta["namespace"],
+                        "labels": template["metadata"]["labels"],
+                        "annotations": {"deployment.kubernetes.io/revision": str(revision)},
+                        "ownerReferences": [
+                            {
+                                "apiVersion": "apps/v1",
+                                "kind": "Deployment",
+                                "name": meta["name"],
+                                "uid": meta["uid"],
+                                "controller": True,
+                            }
+                        ],
+                    },
+                    "spec": {"replicas": 0, "selector": spec["selector"], "template": template},
+                }
+            )
+        for index in range(spec["replicas"]):
+            self._run_pod(deployment, f"{meta['name']}-6-{index}")
+
+    def _run_pod(self, owner: Object, name: str, labels: Object | None = None) -> None:
+        namespace, template = owner["metadata"]["namespace"], owner["spec"]["template"]
+        meta = {
+            "name": name,
+            "namespace": namespace,
+            "labels": template["metadata"]["labels"] | (labels or {}),
+        }
+        ready = [{"type": "Ready", "status": "True"}]
+        status = {"phase": "Running", "conditions": ready, "containerStatuses": []}
+        self.add(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": dict(meta),
+                "spec": template["spec"],
+                "status": status,
+            }
+        )
+        self.add(
+            {
+                "apiVersion": "metrics.k8s.io/v1beta1",
+                "kind": "PodMetrics",
+                "metadata": dict(meta),
+                "timestamp": "2024-01-20T14:45:00Z",
+                "window": "30s",
+                "containers": [
+                    {"name": container["name"], "usage": {"cpu": "50m", "memory": "90Mi"}}
+                    for container in template["spec"]["containers"]
+                ],
+            }
+        )
+
+    def listed(self, path: str, query: dict[str, list[str]]) -> list[Object]:
+        """The objects of a collection that a label selector lets through."""
+        wanted = dict(
+            pair.split("=", 1)
+            for pair in query.get("labelSelector", [""])[0].replace("==", "=").split(",")
+            if pair
+        )
+        return [
+            thing
+            for where, thing in self.objects.items()
+            if where.rsplit("/", 1)[0] == path
+            and wanted.items() <= thing["metadata"].get("labels", {}).items()
+        ]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    cluster: FakeCluster
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        path, query = url.path, parse_qs(url.query)
+        if path == "/version":
+            self.answer({"major": "1", "minor": "36", "gitVersion": "v1.36.0"})
+        elif (
+            path in ("/api", "/apis")
+            or path.removeprefix("/apis/").removeprefix("/api/") in RESOURCES
+        ):
+            self.answer(discovery(path))
+        elif log := re.fullmatch(r"(.*/pods/[^/]+)/log", path):
+            found = log[1] in self.cluster.objects
+            text = "".join(json.dumps(line) + "\n" for line in LOG)
+            self.reply(200 if found else 404, text.encode(), "text/plain")
+        elif "/proxy/" in path:
+            service = re.sub(r":\w+/proxy/.*", "", path)
+            self.answer({} if service in self.cluster.objects else not_found(path))
+        elif path.endswith("/scale"):
+            self.answer(scale(self.cluster.objects.get(path.removesuffix("/scale"))))
+        elif path in self.cluster.objects:
+            self.answer(self.cluster.objects[path])
+        elif (listed := kind_in(path)) is None:
+            self.answer(not_found(path))
+        elif query.get("watch"):
+            self.reply(200, b"", "application/json")
+        else:
+            self.answer(
+                {
+                    "apiVersion": listed[0],
+                    "kind": f"{listed[1]}List",
+                    "metadata": {"resourceVersion": "1"},
+                    "items": self.cluster.listed(path, query),
+                }
+            )
+
+    def do_PATCH(self) -> None:
+        self.body()
+        path = urlsplit(self.path).path
+        if path.endswith("/scale"):
+            self.answer(scale(self.cluster.objects.get(path.removesuffix("/scale"))))
+        else:
+            self.answer(self.cluster.objects.get(path) or not_found(path))
+
+    do_PUT = do_PATCH  # noqa: N815
+
+    def do_POST(self) -> None:
+        """Not Kubernetes' API: objects come through /keep, in JSON whatever kubectl speaks."""
+        self.cluster.add(json.loads(self.body()))
+        self.answer({})
+
+    def do_DELETE(self) -> None:
+        self.body()
+        path = urlsplit(self.path).path
+        found = self.cluster.objects.pop(path, None)
+        self.answer({"kind": "Status", "status": "Success"} if found else not_found(path))
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def answer(self, thing: Object, status: int = 200) -> None:
+        self.reply(thing.get("code", status), json.dumps(thing).encode(), "application/json")
+
+    def reply(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def discovery(path: str) -> Object:
+    """What the server says of its groups and resources."""
+    if path == "/api":
+        return {"kind": "APIVersions", "versions": ["v1"]}
+    if path == "/apis":
+        groups = [version for version in RESOURCES if "/" in version]
+        return {
+            "kind": "APIGroupList",
+            "apiVersion": "v1",
+            "groups": [
+                {
+                    "name": version.split("/")[0],
+                    "versions": [{"groupVersion": version, "version": version.split("/")[1]}],
+                    "preferredVersion": {
+                        "groupVersion": version,
+                        "version": version.split("/")[1],
+                    },
+                }
+                for version in groups
+            ],
+        }
+    version = path.removeprefix("/apis/").removeprefix("/api/")
+    verbs = ["get", "list", "watch", "create", "patch", "update", "delete"]
+    resources = [
+        {
+            "name": plural,
+            "singularName": kind.lower(),
+            "namespaced": in_namespace,
+            "kind": kind,
+            "verbs": verbs,
+            "shortNames": SHORT.get(plural, []),
+        }
+        for plural, kind, in_namespace in RESOURCES[version]
+    ]
+    if version == "apps/v1":
+        resources.append(
+            {
+                "name": "deployments/scale",
+                "namespaced": True,
+                "kind": "Scale",
+                "group": "autoscaling",
+                "version": "v1",
+                "verbs": verbs,
+            }
+        )
+    return {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
+
+
+def kind_in(path: str) -> tuple[str, str] | None:
+    """The version and kind that a collection's path lists."""
+    found = re.fullmatch(r"/apis?/(v1|[^/]+/[^/]+)/(?:namespaces/[^/]+/)?([^/]+)", path)
+    if found is None:
+        return None
+    resources = RESOURCES.get(found[1], [])
+    return next(((found[1], kind) for plural, kind, _ in resources if plural == found[2]), None)
+
+
+def scale(thing: Object | None) -> Object:
+    """The scale of a deployment."""
+    if thing is None:
+        return not_found("scale")
+    return {
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": {key: thing["metadata"][key] for key in ("name", "namespace", "uid")},
+        "spec": {"replicas": thing["spec"]["replicas"]},
+        "status": {"replicas": thing["spec"]["replicas"]},
+    }
+
+
+def not_found(path: str) -> Object:
+    """The server's word for what is not there."""
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": "NotFound",
+        "message": f"{path} not found",
+        "code": 404,
+    }

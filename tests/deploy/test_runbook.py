@@ -1,0 +1,188 @@
+"""Every command of the runbook and of its pages works as printed, from the folder deploy/.
+
+Each is run in a shell, with the real kubectl on a cluster that is an API server alone (what takes a
+node is described in kubectl_runbook.py), and with the real service behind localhost:8080.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portfolio.local.mongod import Mongod
+from tests.gunicorn import Gunicorn
+
+from .conftest import (
+    DEPLOY,
+    ENVIRONMENTS,
+    KUSTOMIZATIONS,
+    MONITORING,
+    ROOT,
+    Manifest,
+    render,
+    run,
+    tool,
+)
+from .fake_cluster import FakeCluster
+
+PAGES = [DEPLOY / "RUNBOOK.md", *sorted((DEPLOY / "docs").glob("*.md"))]
+NAME = "globeco-portfolio-service"
+
+
+def commands(page: Path) -> list[str]:
+    """The commands in the shell blocks of a page."""
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\\\n\s*", " ", "\n".join(blocks))
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+ALL_COMMANDS = [
+    pytest.param(command, id=f"{page.stem}: {command}")
+    for page in PAGES
+    for command in dict.fromkeys(commands(page))
+]
+
+
+@pytest.fixture(scope="module")
+def gunicorn(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """The service, as the pod runs it."""
+    service = Gunicorn(tmp_path_factory.mktemp("gunicorn"), replica_set.uri, {})
+    service.start()
+    service.wait_ready()
+    yield service
+    service.kill()
+
+
+def secret(name: str, namespace: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+    }
+
+
+def in_namespace(manifest: Manifest, namespace: str) -> Manifest:
+    return manifest | {"metadata": manifest["metadata"] | {"namespace": namespace}}
+
+
+def what_runs(command: str) -> list[Manifest]:
+    """What the cluster holds when a reader comes to a command."""
+    environment = next((e for e in ENVIRONMENTS if f" {e}" in command), "production")
+    folders = [f for f in KUSTOMIZATIONS if f.startswith("monitoring/")]
+    main = [
+        m for f in [f"overlays/{environment}", "mongodb/production", *folders] for m in render(f)
+    ]
+    drill = [
+        in_namespace(manifest, "globeco-drill")
+        for folder in ("overlays/development", "mongodb/development")
+        for manifest in render(folder)
+    ]
+    # The jobs and the namespace that earlier steps of a page have made.
+    cron = next(m for m in main if m["kind"] == "CronJob")["spec"]["jobTemplate"]
+    jobs = [
+        cron
+        | {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name, "namespace": namespace},
+        }
+        for name in ("backup-now", "restore-now", "drill-now")
+        for namespace in ("globeco", "globeco-drill")
+    ]
+    namespace: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "globeco-drill"},
+    }
+    secrets = [
+        secret(name, each)
+        for name in (f"{NAME}-mongodb", f"{NAME}-mongodb-auth", "alertmanager-smtp")
+        for each in ("globeco", "globeco-drill")
+        if "create-secrets" not in command
+    ]
+    return [*main, *drill, *jobs, namespace, *secrets]
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS)
+def test_command_works_as_printed(
+    command: str, gunicorn: Gunicorn, replica_set: Mongod, tmp_path: Path
+) -> None:
+    for needed in ("bash", "jq", "curl"):
+        tool(needed)
+    if "-- mongosh" in command:
+        tool("mongosh")
+    if "-- flask" in command and not (ROOT / "portfolio" / "cli.py").exists():
+        pytest.skip("the service has no commands of its own yet")
+    # A copy, so that nothing a command writes stays.
+    folder = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, folder)
+    (folder / "smtp-password.txt").write_text("secret")
+    wrapper = tmp_path / "bin" / "kubectl"
+    wrapper.parent.mkdir()
+    source = (Path(__file__).parent / "kubectl_runbook.py").read_text()
+    wrapper.write_text(f"#!{sys.executable}\n{source}")
+    wrapper.chmod(0o755)
+    cluster = FakeCluster(what_runs(command))
+    (tmp_path / "kubeconfig").write_text(cluster.kubeconfig)
+    environment = os.environ | {
+        "PATH": f"{wrapper.parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(tmp_path / "kubeconfig"),
+        "HOME": str(tmp_path),
+        "REAL_KUBECTL": tool("kubectl"),
+        "CLUSTER_URL": cluster.url,
+        "ROOT": str(ROOT),
+        "FLASK_APP": "wsgi",
+        "MONGODB_URI": replica_set.uri,
+        "MONGODB_PORT": str(replica_set.port),
+        "PORTFOLIO_RUNTIME_DIR": str(gunicorn.log.parent / "run"),
+        "HEALTH_CHECK_INTERVAL": "0",
+    }
+    shell = command.replace("localhost:8080", f"localhost:{gunicorn.port}")
+    try:
+        done = run(
+            ["bash", "-o", "pipefail", "-c", shell], cwd=folder, env=environment, input="yes\n"
+        )
+    finally:
+        cluster.close()
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    # jq's word for a path that is not there.
+    if "jq '." in command:
+        assert done.stdout.strip() not in ("", "null"), command
+
+
+def test_the_runbook_is_not_empty() -> None:
+    assert len(ALL_COMMANDS) > 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        assert not file or (page.parent / file).exists(), target
+        assert file or anchor in anchors, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    for name in re.findall(r"k8s/[\w/.-]+\w", page.read_text()):
+        if "ENV" not in name:
+            assert (DEPLOY / name).exists(), name
+
+
+def test_every_alert_of_the_rules_has_its_section() -> None:
+    text = (MONITORING / "rules" / "alerts.rules.yaml").read_text()
+    runbook = (DEPLOY / "RUNBOOK.md").read_text()
+    for alert in set(re.findall(r"alert: (\w+)", text)):
+        if "EscalationLevel" in alert:
+            assert "## Escalation" in runbook
+        else:
+            assert f"### {alert}\n" in runbook, alert

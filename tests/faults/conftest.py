@@ -1,0 +1,199 @@
+"""What fault tests share: servers to break, the drill around each fault, the table of drills."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.collection import Collection
+
+from portfolio.local.mongod import Mongod
+from tests.faults.harness import RECOVERY_S, Ledger, Load, audit
+from tests.gunicorn import Gunicorn, wait_until
+
+_COLUMNS = (
+    "fault",
+    "requests",
+    "accepted writes",
+    "lost",
+    "wrong",
+    "5xx and no answers, by kind",
+    "slowest answer, s",
+    "seconds to recover",
+)
+# Libraries tell of failures in their background threads with a traceback; requests are ours.
+_OUR_LOGGERS = ("portfolio", "gunicorn")
+# How long a bulk that could not be undone during an outage may take to be undone after it.
+_UNDO_S = 10.0
+
+
+class Drill:
+    """Load on a service during which a test breaks something and repairs it.
+
+    Args:
+        load: what runs.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self.ledger = Ledger()
+        self.recovery_s = 0.0
+
+    def run_for(self, seconds: float) -> None:
+        """Let the load run."""
+        self._load.run_for(seconds)
+
+    def unsure_of(self, names: list[str]) -> None:
+        """Have the audit look at a creation of the test's own, which never was answered."""
+        self._load.clients[0].ledger.unsure.append(names)
+
+    @contextmanager
+    def cure(self) -> Iterator[None]:
+        """Repair things inside; then wait until every client is served again."""
+        begun = time.monotonic()
+        yield
+        self.recovery_s = self._load.recover(begun)
+
+
+StartDrill = Callable[..., AbstractContextManager[Drill]]
+
+
+@pytest.fixture
+def start_mongod(tmp_path: Path) -> Iterator[Callable[..., Mongod]]:
+    """Start a MongoDB that the test may break: ``start_mongod(replica_set="rs")``."""
+    started: list[Mongod] = []
+
+    def start(**options: Any) -> Mongod:
+        mongod = Mongod(
+            tmp_path / f"mongod-{len(started)}", parameters={"enableTestCommands": "1"}, **options
+        )
+        started.append(mongod)
+        mongod.start()
+        return mongod
+
+    yield start
+    for mongod in started:
+        mongod.kill()
+
+
+@pytest.fixture
+def three_members(start_mongod: Callable[..., Mongod]) -> list[Mongod]:
+    """A replica set of three members, the primary first."""
+    members = [start_mongod(replica_set="rs") for _ in range(3)]
+    members[0].initiate(*members[1:])
+
+    def all_follow() -> bool:
+        with members[0].client() as client:
+            states = [m["stateStr"] for m in client.admin.command("replSetGetStatus")["members"]]
+        return sorted(states) == ["PRIMARY", "SECONDARY", "SECONDARY"]
+
+    wait_until(all_follow, "two secondaries follow the primary")
+    return sorted(members, key=lambda member: not is_primary(member))
+
+
+def is_primary(member: Mongod) -> bool:
+    """Whether ``member`` takes writes."""
+    with member.client() as client:
+        return bool(client.admin.command("hello")["isWritablePrimary"])
+
+
+@pytest.fixture
+def drill(record_property: Callable[[str, object], None]) -> StartDrill:
+    """Hold a drill: ``with drill("what breaks", [service], uri) as under_load: ...``.
+
+    At the end every acknowledged write must be there, and no answer may have been wrong; what was
+    seen goes into the table.
+    """
+
+    @contextmanager
+    def start(
+        fault: str, services: Sequence[Gunicorn], mongodb_uri: str, **load_options: Any
+    ) -> Iterator[Drill]:
+        for service in services:
+            service.wait_ready()
+        load = Load([service.url for service in services], **load_options)
+        load.start()
+        drill = Drill(load)
+        try:
+            yield drill
+        finally:
+            ledger = drill.ledger = load.stop()
+        with MongoClient(mongodb_uri) as client:
+            _await_undone(ledger, client["portfolio"]["portfolio"])
+            audit(ledger, client["portfolio"]["portfolio"].find())
+        record_property("fault", _row(fault, ledger, drill.recovery_s))
+        assert ledger.accepted > 0
+        assert ledger.lost == []
+        assert ledger.wrong == []
+        assert drill.recovery_s <= RECOVERY_S
+        for service in services:
+            assert tracebacks(service) == []
+
+    return start
+
+
+def tracebacks(service: Gunicorn) -> list[dict[str, Any]]:
+    """Return the lines of its log in which the service itself tells of an exception."""
+    return [
+        line
+        for line in service.log_lines()
+        if "exception" in line and line["logger"].startswith(_OUR_LOGGERS)
+    ]
+
+
+def _await_undone(ledger: Ledger, collection: Collection[dict[str, Any]]) -> None:
+    """Wait, as long as it may take, until no bulk without an answer is there by half."""
+
+    def none_is_half() -> bool:
+        bulks = [names for names in ledger.unsure if len(names) > 1]
+        found = (collection.count_documents({"name": {"$in": names}}) for names in bulks)
+        return all(count in (0, len(names)) for count, names in zip(found, bulks, strict=True))
+
+    try:
+        wait_until(none_is_half, "no bulk is half there", _UNDO_S)
+    except AssertionError:
+        return  # the audit names the bulk
+
+
+def _row(fault: str, ledger: Ledger, recovery_s: float) -> list[str]:
+    kinds = Counter(kind for _, kind in ledger.failures)
+    failures = "; ".join(f"{kind}: {count}" for kind, count in kinds.most_common())
+    return [
+        fault,
+        str(ledger.requests),
+        str(ledger.accepted),
+        str(len(ledger.lost)),
+        str(len(ledger.wrong)),
+        failures or "none",
+        f"{ledger.slowest_s:.1f}",
+        f"{recovery_s:.1f}",
+    ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults-table", type=Path, help="write the table of drills here, Markdown")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    rows = [
+        value
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in report.user_properties
+        if name == "fault"
+    ]
+    if not rows:
+        return
+    lines = ["| " + " | ".join(row) + " |" for row in (_COLUMNS, ["---"] * len(_COLUMNS), *rows)]
+    terminalreporter.section("faults")
+    for line in lines:
+        terminalreporter.write_line(line)
+    path = config.getoption("--faults-table", default=None)
+    if path:
+        path.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,107 @@
+"""A network that can be made bad: a TCP proxy in front of one server."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any
+
+_CHUNK = 65536
+
+
+class Proxy:
+    """Forwards every connection to a port of the loopback interface; a context manager.
+
+    Its attributes may be changed at any time and count for open connections too.
+
+    Args:
+        target: the port of the server.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        # Seconds that each piece of an answer is held back.
+        self.delay_s = 0.0
+        # The share of answers that are cut half-way, and their connection with them.
+        self.cut_share = 0.0
+        # Whether answers are swallowed, while connections stay open.
+        self.black_hole = False
+        self.port = 0
+        self.cuts = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def uri(self) -> str:
+        """What a MongoDB client connects to, in order to reach the server this way alone."""
+        return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._do(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _end(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        while self._writers:  # each connection takes its own two away
+            await asyncio.sleep(0.01)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        writers = {writer, far_writer}
+        self._writers |= writers
+        pumps = [
+            asyncio.create_task(self._forward(reader, far_writer)),
+            asyncio.create_task(self._answer(far_reader, writer)),
+        ]
+        # Whoever hangs up first, the other side learns of it.
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        for side in writers:
+            side.transport.abort()
+        self._writers -= writers
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(_CHUNK):
+            writer.write(chunk)
+            await writer.drain()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(_CHUNK):
+            await asyncio.sleep(self.delay_s)
+            if self.black_hole:
+                continue
+            if random.random() < self.cut_share:
+                self.cuts += 1
+                writer.write(chunk[: len(chunk) // 2])
+                await writer.drain()
+                return
+            writer.write(chunk)
+            await writer.drain()

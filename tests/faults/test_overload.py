@@ -1,0 +1,112 @@
+"""More is asked than can be done, or clients are slow: the service sheds and serves the others."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from portfolio.local.mongod import Mongod
+from tests.faults.conftest import StartDrill
+from tests.faults.proxy import Proxy
+from tests.faults.slow import BODY, HEADERS, SlowSenders, open_slow_reader
+from tests.gunicorn import Gunicorn, wait_until
+
+_SHED = "503 Too many requests are under way"
+# What the worker gives a head or a body to arrive in is 10 s; the rest is for a busy machine.
+_ARRIVAL_S = 10.0 + 10.0
+
+
+@contextmanager
+def probing(service: Gunicorn) -> Iterator[Counter[int]]:
+    """Probe liveness and readiness all the while; count the statuses."""
+    statuses: Counter[int] = Counter()
+    stop = threading.Event()
+
+    def probe() -> None:
+        while not stop.wait(0.1):
+            statuses[service.status("/health/live")] += 1
+            statuses[service.status("/health/ready")] += 1
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_three_times_what_can_be_done_is_shed_at_once_and_probes_answer(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+) -> None:
+    """Two workers with 8 under way each, and 300 ms a database call: about 50 requests a second."""
+    mongod = start_mongod()
+    with Proxy(mongod.port) as network:
+        service = serve(network.uri, MAX_REQUESTS_UNDER_WAY="8")
+        with (
+            drill("overload, 3 times", [service], mongod.uri, clients=48, rate=150) as under_load,
+            probing(service) as statuses,
+        ):
+            under_load.run_for(2)
+            network.delay_s = 0.3
+            under_load.run_for(8)
+            with under_load.cure():
+                network.delay_s = 0.0
+    kinds = Counter(kind for _, kind in under_load.ledger.failures)
+    assert set(kinds) == {_SHED}
+    assert set(statuses) == {200}, "probes are never refused"
+
+
+@pytest.mark.parametrize("request_", [HEADERS, BODY], ids=["headers", "bodies"])
+def test_clients_that_send_a_byte_a_second_do_not_stop_others(
+    start_mongod: Callable[..., Mongod],
+    serve: Callable[..., Gunicorn],
+    drill: StartDrill,
+    request_: bytes,
+) -> None:
+    mongod = start_mongod()
+    service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="20")
+    what = "headers" if request_ is HEADERS else "bodies"
+    with (
+        drill(f"200 clients send {what} a byte a second", [service], mongod.uri) as under_load,
+        SlowSenders(service, request_, 200) as slow,
+    ):
+        under_load.run_for(3)
+        assert slow.patient > 0
+    assert under_load.ledger.failures == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", [HEADERS, BODY], ids=["headers", "bodies"])
+def test_more_slow_clients_than_a_worker_has_connections_are_given_up_in_time(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], request_: bytes
+) -> None:
+    mongod = start_mongod()
+    service = serve(mongod.uri, GUNICORN_CMD_ARGS="--worker-connections 20")
+    service.wait_ready()
+    with SlowSenders(service, request_, 60):
+        wait_until(
+            lambda: service.status("/health/live") == 200, "another client is served", _ARRIVAL_S
+        )
+
+
+@pytest.mark.slow
+def test_clients_that_do_not_read_do_not_stop_others(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+) -> None:
+    mongod = start_mongod()
+    service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="20")
+    with mongod.client() as client:
+        # A list that no socket's buffers hold: the old service's documents, of 200 bytes each.
+        client["portfolio"]["portfolio"].insert_many({"name": "x" * 200} for _ in range(60_000))
+    with ExitStack() as held:
+        for _ in range(60):
+            held.enter_context(closing(open_slow_reader(service)))
+        with drill("60 clients do not read their answers", [service], mongod.uri) as under_load:
+            under_load.run_for(5)
+    assert under_load.ledger.failures == []

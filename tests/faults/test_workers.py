@@ -1,0 +1,126 @@
+"""Workers die, are replaced and are recycled, under load."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from portfolio.local.mongod import Mongod
+from tests.faults.conftest import StartDrill
+from tests.faults.harness import RECOVERY_S, Connection, NoAnswer
+from tests.gunicorn import Gunicorn, wait_until
+
+# mongod's fail point between the documents of one insert command.
+_HALT = "hangDuringBatchInsert"
+
+
+def worker_behind(service: Gunicorn, connection: Connection) -> psutil.Process:
+    """Return the worker that serves ``connection``."""
+    port = connection.local_port
+    assert connection.request("GET", "/health/live").status == 200  # it has been accepted
+    return next(
+        worker
+        for worker in service.workers()
+        if any(end.raddr and end.raddr.port == port for end in worker.net_connections("tcp"))
+    )
+
+
+@pytest.mark.parametrize("topology", ["standalone", "replica set"])
+def test_a_worker_is_killed_in_the_middle_of_a_bulk(
+    start_mongod: Callable[..., Mongod],
+    serve: Callable[..., Gunicorn],
+    drill: StartDrill,
+    topology: str,
+) -> None:
+    mongod = start_mongod(replica_set="rs" if topology == "replica set" else None)
+    if mongod.replica_set:
+        mongod.initiate()
+    service = serve(mongod.uri)
+    bulk = [{"name": f"cut-{uuid.uuid4().hex}"} for _ in range(100)]
+    fault = f"worker killed -9 in a bulk, {topology}"
+    with drill(fault, [service], mongod.uri) as under_load, mongod.client() as client:
+        connection = Connection([service.url])
+        worker = worker_behind(service, connection)
+        under_load.run_for(1)
+        entered = client.admin.command("configureFailPoint", _HALT, mode="alwaysOn")["count"] + 1
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(connection.request, "POST", "/api/v2/portfolios", bulk)
+            client.admin.command("waitForFailPoint", _HALT, timesEntered=entered, maxTimeMS=5000)
+            worker.kill()
+            with pytest.raises(NoAnswer):
+                answer.result()
+        with under_load.cure():
+            client.admin.command("configureFailPoint", _HALT, mode="off")
+        under_load.unsure_of([item["name"] for item in bulk])
+
+
+@pytest.mark.slow
+def test_workers_are_killed_one_after_the_other(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+) -> None:
+    mongod = start_mongod()
+    service = serve(mongod.uri)
+    with drill("a worker killed -9 each second", [service], mongod.uri) as under_load:
+        for _ in range(6):
+            under_load.run_for(1)
+            wait_until(service.workers, "there is a worker")[0].kill()
+        with under_load.cure():
+            pass  # the master replaces the last one killed
+
+
+def test_the_master_is_told_to_reload(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+) -> None:
+    mongod = start_mongod()
+    service = serve(mongod.uri)
+    with drill("master told to reload (HUP)", [service], mongod.uri) as under_load:
+        under_load.run_for(1)
+        old = service.workers()
+        with under_load.cure():
+            service.signal(signal.SIGHUP)
+            _, alive = psutil.wait_procs(old, timeout=RECOVERY_S)
+        assert alive == []
+        assert len(service.workers()) == len(old)
+    assert under_load.ledger.failures == []
+
+
+@pytest.mark.slow
+def test_workers_are_recycled(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+) -> None:
+    mongod = start_mongod()
+    recycling = "--max-requests 150 --max-requests-jitter 50"
+    service = serve(mongod.uri, GUNICORN_CMD_ARGS=recycling)
+    with drill("workers recycled (max_requests)", [service], mongod.uri) as under_load:
+        first = {worker.pid for worker in service.workers()}
+        wait_until(
+            lambda: first.isdisjoint(worker.pid for worker in service.workers()),
+            "every worker is replaced",
+        )
+        under_load.run_for(3)
+    assert under_load.ledger.failures == []
+
+
+@pytest.mark.slow
+def test_two_instances_are_restarted_in_turn(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+) -> None:
+    """As Kubernetes rolls a deployment, but without its help: connections stay open."""
+    mongod = start_mongod()
+    services = [serve(mongod.uri), serve(mongod.uri)]
+    with drill("two instances restarted in turn", services, mongod.uri, rate=200) as under_load:
+        under_load.run_for(2)
+        for service in services:
+            begun = time.monotonic()
+            assert service.stop() == 0
+            assert time.monotonic() - begun < 20  # DRAIN_SECONDS and a little
+            service.start()
+            service.wait_ready()
+            under_load.run_for(2)
+    assert under_load.ledger.failures == []

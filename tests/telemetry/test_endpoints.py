@@ -1,0 +1,48 @@
+"""Where telemetry goes: the OpenTelemetry specification's variables, and existing manifests'."""
+
+from __future__ import annotations
+
+import pytest
+
+from portfolio.telemetry.export import GRPC, HTTP, endpoint, protocol
+
+BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "http://localhost:4318/v1/traces"),
+        ({BASE: "http://c:4318"}, "http://c:4318/v1/traces"),
+        ({BASE: "https://c/otlp/"}, "https://c/otlp/v1/traces"),
+        ({BASE: "10.0.0.1:4318"}, "http://10.0.0.1:4318/v1/traces"),
+        ({BASE: "10.0.0.1:4317"}, "http://10.0.0.1:4318/v1/traces"),
+        ({BASE: "http://10.0.0.1:4317"}, "http://10.0.0.1:4317/v1/traces"),
+        (
+            {BASE: "10.0.0.1:4317", TRACES: "http://10.0.0.1:4318/v1/traces"},
+            "http://10.0.0.1:4318/v1/traces",
+        ),
+        ({PROTOCOL: "grpc"}, "http://localhost:4317"),
+        ({PROTOCOL: "grpc", BASE: "10.0.0.1:4317"}, "http://10.0.0.1:4317"),
+        ({PROTOCOL: "grpc", BASE: "https://c:4317"}, "https://c:4317"),
+    ],
+)
+def test_the_endpoint_of_traces(environ: dict[str, str], expected: str) -> None:
+    assert endpoint("traces", environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, HTTP),
+        ({PROTOCOL: "http/protobuf"}, HTTP),
+        ({PROTOCOL: "grpc"}, GRPC),
+        ({PROTOCOL: "grpc", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf"}, HTTP),
+        ({"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "grpc"}, GRPC),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, HTTP),
+    ],
+)
+def test_grpc_is_spoken_only_where_it_is_asked_for(environ: dict[str, str], expected: str) -> None:
+    assert protocol("metrics", environ) == expected

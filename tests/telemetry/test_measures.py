@@ -1,0 +1,51 @@
+"""What a worker counts adds up."""
+
+from __future__ import annotations
+
+import pytest
+
+from portfolio.errors import Conflict, Unavailable
+from portfolio.telemetry.measures import BOUNDS, Durations, Measures
+
+
+def test_a_duration_falls_into_the_bucket_that_ends_at_or_above_it() -> None:
+    durations = Durations()
+    for seconds in (0.0, BOUNDS[0], BOUNDS[0] + 1e-9, BOUNDS[-1], BOUNDS[-1] + 1):
+        durations.record(seconds)
+    assert durations.buckets == [2, 1, *[0] * (len(BOUNDS) - 3), 1, 1]
+    assert durations.count == 5
+
+
+def test_quantiles_are_within_their_bucket() -> None:
+    durations = Durations()
+    for _ in range(99):
+        durations.record(0.003)
+    durations.record(0.3)
+    assert 0.0025 < durations.quantile(0.5) <= 0.005
+    assert 0.0025 < durations.quantile(0.99) <= 0.005
+    assert 0.2 < durations.quantile(1.0) <= 0.5
+    assert Durations().quantile(0.5) == 0.0
+
+
+def test_requests_in_flight_return_to_zero_and_are_counted_once() -> None:
+    requests = Measures().requests
+    requests.begin()
+    requests.begin()
+    assert requests.in_flight == 2
+    requests.end("GET", "/health", "200", 0.001)
+    requests.end("GET", "/health", "200", 0.001)
+    requests.refuse("POST", "503")
+    assert requests.in_flight == 0
+    counts = {attributes: found.count for attributes, found in requests.durations.items()}
+    assert counts == {("GET", "/health", "200"): 2, ("POST", "refused", "503"): 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(Conflict("taken"), "refused"), (Unavailable("gone"), "failure"), (OSError(), "failure")],
+)
+def test_a_bulk_that_raises_is_counted_by_whose_fault_it_is(error: Exception, outcome: str) -> None:
+    measures = Measures()
+    with pytest.raises(type(error)), measures.bulk("v2"):
+        raise error
+    assert list(measures.bulks) == [("v2", outcome)]
