@@ -43,7 +43,7 @@ def latency_curves(curves: dict[str, list[dict[str, Any]]]) -> Figure:
     figure, panels = pyplot.subplots(1, len(_PERCENTILES), figsize=(11, 3.6), sharey=True)
     for panel, percentile in zip(panels, _PERCENTILES, strict=True):
         for title, points in curves.items():
-            _line(panel, points, percentile, title, COLOURS.get(title), "o")
+            _line(panel, points, percentile, label=title, colour=COLOURS.get(title))
         _limit(panel)
         panel.set(title=percentile, xlabel="requests asked a second", yscale="log")
     panels[0].set_ylabel("milliseconds")
@@ -56,7 +56,7 @@ def pod_curves(steps: list[dict[str, Any]]) -> Figure:
     """Draw the percentiles inside the pod's limits against the load that was asked."""
     figure, panel = pyplot.subplots(figsize=(5.4, 3.4))
     for percentile, colour in zip(_PERCENTILES, ("#7fb2ea", "#2f7ed8", "#174b86"), strict=True):
-        _line(panel, steps, percentile, percentile, colour, "o")
+        _line(panel, steps, percentile, label=percentile, colour=colour)
     _limit(panel)
     panel.set(xlabel="requests asked a second", ylabel="milliseconds", yscale="log")
     panel.legend(loc="upper left")
@@ -95,14 +95,14 @@ def _line(
     panel: Axes,
     points: Iterable[dict[str, Any]],
     percentile: str,
+    *,
     label: str,
     colour: str | None,
-    mark: str,
 ) -> None:
     points = list(points)
     asked = [point["asked"] for point in points]
     values = [point["load"][percentile] for point in points]
-    panel.plot(asked, values, marker=mark, markersize=3.5, color=colour, label=label)
+    panel.plot(asked, values, marker="o", markersize=3.5, color=colour, label=label)
 
 
 def _limit(panel: Axes) -> None:

@@ -1,6 +1,7 @@
-"""An OpenTelemetry collector that takes everything and keeps nothing: exports must cost what they do.
+"""An OpenTelemetry collector that takes everything and keeps nothing: exports cost what they do.
 
-``python -m benchmarks.collector PORT``; a process of its own, so that it disturbs no load program.
+``python -m benchmarks.collector PORT``; a process of its own, since exports must not wait for a
+load program.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 class _Sink(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
         self.send_header("Content-Type", "application/x-protobuf")

@@ -29,7 +29,8 @@ tr:last-child td { border-bottom: 0 }
 .number { text-align: right } .met { color: var(--good); font-weight: 600 }
 .missed { color: var(--bad); font-weight: 600 }
 .bar { height: .65rem; border-radius: 3px; min-width: 2px }
-.key { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .35rem }
+.key { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px;
+  margin-right: .35rem }
 svg { max-width: 100%; height: auto }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0 }
 dt { color: var(--dim) } dd { margin: 0 }

@@ -153,6 +153,7 @@ def of_growth(sizes: Sequence[Size]) -> Iterator[Target]:
     yield Target(
         f"v1 list of {listing.portfolios:,}",
         f"a worker grows by less than {_MIB_LISTED:g} MiB",
-        f"{listing.memory_growth_mib:.1f} MiB, {listing.megabytes:.0f} MB in {listing.seconds:.1f} s",
+        f"{listing.memory_growth_mib:.1f} MiB, "
+        f"{listing.megabytes:.0f} MB in {listing.seconds:.1f} s",
         listing.memory_growth_mib < _MIB_LISTED,
     )
