@@ -18,6 +18,7 @@ from portfolio.http.application import Application
 from portfolio.http.cors import allow_origins
 from portfolio.http.envelope import Envelope
 from portfolio.pages.routes import register_pages
+from portfolio.portfolios.creation import CreationRepository
 from portfolio.portfolios.fast import blueprint as fast
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.service import PortfolioService
@@ -78,7 +79,7 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
     return Components(
         settings=settings,
         database=database,
-        portfolios=PortfolioService(PortfolioRepository(database)),
+        portfolios=PortfolioService(PortfolioRepository(database), CreationRepository(database)),
         validation_cache=cache,
         admission=Admission(settings.max_requests_under_way),
         measures=measures,

@@ -27,6 +27,8 @@ T = TypeVar("T")
 Document = dict[str, Any]
 
 COLLECTION = "portfolio"
+# What is acknowledged survives a crash and a fail-over.
+WRITE_CONCERN = WriteConcern(w="majority", j=True)
 IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
@@ -128,7 +130,7 @@ class Database:
             self._database = self.client.get_database(
                 self._settings.mongodb_db,
                 codec_options=CODEC_OPTIONS,
-                write_concern=WriteConcern(w="majority", j=True),
+                write_concern=WRITE_CONCERN,
             )
         return self._database
 

@@ -78,10 +78,11 @@ def is_outage(error: BaseException) -> bool:
         return True
     if not isinstance(error, PyMongoError):
         return False
-    return error.timeout or bool(_codes(error) & _OUTAGES)
+    return error.timeout or bool(error_codes(error) & _OUTAGES)
 
 
-def _codes(error: PyMongoError) -> set[int]:
+def error_codes(error: PyMongoError) -> set[int]:
+    """Return MongoDB's codes for what went wrong; none where the server said nothing."""
     if isinstance(error, BulkWriteError):
         details = error.details or {}
         reasons = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]

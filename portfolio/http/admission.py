@@ -22,6 +22,21 @@ _CUT = 0.7
 _RISE = 1.05
 
 
+class Place:
+    """The place of one request, until it is left."""
+
+    __slots__ = ("_admission",)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission: Admission | None = admission
+
+    def leave(self) -> None:
+        """Give the place back; leaving it again does nothing."""
+        if self._admission is not None:
+            self._admission.under_way -= 1
+            self._admission = None
+
+
 class Admission:
     """Bounds what one worker has under way.
 
@@ -42,17 +57,13 @@ class Admission:
         self._pacer: threading.Thread | None = None
         self._stopped = threading.Event()
 
-    def enter(self) -> bool:
-        """Take a place for a request; tell whether there was one. ``leave`` gives it back."""
+    def enter(self) -> Place | None:
+        """Return a place for a request, or None where there is none."""
         if self.under_way >= self.limit:
             self.refused += 1
-            return False
+            return None
         self.under_way += 1
-        return True
-
-    def leave(self) -> None:
-        """Give back the place of a request that has ended."""
-        self.under_way -= 1
+        return Place(self)
 
     def start(self) -> None:
         """Begin to watch how long the scheduler lags."""

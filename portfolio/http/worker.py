@@ -7,8 +7,12 @@ sends a byte a second hold the application.
 
 from __future__ import annotations
 
+import errno
 import io
+import math
 import os
+import socket
+import struct
 import time
 from functools import partial
 from typing import Any, Literal, NoReturn
@@ -30,6 +34,7 @@ from werkzeug.exceptions import (
 from werkzeug.http import HTTP_STATUS_CODES
 
 from portfolio.components import Components
+from portfolio.http.admission import Place
 from portfolio.http.answers import MAX_BODY_BYTES
 from portfolio.http.envelope import SECURITY_HEADERS
 
@@ -38,10 +43,17 @@ from portfolio.http.envelope import SECURITY_HEADERS
 _LISTEN_ON_S = 1.0
 _PAUSE_S = 0.05
 
-# A body has this long to arrive, however slowly its client sends.
-_BODY_TIMEOUT_S = 10.0
+# The head of a request, once begun, and its body each have this long to arrive, however slowly the
+# client sends; a part of an answer has it to leave, however slowly the client reads.
+_PATIENCE_S = 10.0
+# Smaller answers fit into the socket's buffer and leave at once.
+_MAX_BUFFERED_BYTES = 64 * 1024
 # Most that a worker holds of bodies that are still arriving: an eighth of a pod's memory.
 _MAX_ARRIVING_BYTES = 32 * MAX_BODY_BYTES
+
+# Where Linux's struct tcp_info has tcpi_last_data_recv.
+_LAST_DATA_RECEIVED = 52
+_TCP_INFO_BYTES = 56
 
 _STATUS_OF_FAULT: dict[type[Exception], int] = {
     errors.LimitRequestLine: 414,
@@ -61,7 +73,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stop = Event()
-        self._waiting: dict[Any, gevent.Timeout] = {}
+        self._waiting: dict[Any, _Wait] = {}
+        self._clients: dict[Any, Any] = {}
+        self._served: set[Any] = set()
         self._arriving_bytes = 0
         self._drain_until = 0.0
 
@@ -84,8 +98,19 @@ class Worker(GeventWorker):  # type: ignore[misc]
             servers.append(server)
         while self.alive:
             self.notify()
+            self._give_up_slow_heads()
             self._stop.wait(1.0)
         self._drain(servers)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection until it ends."""
+        greenlet = gevent.getcurrent()
+        self._clients[greenlet] = client
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            del self._clients[greenlet]
+            self._served.discard(greenlet)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to drain, on SIGTERM."""
@@ -98,6 +123,21 @@ class Worker(GeventWorker):  # type: ignore[misc]
             seconds = max(self._drain_until - time.monotonic(), 0.1)
         return _Wait(self._waiting, seconds)
 
+    def _give_up_slow_heads(self) -> None:
+        """Close connections whose client is too long about the head of a request.
+
+        Each could hold one of ``worker_connections`` for the whole keep-alive time, by a byte a
+        second or by none.
+        """
+        now = time.monotonic()
+        for greenlet, wait in list(self._waiting.items()):
+            waited = now - wait.begun
+            if waited > _PATIENCE_S and (
+                greenlet not in self._served
+                or _seconds_silent(self._clients[greenlet]) < waited - _PAUSE_S
+            ):
+                greenlet.kill(wait, block=False)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request of a connection, unless the worker has too much under way.
 
@@ -109,20 +149,18 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.log.info("recycling after %s requests", self.nr)
             self._retire()
         unread = not self._receive(req, sock)
+        self._served.add(gevent.getcurrent())
         if not req.path.startswith("/api/"):  # probes are never refused
-            self._answer(listener_name, req, sock, addr, unread)
-        elif self._admission.enter():
-            try:
-                self._answer(listener_name, req, sock, addr, unread)
-            finally:
-                self._admission.leave()
-        else:
-            close = unread or not self.alive or req.should_close()
-            self._components.measures.requests.refuse(req.method, "503")
-            sock.sendall(_plain_answer(503, "Too many requests are under way", close=close))
-            gevent.sleep(0)
-            if close:
-                raise StopIteration
+            self._answer(listener_name, req, sock, addr, unread, None)
+            return
+        place = self._admission.enter()
+        if place is None:
+            self._refuse(req, sock, close=unread or not self.alive or req.should_close())
+            return
+        try:
+            self._answer(listener_name, req, sock, addr, unread, place)
+        finally:
+            place.leave()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that can't be parsed with JSON, as every other error is."""
@@ -201,7 +239,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._arriving_bytes += share
         body = None
         try:
-            with gevent.Timeout(_BODY_TIMEOUT_S, False):  # type: ignore[arg-type]
+            with gevent.Timeout(_PATIENCE_S, False):  # type: ignore[arg-type]
                 body = req.body.read(MAX_BODY_BYTES + 1)
         finally:
             self._arriving_bytes -= share
@@ -216,7 +254,22 @@ class Worker(GeventWorker):  # type: ignore[misc]
         req.body = io.BytesIO(body)
         return True
 
-    def _answer(self, listener_name: Any, req: Any, sock: Any, addr: Any, unread: bool) -> None:
+    def _refuse(self, req: Any, sock: Any, *, close: bool) -> None:
+        self._components.measures.requests.refuse(req.method, "503")
+        sock.sendall(_plain_answer(503, "Too many requests are under way", close=close))
+        gevent.sleep(0)
+        if close:
+            raise StopIteration
+
+    def _answer(
+        self,
+        listener_name: Any,
+        req: Any,
+        sock: Any,
+        addr: Any,
+        unread: bool,
+        place: Place | None,
+    ) -> None:
         response, environ = wsgi.create(
             req, sock, addr, listener_name, self.cfg, response_class=_Response
         )
@@ -224,7 +277,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if unread or not self.alive or not self.cfg.keepalive:
             response.force_close()
         try:
-            self._send(environ, response)
+            self._send(environ, response, place)
         except OSError:
             raise
         except Exception:
@@ -241,16 +294,25 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if response.should_close():
             raise StopIteration
 
-    def _send(self, environ: dict[str, Any], response: Any) -> None:
+    def _send(self, environ: dict[str, Any], response: Any, place: Place | None) -> None:
         parts = self.wsgi(environ, response.start_response)
         try:
             for part in parts:
                 response.write(part)
+                if place is not None and response.chunked:
+                    place.leave()  # a stream goes at the pace of its client
             response.close()
         finally:
             close = getattr(parts, "close", None)
             if close is not None:
                 close()
+
+
+class _SlowReaderError(ConnectionResetError):
+    """A client did not read its answer; Gunicorn takes it for one that went away."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "the client did not read its answer in time")
 
 
 class _Response(wsgi.Response):  # type: ignore[misc]
@@ -261,8 +323,16 @@ class _Response(wsgi.Response):  # type: ignore[misc]
     def write(self, arg: bytes) -> None:
         """Send the headers, if they are not sent yet, and a part of the body."""
         if self.headers_sent or self.response_length != len(arg) or self._omits_body:
-            super().write(arg)
+            with gevent.Timeout(_PATIENCE_S, _SlowReaderError()):
+                super().write(arg)
             return
+        if len(arg) > _MAX_BUFFERED_BYTES:
+            with gevent.Timeout(_PATIENCE_S, _SlowReaderError()):
+                self._write_whole(arg)
+        else:
+            self._write_whole(arg)
+
+    def _write_whole(self, arg: bytes) -> None:
         lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
         self.headers_sent = True
         self.sent = len(arg)
@@ -284,9 +354,10 @@ class _Refusal:
 class _Wait(gevent.Timeout):
     """The wait for a next request; ends silently, by its time or by the drain."""
 
-    def __init__(self, waiting: dict[Any, gevent.Timeout], seconds: float) -> None:
+    def __init__(self, waiting: dict[Any, _Wait], seconds: float) -> None:
         super().__init__(seconds, False)  # type: ignore[arg-type]
         self._all = waiting
+        self.begun = time.monotonic()
 
     def __enter__(self) -> _Wait:
         self._all[gevent.getcurrent()] = self
@@ -296,6 +367,15 @@ class _Wait(gevent.Timeout):
     def __exit__(self, *error: Any) -> Literal[True] | None:
         self._all.pop(gevent.getcurrent(), None)
         return super().__exit__(*error)
+
+
+def _seconds_silent(client: Any) -> float:
+    """Return how long ago the last byte came in, or the connection began."""
+    if not hasattr(socket, "TCP_INFO"):
+        return math.inf
+    info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    (milliseconds,) = struct.unpack_from("I", info, _LAST_DATA_RECEIVED)
+    return float(milliseconds) / 1000
 
 
 def _framing(req: Any) -> tuple[int, bool]:

@@ -109,12 +109,12 @@ def from_document(document: dict[str, Any]) -> Portfolio:
     identity = document["_id"]
     created = document.get("dateCreated")
     if not isinstance(created, datetime):
-        created = identity.generation_time.replace(tzinfo=None)
+        created = identity.generation_time
     version = document.get("version")
     return {
         "portfolioId": str(identity),
         "name": document.get("name", ""),
-        "dateCreated": created.isoformat("T", "milliseconds") + "Z",
+        "dateCreated": created.isoformat("T", "milliseconds")[:23] + "Z",
         # A shell or a script of another language may have stored a double.
         "version": DEFAULT_VERSION if version is None else int(version),
     }

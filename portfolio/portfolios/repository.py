@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import pymongo
 from bson import MinKey, ObjectId
 from pymongo import ReturnDocument
-from pymongo.client_session import ClientSession
 from pymongo.cursor import Cursor
-from pymongo.errors import (
-    BulkWriteError,
-    DuplicateKeyError,
-    InvalidOperation,
-    OperationFailure,
-    PyMongoError,
-)
 
 from portfolio.database import CASE_INSENSITIVE, CODEC_OPTIONS, COLLECTION, Database, Document
-from portfolio.errors import Unavailable
 from portfolio.portfolios.model import (
     DEFAULT_VERSION,
     Change,
     Portfolio,
-    Record,
     Search,
-    Ticket,
     from_document,
 )
 
@@ -130,77 +118,6 @@ class PortfolioRepository:
                 yield batch
                 batch = self._database.run(lambda: take(cursor), retry=False)
 
-    def insert(self, document: Document) -> None:
-        """Store ``document``, which carries its own id."""
-        attempts = 0
-
-        def insert() -> None:
-            nonlocal attempts
-            attempts += 1
-            try:
-                self._database.portfolios.insert_one(document)
-            except DuplicateKeyError:
-                if attempts == 1:
-                    raise  # else an earlier attempt, thought to have failed, had landed
-
-        self._database.run(insert, retry=True)
-
-    def insert_all(self, documents: Sequence[Document]) -> None:
-        """Store all of ``documents``, or none: by a transaction, or by taking back what landed."""
-        if self._database.has_transactions:
-            self._insert_in_transaction(documents)
-        else:
-            self._insert_or_undo(documents)
-
-    def insert_once(self, record: Record) -> None:
-        """Store the documents of ``record``, and the record itself.
-
-        In a transaction where there are some. Else the record goes first: once it is stored, its
-        documents will be too, if not by this call then by ``complete``, which may run any number
-        of times.
-
-        Raises:
-            KeyTakenError: a record with this key is stored, or is just being stored.
-        """
-        if self._database.has_transactions:
-            self._insert_in_transaction(record.documents, record._replace(done=True))
-            return
-        self._database.run(lambda: self._insert_record(record), retry=False)
-        try:
-            self.complete(record)
-        except PyMongoError:
-            self._database.run(lambda: self._forget(record), retry=True)
-            raise
-        except Unavailable:
-            self._complete_later(record)
-            raise
-
-    def complete(self, record: Record) -> None:
-        """Store those documents of ``record`` that are not, and note that all of them are."""
-
-        def complete() -> None:
-            try:
-                self._database.portfolios.insert_many(record.documents, ordered=False)
-            except BulkWriteError as error:
-                faults = (error.details or {}).get("writeErrors", [])
-                if any(fault["code"] != _DUPLICATE_KEY for fault in faults):
-                    raise
-            self._database.idempotency.update_one(
-                {"_id": record.ticket.key}, {"$set": {"done": True}}
-            )
-
-        self._database.run(complete, retry=True)
-
-    def recall(self, key: str) -> Record | None:
-        """Return what is kept of the creation with this key, or None."""
-        document = self._database.run(
-            lambda: self._database.idempotency.find_one({"_id": key}), retry=True
-        )
-        if document is None:
-            return None
-        ticket = Ticket(key, document["fingerprint"])
-        return Record(ticket, document["documents"], document["done"], document["created"])
-
     def update(self, change: Change, identity: ObjectId) -> Portfolio | None:
         """Apply ``change`` where its version is the stored one, in one operation.
 
@@ -261,84 +178,6 @@ class PortfolioRepository:
             return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
 
         return database.run(find, retry=True)
-
-    def _insert_in_transaction(
-        self, documents: Sequence[Document], record: Record | None = None
-    ) -> None:
-        def write(session: ClientSession) -> None:
-            if record is not None:
-                self._insert_record(record, session)
-            self._database.portfolios.insert_many(documents, session=session)
-
-        def insert() -> None:
-            with self._database.client.start_session() as session:
-                session.with_transaction(write)
-
-        self._database.run(insert, retry=False)
-
-    def _insert_record(self, record: Record, session: ClientSession | None = None) -> None:
-        document = {
-            "_id": record.ticket.key,
-            "fingerprint": record.ticket.fingerprint,
-            "documents": record.documents,
-            "done": record.done,
-            "created": record.created,
-        }
-        try:
-            self._database.idempotency.insert_one(document, session=session)
-        except OperationFailure as error:
-            # A conflict is what an insert meets whose rival has not committed yet.
-            if error.code in (_DUPLICATE_KEY, _WRITE_CONFLICT):
-                raise KeyTakenError from None
-            raise
-
-    def _forget(self, record: Record) -> None:
-        identities = [document["_id"] for document in record.documents]
-        self._database.portfolios.delete_many({"_id": {"$in": identities}})
-        self._database.idempotency.delete_one({"_id": record.ticket.key})
-
-    def _complete_later(self, record: Record) -> None:
-        def attempt() -> None:
-            try:
-                self.complete(record)
-            except Unavailable:
-                self._complete_later(record)
-
-        _after_a_pause(attempt)
-
-    def _insert_or_undo(self, documents: Sequence[Document]) -> None:
-        attempted = False
-
-        def insert() -> None:
-            nonlocal attempted
-            attempted = True
-            self._database.portfolios.insert_many(documents)
-
-        try:
-            self._database.run(insert, retry=False)
-        except (PyMongoError, Unavailable) as error:
-            if attempted:
-                times = _UNDO_TIMES if isinstance(error, Unavailable) else 1
-                self._undo([document["_id"] for document in documents], times)
-            raise
-
-    def _undo(self, identities: list[ObjectId], times: int) -> None:
-        filter = {"_id": {"$in": identities}}
-        try:
-            self._database.run(lambda: self._database.portfolios.delete_many(filter), retry=True)
-            times -= 1
-        except InvalidOperation:
-            return  # the worker ends and has closed its client
-        except (PyMongoError, Unavailable) as error:
-            log.error("bulk not yet undone", extra={"error": str(error), "count": len(identities)})
-        if times:
-            _after_a_pause(lambda: self._undo(identities, times))
-
-
-def _after_a_pause(task: Callable[[], None]) -> None:
-    timer = threading.Timer(_PAUSE_S, task)
-    timer.daemon = True
-    timer.start()
 
 
 def _unchanged(identity: ObjectId, version: int) -> Document:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from bson import ObjectId
 
 from portfolio.errors import BadRequest, Conflict, Fault, Invalid, NotFound
+from portfolio.portfolios.creation import CreationRepository, KeyTakenError
 from portfolio.portfolios.model import (
     Change,
     Created,
@@ -22,7 +23,7 @@ from portfolio.portfolios.model import (
     to_milliseconds,
     utc_now,
 )
-from portfolio.portfolios.repository import KeyTakenError, PortfolioRepository
+from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.schemas import is_strict_name, locate
 
 MAX_BULK = 100
@@ -108,10 +109,12 @@ class PortfolioService:
 
     Args:
         repository: where they are stored.
+        creations: how they come to be stored.
     """
 
-    def __init__(self, repository: PortfolioRepository) -> None:
+    def __init__(self, repository: PortfolioRepository, creations: CreationRepository) -> None:
         self._repository = repository
+        self._creations = creations
 
     def list_all(self) -> Iterator[list[Portfolio]]:
         """Return every portfolio in the order of insertion, in lists.
@@ -138,7 +141,7 @@ class PortfolioService:
         if ticket is not None:
             return self.create_all([draft], ticket=ticket)
         document = to_document(draft, utc_now())
-        self._repository.insert(document)
+        self._creations.insert(document)
         return Created([from_document(document)])
 
     def create_all(
@@ -157,7 +160,7 @@ class PortfolioService:
             Invalid: the key was used for something else.
         """
         if ticket is not None:
-            earlier = self._repository.recall(ticket.key)
+            earlier = self._creations.recall(ticket.key)
             if earlier is not None:
                 return self._replay(earlier, ticket)
         if new_names:
@@ -167,12 +170,12 @@ class PortfolioService:
         now = utc_now()
         documents = [to_document(draft, now) for draft in drafts]
         if ticket is None:
-            self._repository.insert_all(documents)
+            self._creations.insert_all(documents)
         else:
             try:
-                self._repository.insert_once(Record(ticket, documents, done=False, created=now))
+                self._creations.insert_once(Record(ticket, documents, done=False, created=now))
             except KeyTakenError:
-                rival = self._repository.recall(ticket.key)
+                rival = self._creations.recall(ticket.key)
                 if rival is None:
                     raise Conflict(UNDER_WAY) from None
                 return self._replay(rival, ticket)
@@ -240,7 +243,7 @@ class PortfolioService:
             if utc_now() - record.created < _UNDER_WAY:
                 raise Conflict(UNDER_WAY)
             # Whoever began this has given up, or died: what it promised is kept all the same.
-            self._repository.complete(record)
+            self._creations.complete(record)
         return Created([from_document(each) for each in record.documents], replayed=True)
 
     def _missed(self, identity: ObjectId) -> NotFound | Conflict:

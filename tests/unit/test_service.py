@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio.errors import BadRequest
+from portfolio.portfolios.creation import CreationRepository
 from portfolio.portfolios.model import Draft, Search
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.service import (
@@ -18,6 +19,8 @@ from portfolio.portfolios.service import (
     check_bulk_size,
     check_search,
 )
+
+NO_CREATIONS = cast(CreationRepository, None)
 
 
 class Rows:
@@ -37,7 +40,7 @@ class Rows:
 def test_a_page_tells_the_total_and_whether_a_row_lies_beyond_it(
     total: int, limit: int, offset: int
 ) -> None:
-    service = PortfolioService(cast(PortfolioRepository, Rows(total)))
+    service = PortfolioService(cast(PortfolioRepository, Rows(total)), NO_CREATIONS)
     page = service.search(Search(limit=limit, offset=offset))
     assert cast(list[Any], page.portfolios) == list(range(total))[offset : offset + limit]
     assert page.total == total
@@ -49,7 +52,9 @@ def test_rows_that_come_while_a_page_is_read_never_make_it_contradict_itself() -
         def count(self, search: Search) -> int:
             return 0  # counted before the rows that the page found were there
 
-    page = PortfolioService(cast(PortfolioRepository, Growing(9))).search(Search(limit=3))
+    page = PortfolioService(cast(PortfolioRepository, Growing(9)), NO_CREATIONS).search(
+        Search(limit=3)
+    )
     assert page.has_next
     assert page.total > len(page.portfolios)
 
