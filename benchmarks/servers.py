@@ -50,6 +50,7 @@ class Server:
         self,
         title: str,
         command: Sequence[str],
+        *,
         environment: Mapping[str, str],
         log: Path,
         ready: str,
@@ -154,7 +155,14 @@ def service(mongodb_uri: str, database: str, collector: str, folder: Path, **mor
     }
     command = [sys.executable, "-m", "gunicorn"]
     log = folder / f"service-{port}.log"
-    return Server("service", command, environment, log, "/health/ready", port)
+    return Server(
+        "service",
+        command,
+        environment=environment,
+        log=log,
+        ready="/health/ready",
+        port=port,
+    )
 
 
 def raw_wsgi(mongodb_uri: str, database: str, folder: Path) -> Server:
@@ -163,7 +171,9 @@ def raw_wsgi(mongodb_uri: str, database: str, folder: Path) -> Server:
     environment = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database}
     command = [sys.executable, "-m", "gunicorn", "-c", "benchmarks/baselines/raw_conf.py"]
     log = folder / f"raw-{port}.log"
-    return Server("raw WSGI", command, environment, log, "/health/live", port)
+    return Server(
+        "raw WSGI", command, environment=environment, log=log, ready="/health/live", port=port
+    )
 
 
 def lean_fastapi(mongodb_uri: str, database: str, folder: Path) -> Server:
@@ -175,4 +185,6 @@ def lean_fastapi(mongodb_uri: str, database: str, folder: Path) -> Server:
     command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
     command += ["--log-level", "warning", "--timeout-keep-alive", "75"]
     log = folder / f"lean-{port}.log"
-    return Server("lean FastAPI", command, environment, log, "/health/live", port)
+    return Server(
+        "lean FastAPI", command, environment=environment, log=log, ready="/health/live", port=port
+    )

@@ -5,9 +5,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os
+import os  # noqa: E402
+from typing import Any  # noqa: E402
 
-import gevent
+import gevent  # noqa: E402
 
 wsgi_app = "benchmarks.baselines.raw:app"
 bind = f"127.0.0.1:{os.environ['PORT']}"
@@ -19,6 +20,6 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 
 
-def post_request(worker, req, environ, resp):
+def post_request(*_: Any) -> None:
     """Let other connections have their turn, as in the service."""
     gevent.sleep(0)
