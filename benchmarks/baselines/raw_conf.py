@@ -5,10 +5,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402
-from typing import Any  # noqa: E402
+import os
+from typing import Any
 
-import gevent  # noqa: E402
+import gevent
 
 wsgi_app = "benchmarks.baselines.raw:app"
 bind = f"127.0.0.1:{os.environ['PORT']}"
