@@ -78,11 +78,6 @@ class Record(NamedTuple):
     created: datetime
 
 
-def to_milliseconds(moment: datetime) -> datetime:
-    """Cut ``moment`` to what MongoDB stores, so that creation and later reads answer the same."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
 def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
     """Return the document that stores ``draft``, with an id of its own.
 
@@ -96,7 +91,7 @@ def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
     return {
         "_id": ObjectId(),
         "name": draft.name,
-        "dateCreated": to_milliseconds(draft.date_created or now),
+        "dateCreated": draft.date_created or now,
         "version": draft.version,
     }
 
@@ -104,7 +99,9 @@ def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
 def from_document(document: dict[str, Any]) -> Portfolio:
     """Return the portfolio that ``document`` stores, whichever service wrote it.
 
-    A document without a date gets the one that its id carries, which never changes.
+    A document without a date gets the one that its id carries, which never changes. What lies below
+    a millisecond is cut off here as PyMongo does it, so that creation and later reads answer the
+    same.
     """
     identity = document["_id"]
     created = document.get("dateCreated")

@@ -20,7 +20,6 @@ from portfolio.portfolios.model import (
     Ticket,
     from_document,
     to_document,
-    to_milliseconds,
     utc_now,
 )
 from portfolio.portfolios.repository import PortfolioRepository
@@ -197,8 +196,6 @@ class PortfolioService:
             differs = Fault("portfolioId should be the id in the path", "id_mismatch")
             raise Invalid(locate([differs], "body", "portfolioId"))
         identity = _identity(portfolio_id)
-        if change.date_created is not None:
-            change = change._replace(date_created=to_milliseconds(change.date_created))
         portfolio = self._repository.update(change, identity)
         if portfolio is None:
             raise self._missed(identity)
