@@ -5,10 +5,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402
-from typing import Any  # noqa: E402
+import os
+from typing import Any
 
-import gevent  # noqa: E402
+import gevent
 
 wsgi_app = "benchmarks.baselines.raw:app"
 bind = f"127.0.0.1:{os.environ['PORT']}"
@@ -20,6 +20,6 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 
 
-def post_request(*_: Any) -> None:
+def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
     """Let other connections have their turn, as in the service."""
     gevent.sleep(0)
