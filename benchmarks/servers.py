@@ -134,7 +134,7 @@ class Server:
         return sum(sum(process.cpu_times()[:2]) for process in self.processes())
 
 
-def service(mongodb_uri: str, database: str, collector: str, folder: Path) -> Server:
+def service(mongodb_uri: str, database: str, collector: str, folder: Path, **more: str) -> Server:
     """Return the service with every feature on.
 
     Args:
@@ -142,6 +142,7 @@ def service(mongodb_uri: str, database: str, collector: str, folder: Path) -> Se
         database: the name of its database.
         collector: the base URL that takes its telemetry.
         folder: where its log and run-time files go.
+        more: variables beside, or instead.
     """
     port = free_port()
     environment = {
@@ -150,6 +151,7 @@ def service(mongodb_uri: str, database: str, collector: str, folder: Path) -> Se
         "MONGODB_DB": database,
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
         "PORTFOLIO_RUNTIME_DIR": str(folder / f"run-{port}"),
+        **more,
     }
     command = [sys.executable, "-m", "gunicorn"]
     log = folder / f"service-{port}.log"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,10 @@ def start_mongod(tmp_path: Path) -> Iterator[Callable[..., Mongod]]:
     """Start a MongoDB that the test may break: ``start_mongod(replica_set="rs")``."""
     started: list[Mongod] = []
 
-    def start(**options: Any) -> Mongod:
-        mongod = Mongod(
-            tmp_path / f"mongod-{len(started)}", parameters={"enableTestCommands": "1"}, **options
-        )
+    def start(parameters: Mapping[str, str] | None = None, **options: Any) -> Mongod:
+        parameters = {"enableTestCommands": "1", **(parameters or {})}
+        folder = tmp_path / f"mongod-{len(started)}"
+        mongod = Mongod(folder, parameters=parameters, **options)
         started.append(mongod)
         mongod.start()
         return mongod

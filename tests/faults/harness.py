@@ -74,10 +74,16 @@ class Connection:
     ) -> Answer:
         """Send one request and return its answer.
 
+        Args:
+            method: of HTTP.
+            path: with its query, quoted.
+            body: sent as JSON; bytes as they are.
+            headers: beside ``Content-Type``.
+
         Raises:
             NoAnswer: there was none; the request may have been served all the same.
         """
-        payload = None if body is None else json.dumps(body)
+        payload = body if body is None or isinstance(body, bytes) else json.dumps(body)
         headers = {"Content-Type": "application/json", **(headers or {})}
         connection = self._connect()
         try:
@@ -90,7 +96,8 @@ class Connection:
         if response.will_close:
             self.close()
         is_json = response.headers.get_content_type() == "application/json"
-        return Answer(response.status, response.headers, json.loads(content) if is_json else None)
+        parsed = json.loads(content) if is_json and content else None
+        return Answer(response.status, response.headers, parsed)
 
     @property
     def local_port(self) -> int:

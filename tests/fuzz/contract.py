@@ -1,0 +1,68 @@
+"""What every answer has to keep, whatever was asked: sections 1 and 6 of the contract, anew.
+
+Written from the contract and not with the service's own code, so that the two can disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.faults.harness import Answer
+
+_ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_IDENTITY = re.compile(r"[0-9a-f]{24}")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+_STRICT_NAME = re.compile(r"[A-Za-z0-9_ -]{1,200}")
+_MOST_OF_64_BITS = 2**63 - 1
+
+
+def check(answer: Answer, *statuses: int) -> None:
+    """Assert that ``answer`` has one of ``statuses``, every header and an error's shape."""
+    assert answer.status in statuses, answer
+    for name, value in _ALWAYS.items():
+        assert answer.headers[name] == value, answer
+    assert answer.headers["X-Request-ID"], answer
+    assert not re.search(r"[0-9]", answer.headers.get("Server", "")), answer
+    if answer.status == 422:
+        assert answer.body["detail"], answer
+        for fault in answer.body["detail"]:
+            assert fault.keys() == {"loc", "msg", "type"}, answer
+            assert fault["loc"][0] in ("body", "query", "path"), answer
+    elif answer.status >= 400:
+        assert isinstance(answer.body["detail"], str), answer
+
+
+def check_portfolio(portfolio: Any) -> None:
+    """Assert the shape of a portfolio on the wire."""
+    assert portfolio.keys() == {"portfolioId", "name", "dateCreated", "version"}, portfolio
+    assert _IDENTITY.fullmatch(portfolio["portfolioId"]), portfolio
+    assert isinstance(portfolio["name"], str), portfolio
+    assert _MOMENT.fullmatch(portfolio["dateCreated"]), portfolio
+    assert type(portfolio["version"]) is int, portfolio
+
+
+def is_name(value: Any) -> bool:
+    """Whether v1 takes ``value`` as a name."""
+    if not isinstance(value, str) or not 1 <= len(value) <= 200:
+        return False
+    return value.isprintable() and not value.isspace()
+
+
+def is_strict_name(value: Any) -> bool:
+    """Whether v2 and fast take ``value`` as a name."""
+    return isinstance(value, str) and bool(_STRICT_NAME.fullmatch(value)) and not value.isspace()
+
+
+def is_version(value: Any) -> bool:
+    """Whether a creation takes ``value`` as a version."""
+    if value is None:
+        return True
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value):
+        value = int(value)
+    return type(value) is int and 0 <= value <= _MOST_OF_64_BITS
