@@ -1,6 +1,7 @@
-"""An OpenTelemetry collector that takes everything and keeps nothing: exports must cost what they do.
+"""An OpenTelemetry collector that takes everything and keeps nothing: exports cost what they do.
 
-``python -m benchmarks.collector PORT``; a process of its own, so that it disturbs no load program.
+``python -m benchmarks.collector PORT``; a process of its own, since exports must not wait for a
+load program.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ class _Connection(asyncio.Protocol):
             end = self._received.find(b"\r\n\r\n")
             if end < 0:
                 return
-            self._expected = end + 4 + _content_length(self._received[:end].lower())
+            self._expected = end + 4 + _content_length(bytes(self._received[:end]).lower())
         if len(self._received) < self._expected:
             return
         head = bytes(self._received).partition(b"\r\n\r\n")[0].lower()

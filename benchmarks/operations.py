@@ -48,13 +48,19 @@ class Operation:
         seeded = number % SEEDED
         return self.path.replace("{id}", f"{seeded:016x}").replace("{seed}", f"{seeded:07d}")
 
+    def payload(self, numbers: Iterator[int]) -> str | None:
+        """Return the body of one request."""
+        if self.body is None:
+            return None
+        first, *rest = self.body.split("{n}")
+        return first + "".join(f"{next(numbers)}{part}" for part in rest)
+
     def render(self, host: str, numbers: Iterator[int]) -> bytes:
         """Return the bytes of one request to ``host``."""
         head = f"{self.method} {self.target(next(numbers))} HTTP/1.1\r\nHost: {host}\r\n"
-        if self.body is None:
+        body = self.payload(numbers)
+        if body is None:
             return f"{head}\r\n".encode()
-        first, *rest = self.body.split("{n}")
-        body = first + "".join(f"{next(numbers)}{part}" for part in rest)
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         return f"{head}\r\n{body}".encode()
 

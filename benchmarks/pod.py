@@ -108,7 +108,7 @@ def _inside(group: Group, server: Server, pod: Pod) -> Iterator[Server]:
 
 
 def _runbook(server: Server) -> dict[str, float]:
-    """Return the 95th percentiles of single operations, bulks and probes at 50 requests a second."""
+    """Return the 95th percentiles of single operations, bulks and probes at 50 a second."""
     samples = open_loop(server.port, _RUNBOOK, Phase(_RUNBOOK_RATE, _RUNBOOK_S))
     single = {GET_ONE.key, PAGE.key, CREATE.key}
     return {
@@ -119,7 +119,7 @@ def _runbook(server: Server) -> dict[str, float]:
 
 
 def _capacity(server: Server) -> tuple[list[Point], float]:
-    """Raise the load until the 95th percentile passes its limit; return the steps, and the last good.
+    """Raise the load until p95 passes its limit; return the steps and the last good rate.
 
     A step that fails is tried once more: one stall of the machine is not the pod's limit.
     """

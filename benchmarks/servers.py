@@ -50,6 +50,7 @@ class Server:
         self,
         title: str,
         command: Sequence[str],
+        *,
         environment: Mapping[str, str],
         log: Path,
         ready: str,
@@ -133,7 +134,7 @@ class Server:
         return sum(sum(process.cpu_times()[:2]) for process in self.processes())
 
 
-def service(mongodb_uri: str, database: str, collector: str, folder: Path) -> Server:
+def service(mongodb_uri: str, database: str, collector: str, folder: Path, **more: str) -> Server:
     """Return the service with every feature on.
 
     Args:
@@ -141,6 +142,7 @@ def service(mongodb_uri: str, database: str, collector: str, folder: Path) -> Se
         database: the name of its database.
         collector: the base URL that takes its telemetry.
         folder: where its log and run-time files go.
+        more: variables beside, or instead.
     """
     port = free_port()
     environment = {
@@ -149,10 +151,18 @@ def service(mongodb_uri: str, database: str, collector: str, folder: Path) -> Se
         "MONGODB_DB": database,
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
         "PORTFOLIO_RUNTIME_DIR": str(folder / f"run-{port}"),
+        **more,
     }
     command = [sys.executable, "-m", "gunicorn"]
     log = folder / f"service-{port}.log"
-    return Server("service", command, environment, log, "/health/ready", port)
+    return Server(
+        "service",
+        command,
+        environment=environment,
+        log=log,
+        ready="/health/ready",
+        port=port,
+    )
 
 
 def raw_wsgi(mongodb_uri: str, database: str, folder: Path) -> Server:
@@ -161,7 +171,9 @@ def raw_wsgi(mongodb_uri: str, database: str, folder: Path) -> Server:
     environment = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database}
     command = [sys.executable, "-m", "gunicorn", "-c", "benchmarks/baselines/raw_conf.py"]
     log = folder / f"raw-{port}.log"
-    return Server("raw WSGI", command, environment, log, "/health/live", port)
+    return Server(
+        "raw WSGI", command, environment=environment, log=log, ready="/health/live", port=port
+    )
 
 
 def lean_fastapi(mongodb_uri: str, database: str, folder: Path) -> Server:
@@ -173,4 +185,6 @@ def lean_fastapi(mongodb_uri: str, database: str, folder: Path) -> Server:
     command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
     command += ["--log-level", "warning", "--timeout-keep-alive", "75"]
     log = folder / f"lean-{port}.log"
-    return Server("lean FastAPI", command, environment, log, "/health/live", port)
+    return Server(
+        "lean FastAPI", command, environment=environment, log=log, ready="/health/live", port=port
+    )

@@ -6,6 +6,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import os
+from typing import Any
 
 import gevent
 
@@ -19,6 +20,6 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 
 
-def post_request(worker, req, environ, resp):
+def post_request(*_: Any) -> None:
     """Let other connections have their turn, as in the service."""
     gevent.sleep(0)

@@ -145,7 +145,8 @@ class _Exchange:
             "request",
             extra={
                 "method": environ["REQUEST_METHOD"],
-                "path": environ.get("PATH_INFO", ""),
+                # WSGI hands UTF-8 over as if it were Latin-1.
+                "path": environ["PATH_INFO"].encode("latin-1").decode(errors="replace"),
                 "endpoint": self._endpoint,
                 "status": int(self._status[:3]),
                 "duration_ms": round(seconds * 1000, 3),

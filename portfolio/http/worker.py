@@ -379,10 +379,18 @@ def _seconds_silent(client: Any) -> float:
 
 
 def _framing(req: Any) -> tuple[int, bool]:
-    """Return the length that a request declares for its body, and whether it comes in chunks."""
+    """Return the length that a request declares for its body, and whether it comes in chunks.
+
+    Raises:
+        ObsoleteFolding: a header is folded.
+    """
     declared = 0
     chunked = False
     for name, value in req.headers:
+        if not name:
+            # The parser in C reads a folded line as a header without a name, where a proxy may
+            # read it as a part of the one before: two readings of one request.
+            raise errors.ObsoleteFolding("")
         if name == "CONTENT-LENGTH":
             declared = int(value)
         elif name == "TRANSFER-ENCODING":

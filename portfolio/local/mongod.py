@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,11 @@ _STOP_TIMEOUT_S = 30.0
 _PAUSE_S = 0.05
 _ALREADY_INITIALIZED = 23
 _PR_SET_PDEATHSIG = 1
+_PARAMETERS = {
+    "diagnosticDataCollectionEnabled": "false",
+    # What a killed worker left open must not lock its documents for a minute.
+    "transactionLifetimeLimitSeconds": "15",
+}
 
 
 class MongodError(RuntimeError):
@@ -66,14 +70,14 @@ class Mongod:
         *,
         replica_set: str | None = None,
         port: int | None = None,
-        parameters: Mapping[str, str] | None = None,
+        parameters: dict[str, str] | None = None,
         binary: Path | None = None,
     ) -> None:
         self.folder = folder
         self.replica_set = replica_set
         self.port = port or free_port()
         self.log = folder / "mongod.log"
-        self._parameters = {"diagnosticDataCollectionEnabled": "false", **(parameters or {})}
+        self._parameters = _PARAMETERS | (parameters or {})
         self._binary = binary or find_mongod()
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -110,6 +110,8 @@ class Telemetry:
         """Send what is left, within two seconds, and end."""
         if self._sampler is not None:
             self._sampler.stop()
+        # A last attempt, even if the collector was gone a moment ago: what isn't sent now is lost.
+        self.breaker.reset()
         ending = [
             Thread(target=provider.shutdown, daemon=True)
             for provider in (self._tracers, self._meters)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
+
+from portfolio.local.mongod import Mongod
+from tests.gunicorn import Gunicorn, wait_until
+from tests.telemetry.collector import Collector, Series
 
 from .conftest import MONITORING, find, render, run, tool
 from .metrics import COUNTERS_AND_GAUGES, HISTOGRAMS, metric_names, names_outside_the_contract
@@ -90,6 +96,71 @@ class TestCollector:
         job = prometheus["scrape_configs"][0]
         assert job["static_configs"] == [{"targets": [f"otel-collector:{port}"]}]
         assert job["honor_labels"] is True
+
+
+# (metric, label): values that rules and dashboards select by, or leave out.
+SELECTED = {
+    ("http_requests_total", "endpoint"): {
+        "/api/v1/portfolios",
+        "/api/v2/portfolios",
+        "/api/fast/portfolios/bulk",
+        "/health/live",
+        "/health/ready",
+    },
+    ("http_requests_total", "method"): {"GET", "POST"},
+    ("http_requests_total", "status_code"): {"200", "201"},
+    ("portfolio_bulk_operation_duration_seconds", "api"): {"v2", "fast"},
+    ("circuit_breaker_state", "circuit_name"): {"database", "telemetry"},
+}
+
+
+def label_values(series: set[Series], metric: str, label: str) -> set[str | None]:
+    return {dict(each.attributes).get(label) for each in series if each.name == metric}
+
+
+@pytest.fixture(scope="module")
+def sent(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[Series]]:
+    """What a service exports that was asked for something of everything."""
+    collector = Collector()
+    service = Gunicorn(
+        tmp_path_factory.mktemp("gunicorn"),
+        replica_set.uri,
+        {
+            "OTEL_SDK_DISABLED": "false",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.start_http(),
+            "OTEL_METRICS_EXPORT_INTERVAL_SECONDS": "0.5",
+            "MONGODB_DB": "test-monitoring",
+        },
+    )
+    service.start()
+    service.wait_ready()
+    for path in ("/api/v2/portfolios", "/api/fast/portfolios/bulk"):
+        requests.post(service.url + path, json=[{"name": f"Monitoring {path[5:7]}"}], timeout=10)
+    requests.post(f"{service.url}/api/v1/portfolios", json={"name": "Monitoring"}, timeout=10)
+    requests.get(f"{service.url}/health/live", timeout=10)
+    # The last requests are in the next export, and every worker has one of its own.
+    begun = collector.exports
+    wait_until(lambda: collector.exports >= begun + 6, "three exports of both workers")
+    yield set(collector.series)
+    service.kill()
+    collector.stop()
+    with replica_set.client() as client:
+        client.drop_database("test-monitoring")
+
+
+class TestWhatTheServiceSends:
+    def test_holds_every_metric_that_rules_and_dashboards_use(self, sent: set[Series]) -> None:
+        assert not (COUNTERS_AND_GAUGES | HISTOGRAMS) - {series.name for series in sent}
+
+    @pytest.mark.parametrize(("metric", "label"), SELECTED)
+    def test_has_the_labels_that_rules_select_by(
+        self, sent: set[Series], metric: str, label: str
+    ) -> None:
+        assert label_values(sent, metric, label) >= SELECTED[metric, label]
+
+    def test_names_the_service_on_every_series(self, sent: set[Series]) -> None:
+        for series in sent:
+            assert dict(series.attributes)["service"] == "globeco-portfolio-service", series.name
 
 
 class TestDashboards:

@@ -285,13 +285,19 @@ CASES = [
         "CircuitBreakerOpen",
         FIRES,
         "a breaker is open, and half open now and then",
-        series("circuit_breaker_state", "0x50 2 2 1 2 2 1 2 2 1 2 2 1 2", circuit_name="mongodb"),
+        series("circuit_breaker_state", "0x50 2 2 1 2 2 1 2 2 1 2 2 1 2", circuit_name="database"),
     ),
     case(
         "CircuitBreakerOpen",
         SILENT,
         "a breaker is closed again",
-        series("circuit_breaker_state", "2x20 1 0x60", circuit_name="mongodb"),
+        series("circuit_breaker_state", "2x20 1 0x60", circuit_name="database"),
+    ),
+    case(
+        "CircuitBreakerOpen",
+        SILENT,
+        "only the exports of telemetry fail",
+        series("circuit_breaker_state", "2x60", circuit_name="telemetry"),
     ),
     case(
         "DatabaseConnectionPoolExhausted",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -22,6 +24,12 @@ def database_name() -> str:
 def prepared() -> set[str]:
     """Which MongoDB has the indexes: making and dropping them takes most of a short test."""
     return set()
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings without telemetry, which has no collector here, for a pod of the test's own."""
+    return replace(settings, otel_sdk_disabled=True, runtime_dir=str(tmp_path / "run"))
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from pymongo import MongoClient, monitoring
 from portfolio import create_app
 from portfolio.config import Settings
 from portfolio.local.mongod import Mongod
-from tests.integration.calls import V2, one
+from tests.integration.calls import BULK, V2, one
 
 DOCUMENTS = 2000
 # What a command says of its query; the rest concerns sessions and deadlines.
-QUERY = ("find", "aggregate", "pipeline", "filter", "sort", "skip", "limit", "singleBatch")
-QUERY += ("batchSize", "projection", "collation", "hint", "cursor")
+QUERY = ("find", "aggregate", "distinct", "pipeline", "filter", "query", "key", "sort", "skip")
+QUERY += ("limit", "singleBatch", "batchSize", "projection", "collation", "hint", "cursor")
 
 Plan = dict[str, Any]
 
@@ -32,7 +32,7 @@ class Sent(monitoring.CommandListener):
         self.queries: list[dict[str, Any]] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if event.command_name in ("find", "aggregate"):
+        if event.command_name in ("find", "aggregate", "distinct"):
             command = event.command
             self.queries.append({key: command[key] for key in command if key in QUERY})
 
@@ -41,7 +41,7 @@ class Sent(monitoring.CommandListener):
 
 
 @pytest.fixture(scope="module")
-def plans(standalone: Mongod) -> Iterator[Callable[[str], list[Plan]]]:
+def plans(standalone: Mongod) -> Iterator[Callable[..., list[Plan]]]:
     """Explain what the service sends for a path, over a collection worth an index."""
     sent = Sent()
 
@@ -64,10 +64,10 @@ def plans(standalone: Mongod) -> Iterator[Callable[[str], list[Plan]]]:
         for number in range(DOCUMENTS)
     )
 
-    def explain(path: str) -> list[Plan]:
+    def explain(path: str, **request: Any) -> list[Plan]:
         sent.queries.clear()
-        response = app.test_client().get(path)
-        assert response.status_code == 200, response.text
+        response = app.test_client().open(path, **request)
+        assert response.status_code < 300, response.text
         explained = [
             database.database.command("explain", query, verbosity="executionStats")
             for query in sent.queries
@@ -125,6 +125,15 @@ def test_a_name_is_found_by_an_index_whatever_its_case(plans: Any) -> None:
     assert_no_scan_and_no_sort(explained)
     assert documents_examined(explained) == 1
     assert keys_examined(explained) <= 3
+
+
+def test_names_that_may_exist_are_found_by_an_index(plans: Any) -> None:
+    body = [{"name": f"New portfolio {number}"} for number in range(100)]
+    explained = plans(BULK, method="POST", json=body)
+    assert_no_scan_and_no_sort(explained)
+    # The hundred that the bulk has stored by now, and no other.
+    assert documents_examined(explained) <= 100
+    assert keys_examined(explained) <= 201
 
 
 def test_a_selective_substring_reads_keys_and_only_the_documents_it_shows(plans: Any) -> None:

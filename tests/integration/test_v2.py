@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from bson import ObjectId
+from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
@@ -21,6 +23,8 @@ from tests.integration.calls import (
     faults,
     refusal,
 )
+
+Documents = Collection[dict[str, Any]]
 
 # v2 and fast search alike: each promise holds for both.
 both_searches = pytest.mark.parametrize("path", [V2, SEARCH])
@@ -116,21 +120,40 @@ def test_a_page_tells_where_it_stands(
         }
 
 
+def store_rows_of_one_date(collection: Documents) -> list[str]:
+    """Store rows of which 25 share a date and 5 have none; return their ids as pages show them."""
+    dated = [{"_id": ObjectId(), "dateCreated": datetime(2024, 1, 1)} for _ in range(25)]
+    undated = [{"_id": ObjectId()} for _ in range(5)]
+    rows = [row | {"name": "Same", "version": 1} for row in dated + undated]
+    random.Random(2).shuffle(rows)
+    collection.insert_many(rows)
+    return [str(row["_id"]) for row in [*reversed(dated), *reversed(undated)]]
+
+
+def ids(client: FlaskClient, path: str, limit: int) -> list[str]:
+    found = [page["portfolios"] for page in pages(client, path, limit)]
+    return [portfolio["portfolioId"] for page in found for portfolio in page]
+
+
 @both_searches
 @pytest.mark.parametrize("search", ["?", "?name=same&", "?name_like=am&"])
 def test_pages_over_rows_of_one_date_never_overlap_or_skip(
-    client: FlaskClient, collection: Collection[dict[str, Any]], path: str, search: str
+    client: FlaskClient, collection: Documents, path: str, search: str
 ) -> None:
-    rows = [{"name": "Same", "dateCreated": datetime(2024, 1, 1), "version": 1} for _ in range(25)]
-    rows += [{"name": "Same", "version": 1} for _ in range(5)]
-    random.Random(2).shuffle(rows)
-    stored = collection.insert_many(rows).inserted_ids
-    seen = [
-        portfolio["portfolioId"]
-        for page in pages(client, path + search, limit=4)
-        for portfolio in page["portfolios"]
-    ]
-    assert sorted(seen) == sorted(map(str, stored))
+    stored = store_rows_of_one_date(collection)
+    assert ids(client, path + search, limit=4) == stored
+
+
+def test_pages_are_the_same_before_the_indexes_are_there(
+    app: Flask, client: FlaskClient, collection: Documents
+) -> None:
+    collection.drop_indexes()
+    try:
+        stored = store_rows_of_one_date(collection)
+        for search in ("?", "?name=same&", "?name_like=am&"):
+            assert ids(client, V2 + search, limit=4) == stored
+    finally:
+        app.extensions["portfolio"].database.ensure_indexes()
 
 
 # Searches

@@ -1,0 +1,155 @@
+"""Where the CPU time of a request goes, layer by layer. ``python -m benchmarks.layers``.
+
+One caller in one process, patched by gevent as a worker is, without Gunicorn in front. Each line
+includes the ones that are indented below it.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import io  # noqa: E402
+import os  # noqa: E402
+import socket  # noqa: E402
+import struct  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+import bson  # noqa: E402
+from pymongo import MongoClient  # noqa: E402
+
+from benchmarks.arena import Arena, arena  # noqa: E402
+from benchmarks.operations import GET_ONE, LIVE, PAGE, Operation, identity  # noqa: E402
+from benchmarks.report import table  # noqa: E402
+from benchmarks.servers import EVERY_FEATURE  # noqa: E402
+from benchmarks.timing import cpu_microseconds  # noqa: E402
+from portfolio import create_app  # noqa: E402
+from portfolio.config import Settings  # noqa: E402
+from portfolio.database import COLLECTION  # noqa: E402
+from portfolio.portfolios.model import Search  # noqa: E402
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+_DATABASE = "layers"
+_DOCUMENTS = 1000
+_OP_MSG = 2013
+_HEADER = struct.Struct("<iiiiIB")
+
+
+def measure(place: Arena) -> dict[str, float]:
+    """Return CPU microseconds for each layer, the outermost first."""
+    place.seed(_DATABASE, _DOCUMENTS)
+    variables = {"MONGODB_URI": place.mongod.uri, "MONGODB_DB": _DATABASE}
+    os.environ.update(variables)
+    # Deferred: it reads the variables.
+    from benchmarks.baselines.raw import app as raw  # noqa: PLC0415
+
+    app = create_app(Settings.from_environment(EVERY_FEATURE | variables | {"LOG_LEVEL": "ERROR"}))
+    parts = app.extensions["portfolio"]
+    parts.database.start()
+    while not parts.database.reachable:
+        time.sleep(0.01)
+    one = identity(500)
+    find_one = {"find": COLLECTION, "filter": {"_id": one}, "limit": 1, "singleBatch": True}
+    find_page: dict[str, Any] = {
+        "find": COLLECTION,
+        "filter": {},
+        "sort": {"dateCreated": -1, "_id": -1},
+        "limit": 51,
+        "singleBatch": True,
+    }
+    database = MongoClient[dict[str, Any]](place.mongod.uri)[_DATABASE]
+    bare = _Bare(place.mongod.port)
+    service = parts.portfolios
+    stock = cpu_microseconds({"": lambda: database.command(find_one)})[""]
+    # As gunicorn.conf.py does; the line before is measured without.
+    threading.Condition._is_owned = lambda condition: condition._lock.locked()  # type: ignore[attr-defined]
+    seen = cpu_microseconds(
+        {
+            "liveness": _request(app, LIVE),
+            "GET one": _request(app, GET_ONE),
+            "  service": lambda: service.get(str(one)),
+            "    guard: deadline, breaker, retry": lambda: parts.database.run(int, retry=True),
+            "    PyMongo": lambda: database.command(find_one),
+            "      the same bytes on a bare socket": lambda: bare.command(find_one),
+            "  raw WSGI and PyMongo": _request(raw, GET_ONE),
+            "page of 50": _request(app, PAGE),
+            "  service ": lambda: service.search(Search()),
+            "    PyMongo: the documents": lambda: database.command(find_page),
+            "      the same bytes on a bare socket ": lambda: bare.command(find_page),
+            "    PyMongo: the count": database[COLLECTION].estimated_document_count,
+            "  raw WSGI and PyMongo ": _request(raw, PAGE),
+        }
+    )
+    return seen | {"PyMongo, threading's conditions as they are": stock}
+
+
+class _Bare:
+    """A connection to MongoDB that does no more than it must."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def command(self, command: dict[str, Any]) -> dict[str, Any]:
+        body = bson.encode(command | {"$db": _DATABASE})
+        size = _HEADER.size + len(body)
+        self._socket.sendall(_HEADER.pack(size, 1, 0, _OP_MSG, 0, 0) + body)
+        reply = self._socket.recv(65536)
+        size = int.from_bytes(reply[:4], "little")
+        while len(reply) < size:
+            reply += self._socket.recv(65536)
+        return bson.decode(reply[_HEADER.size :])
+
+
+def _request(app: WSGIApplication, operation: Operation) -> Callable[[], None]:
+    path, _, query = operation.target(500).partition("?")
+    environment: WSGIEnvironment = {
+        "REQUEST_METHOD": operation.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "8000",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "localhost:8000",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+
+    def start_response(status: str, *_: Any) -> Any:
+        if status != "200 OK":
+            raise RuntimeError(f"{operation.title}: {status}")
+
+    def call() -> None:
+        answer = app(environment | {"wsgi.input": io.BytesIO()}, start_response)
+        for _ in answer:
+            pass
+        close = getattr(answer, "close", None)
+        if close is not None:
+            close()
+
+    return call
+
+
+def main() -> None:
+    """Print the table."""
+    with arena() as place:
+        rows = [["CPU microseconds, one caller", ""]]
+        rows += [[title, f"{spent:.0f}"] for title, spent in measure(place).items()]
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Does the validation cache cost less than it saves? ``python -m benchmarks.validation_cache``."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from flask import Request
+from flask_caching import Cache
+from werkzeug.test import EnvironBuilder
+
+from benchmarks.report import table
+from benchmarks.timing import cpu_microseconds
+from portfolio import create_app
+from portfolio.config import Settings
+from portfolio.local.stand_in import StandInClient
+from portfolio.portfolios.model import Search
+from portfolio.portfolios.queries import search_query
+from portfolio.portfolios.schemas import is_strict_name
+from portfolio.portfolios.validation import LRUBackend
+
+_NAME = "Growth fund 0000500"
+_QUERY = urlencode({"name": _NAME, "limit": 50})
+
+
+def measure() -> dict[str, float]:
+    """Return CPU microseconds: of the check of a name, a look-up, and a query with and without."""
+    applications = {
+        cached: create_app(
+            Settings.from_environment(
+                {}, mongodb_uri="mongomock://localhost", enable_validation_caching=cached
+            ),
+            StandInClient,
+        )
+        for cached in (False, True)
+    }
+    cache = Cache()
+    backend = f"{LRUBackend.__module__}.{LRUBackend.__qualname__}"
+    cache.init_app(applications[True], {"CACHE_TYPE": backend, "CACHE_THRESHOLD": 10})
+    lru: LRUBackend = applications[True].extensions["cache"][cache]
+    lru.set(_QUERY, _NAME)
+
+    environment = EnvironBuilder(query_string=_QUERY).get_environ()
+
+    # A request of its own each time, since it keeps what it has parsed.
+    def make_request(cached: bool) -> Request:
+        with applications[cached].app_context():
+            return Request(environment.copy())
+
+    def check_query(cached: bool) -> Search:
+        with applications[cached].app_context():
+            return search_query(Request(environment.copy()))
+
+    with applications[True].app_context():
+        return cpu_microseconds(
+            {
+                "format of a name, the regular expression": lambda: is_strict_name(_NAME),
+                "look-up in the service's own back end": lambda: lru.get(_QUERY),
+                "look-up through Flask-Caching": lambda: cache.get(_QUERY),
+                "making a request, in both below": lambda: make_request(cached=True),
+                "query checked anew": lambda: check_query(cached=False),
+                "query from the cache": lambda: check_query(cached=True),
+            }
+        )
+
+
+def main() -> None:
+    """Print the table."""
+    rows = [["CPU microseconds", ""]]
+    rows += [[title, f"{spent:.1f}"] for title, spent in measure().items()]
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

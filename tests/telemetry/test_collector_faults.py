@@ -1,0 +1,125 @@
+"""Whatever the collector does, no request notices, and no log fills up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    InMemoryMetricReader,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+)
+
+from portfolio.local.mongod import free_port
+from portfolio.resilience import Breaker
+from portfolio.telemetry.export import GuardedMetricExporter
+from portfolio.telemetry.logging import AtIntervals
+from tests.gunicorn import Gunicorn, wait_until
+from tests.telemetry.collector import Collector
+from tests.telemetry.conftest import Script
+
+
+class FaultyCollector(Collector):
+    """A receiver that hangs, cuts connections, or answers 500.
+
+    Args:
+        fault: ``hangs``, ``resets``, ``fails`` or ``is absent``.
+    """
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.asked = 0
+        self.released = threading.Event()
+
+    def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
+        self.asked += 1
+        if self.fault == "hangs":
+            self.released.wait(60)
+        return (500, b"") if self.fault == "fails" else (0, b"")
+
+
+@pytest.fixture(params=["is absent", "hangs", "resets", "fails"])
+def faulty(request: pytest.FixtureRequest) -> Iterator[FaultyCollector]:
+    """A receiver of each kind of fault."""
+    collector = FaultyCollector(request.param)
+    if collector.fault == "is absent":
+        collector.address = f"127.0.0.1:{free_port()}"
+    else:
+        collector.start_http()
+    yield collector
+    collector.released.set()
+    collector.stop()
+
+
+def test_requests_are_served_logs_stay_quiet_and_shutdown_is_not_held_up(
+    faulty: FaultyCollector, export: Callable[..., Gunicorn], script: type[Script]
+) -> None:
+    gunicorn = export(faulty.address, OTEL_METRICS_EXPORT_INTERVAL_SECONDS="0.1")
+    sender = script(gunicorn.url)
+    if faulty.fault != "is absent":
+        wait_until(lambda: faulty.asked, "something is exported")
+    for _ in range(5):
+        sender.mix()
+    assert {status for _, _, status in sender.sent} & {"500", "503"} == set()
+    assert gunicorn.stop(timeout_s=20) == 0
+
+    for worker in {line["pid"] for line in gunicorn.log_lines()}:
+        complaints = [
+            line
+            for line in gunicorn.log_lines()
+            if line["pid"] == worker and line["logger"].startswith("opentelemetry")
+        ]
+        assert len(complaints) <= 1, complaints
+
+
+class Recorder(MetricExporter):
+    """Keeps what is exported, or refuses it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.result = MetricExportResult.SUCCESS
+        self.asked = 0
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> MetricExportResult:
+        self.asked += 1
+        return self.result
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None: ...
+
+
+def test_a_collector_that_fails_is_left_alone_until_it_may_be_back() -> None:
+    recorder = Recorder()
+    breaker = Breaker("telemetry", failures=2, reset_s=0.05, successes=1, counts=lambda _: True)
+    exporter = GuardedMetricExporter(recorder, breaker, list)
+    reader = InMemoryMetricReader()
+    MeterProvider([reader]).get_meter("test").create_counter("calls").add(1)
+    data = reader.get_metrics_data()
+    assert data
+
+    recorder.result = MetricExportResult.FAILURE
+    for _ in range(10):
+        assert exporter.export(data) is MetricExportResult.FAILURE
+    assert (recorder.asked, breaker.state) == (2, "open")
+
+    recorder.result = MetricExportResult.SUCCESS
+    wait_until(lambda: exporter.export(data) is MetricExportResult.SUCCESS, "exports begin again")
+    assert breaker.state == "closed"
+
+
+def test_the_filter_lets_one_record_pass_in_its_time() -> None:
+    record = logging.makeLogRecord({"msg": "export failed"})
+    patient, impatient = AtIntervals(60), AtIntervals(0)
+    assert [patient.filter(record) for _ in range(3)] == [True, False, False]
+    assert [impatient.filter(record) for _ in range(3)] == [True, True, True]

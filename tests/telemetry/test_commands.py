@@ -1,0 +1,163 @@
+"""The commands that the runbook has an operator type: in a shell, exactly as printed there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from portfolio.local.mongod import Mongod, free_port
+from tests.gunicorn import Gunicorn, wait_until
+from tests.telemetry.collector import Collector
+
+needs_tools = pytest.mark.skipif(
+    not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed"
+)
+
+
+@pytest.fixture
+def gunicorn(serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str) -> Gunicorn:
+    gunicorn = serve(standalone.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1")
+    gunicorn.wait_ready()
+    return gunicorn
+
+
+def shell(gunicorn: Gunicorn, command: str) -> Any:
+    """Run a command of the runbook, on this host's port, and return what it printed, parsed."""
+    here = command.replace("http://localhost:8080", gunicorn.url)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", here], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_tools
+def test_the_runbook_reads_database_breakers_cache_and_metrics(gunicorn: Gunicorn) -> None:
+    database = shell(
+        gunicorn, "curl -s http://localhost:8080/health/detailed | jq '.checks.database'"
+    )
+    assert database["status"] == "healthy"
+    assert database["topology"] == "standalone"
+    assert database["pool"].keys() == {"max", "min", "in_use", "available", "waiting"}
+
+    breakers = shell(
+        gunicorn, "curl -s http://localhost:8080/health/detailed | jq '.checks.circuit_breakers'"
+    )
+    assert breakers["overall_health"] == "healthy"
+    assert breakers["breakers"]["database"]["state"] == "closed"
+
+    cache = shell(
+        gunicorn, "curl -s http://localhost:8080/health/detailed | jq '.checks.validation_cache'"
+    )
+    expected = {"status", "size", "max_size", "hits", "misses", "hit_rate", "evictions"}
+    assert cache.keys() == expected
+
+    metrics = shell(gunicorn, "curl -s http://localhost:8080/health/metrics")
+    assert metrics["process"]["memory_bytes"] > 0
+    assert metrics["requests"]["total"] > 0
+
+
+@needs_tools
+def test_the_runbook_filters_logs_by_level(gunicorn: Gunicorn) -> None:
+    requests.get(f"{gunicorn.url}/api/v1/portfolios", timeout=10)
+    gunicorn.stop()
+    lines = subprocess.run(
+        ["bash", "-c", f"cat {gunicorn.log} | jq -c 'select(.level == \"INFO\")'"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert lines
+    assert {json.loads(line)["level"] for line in lines} == {"INFO"}
+    assert any(json.loads(line)["msg"] == "request" for line in lines)
+
+
+def test_the_database_is_pinged_looked_at_and_filled(gunicorn: Gunicorn) -> None:
+    assert "standalone, MongoDB 6.0.5" in gunicorn.flask("db", "ping").stdout
+    assert gunicorn.flask("db", "seed", "--count", "120").stdout == "120 portfolios created\n"
+    listed = requests.get(f"{gunicorn.url}/api/v1/portfolios", timeout=10).json()
+    assert len({portfolio["name"] for portfolio in listed}) == 120
+    assert "newest_first" in gunicorn.flask("db", "indexes").stdout
+    assert "120" in gunicorn.flask("db", "stats").stdout
+
+
+def test_production_is_not_filled_by_mistake(
+    serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str
+) -> None:
+    gunicorn = serve(standalone.uri, MONGODB_DB=database_name, ENVIRONMENT="production")
+    result = gunicorn.flask("db", "seed")
+    assert result.returncode == 1
+    assert "add --yes" in result.stderr
+
+
+def test_a_database_that_is_away_is_named_without_its_password(
+    serve: Callable[..., Gunicorn],
+) -> None:
+    gunicorn = serve(f"mongodb://app:hunter2@127.0.0.1:{free_port()}")
+    result = gunicorn.flask("db", "ping")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    shown = gunicorn.flask("config", "show").stdout
+    assert "mongodb://app:***@127.0.0.1" in shown
+    assert "hunter2" not in shown + result.stdout + result.stderr
+
+
+def test_config_show_tells_where_each_value_comes_from(gunicorn: Gunicorn) -> None:
+    lines = gunicorn.flask("config", "show").stdout.splitlines()
+    by_variable = {line.split()[0]: line for line in lines}
+    assert "default, development" in by_variable["LOG_LEVEL"]
+    assert "environment" in by_variable["MONGODB_DB"]
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_telemetry_check_sends_a_metric_and_a_span(
+    protocol: str, serve: Callable[..., Gunicorn], standalone: Mongod
+) -> None:
+    collector = Collector()
+    address = collector.start_grpc() if protocol == "grpc" else collector.start_http()
+    gunicorn = serve(
+        standalone.uri,
+        OTEL_SDK_DISABLED="false",
+        OTEL_EXPORTER_OTLP_ENDPOINT=address,
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+    )
+    result = gunicorn.flask("telemetry", "check")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("accepted") == 2
+    assert collector.total("portfolio_telemetry_check_seconds") > 0
+    assert "portfolio.telemetry_check" in {span.name for span in collector.spans}
+    collector.stop()
+
+
+def test_telemetry_check_tells_why_nothing_arrives(
+    serve: Callable[..., Gunicorn], standalone: Mongod
+) -> None:
+    gunicorn = serve(
+        standalone.uri,
+        OTEL_SDK_DISABLED="false",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"127.0.0.1:{free_port()}",
+    )
+    result = gunicorn.flask("telemetry", "check")
+    assert result.returncode == 1
+    assert "Connection refused" in result.stdout
+
+
+def test_a_log_line_has_every_field_and_stays_one_line(gunicorn: Gunicorn) -> None:
+    requests.get(
+        f"{gunicorn.url}/api/v1/portfolio/%0A%0D", headers={"X-Request-ID": "line"}, timeout=10
+    )
+
+    def written() -> list[dict[str, Any]]:
+        return [line for line in gunicorn.log_lines() if line["request_id"] == "line"]
+
+    (line,) = wait_until(written, "the request's line")
+    fields = {"ts", "level", "msg", "logger", "service", "request_id", "trace_id", "span_id", "pid"}
+    assert fields <= line.keys()
+    assert line["path"] == "/api/v1/portfolio/\n\r"
+    assert line["endpoint"] == "/api/v1/portfolio/{portfolio_id}"

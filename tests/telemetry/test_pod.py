@@ -1,0 +1,159 @@
+"""The pod's own view covers all its workers, and an operator's orders reach all of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from portfolio.local.mongod import Mongod
+from tests.gunicorn import Gunicorn, wait_until
+from tests.telemetry.conftest import Script
+
+
+@pytest.fixture
+def gunicorn(serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str) -> Gunicorn:
+    """A service with two workers that both show themselves."""
+    gunicorn = serve(
+        standalone.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1", ENVIRONMENT="production"
+    )
+    gunicorn.wait_ready()
+    wait_until(lambda: len(workers(gunicorn)) == 2, "both workers show themselves")
+    return gunicorn
+
+
+def get(gunicorn: Gunicorn, path: str) -> Any:
+    return requests.get(gunicorn.url + path, timeout=10).json()
+
+
+def workers(gunicorn: Gunicorn) -> list[dict[str, Any]]:
+    """Every worker, as one of them tells."""
+    found: list[dict[str, Any]] = get(gunicorn, "/health/detailed")["workers"]
+    return found
+
+
+def test_health_sums_over_both_workers_whichever_is_asked(gunicorn: Gunicorn) -> None:
+    for _ in range(40):
+        requests.get(f"{gunicorn.url}/api/v2/portfolios?limit=7", timeout=10)
+
+    def complete() -> Any:
+        detailed = get(gunicorn, "/health/detailed")
+        cache = detailed["checks"]["validation_cache"]
+        return detailed if cache["hits"] + cache["misses"] == 40 else None
+
+    detailed = wait_until(complete, "all forty requests are seen")
+    checks, listed = detailed["checks"], detailed["workers"]
+    assert {worker["pid"] for worker in listed} == {each.pid for each in gunicorn.workers()}
+    assert checks["database"]["pool"]["max"] == 2 * 20
+    misses = [worker["validation_cache"]["misses"] for worker in listed]
+    assert checks["validation_cache"]["misses"] == sum(misses)
+    breaker = checks["circuit_breakers"]["breakers"]["database"]
+    assert breaker["successes"] == 40
+    assert breaker["state"] == "closed"
+
+    def counted() -> Any:
+        found = get(gunicorn, "/health/metrics")["requests"]["endpoints"]
+        return found["GET /api/v2/portfolios"]["count"] == 40
+
+    wait_until(counted, "the same in /health/metrics")
+
+
+def test_a_killed_worker_is_forgotten_and_its_successor_seen(gunicorn: Gunicorn) -> None:
+    victim = gunicorn.workers()[0].pid
+    os.kill(victim, signal.SIGKILL)
+
+    def replaced() -> bool:
+        pids = {worker["pid"] for worker in workers(gunicorn)}
+        return len(pids) == 2 and victim not in pids
+
+    wait_until(replaced, "the successor is seen instead of the victim")
+
+
+def test_a_log_level_reaches_every_worker_and_ends_by_itself(gunicorn: Gunicorn) -> None:
+    result = gunicorn.flask("log-level", "DEBUG", "--for", "2s")
+    assert result.stdout == "2 of 2 workers obeyed\n", result.stderr
+    requests.get(f"{gunicorn.url}/health", headers={"X-Request-ID": "seen"}, timeout=10)
+    wait_until(
+        lambda: {worker["log_level"] for worker in workers(gunicorn)} == {"WARNING"},
+        "the level is back",
+    )
+    requests.get(f"{gunicorn.url}/health", headers={"X-Request-ID": "unseen"}, timeout=10)
+    gunicorn.stop()
+
+    logged = {line["request_id"] for line in gunicorn.log_lines() if line["msg"] == "request"}
+    assert "seen" in logged
+    assert "unseen" not in logged
+
+
+def test_a_reset_closes_an_open_breaker_in_every_worker_within_a_second(
+    serve: Callable[..., Gunicorn], tmp_path: Path
+) -> None:
+    mongod = Mongod(tmp_path / "mongod")
+    mongod.start()
+    gunicorn = serve(
+        mongod.uri,
+        DRAIN_SECONDS="1",
+        REQUEST_TIMEOUT_MS="300",
+        CIRCUIT_BREAKER_FAILURES="1",
+        CIRCUIT_BREAKER_RESET_SECONDS="600",
+    )
+    gunicorn.wait_ready()
+    mongod.kill()
+
+    def states() -> list[str]:
+        return [worker["circuit_breakers"]["database"]["state"] for worker in workers(gunicorn)]
+
+    def all_open() -> bool:
+        # At once, so that each worker gets some.
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(gunicorn.status, ["/api/v1/portfolios"] * 8))
+        return states() == ["open", "open"]
+
+    wait_until(all_open, "both breakers open")
+    listed = gunicorn.flask("breakers", "list").stdout
+    assert listed.count(" open ") == 2
+
+    begun = time.monotonic()
+    result = gunicorn.flask("breakers", "reset", "database")
+    assert result.stdout == "2 of 2 workers obeyed\n", result.stderr
+    assert states() == ["closed", "closed"], time.monotonic() - begun
+
+
+def test_a_breaker_that_does_not_exist_is_named_with_those_that_do(gunicorn: Gunicorn) -> None:
+    result = gunicorn.flask("breakers", "reset", "databse")
+    assert result.returncode == 1
+    assert result.stderr == "Error: There is no breaker 'databse'; there is database.\n"
+
+
+def test_where_nothing_runs_commands_say_so(
+    gunicorn: Gunicorn,
+) -> None:
+    gunicorn.stop()
+    result = gunicorn.flask("breakers", "list")
+    assert result.returncode == 1
+    assert "does one run here?" in result.stderr
+
+
+def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself(
+    serve: Callable[..., Gunicorn], standalone: Mongod, tmp_path: Path, script: type[Script]
+) -> None:
+    blocker = tmp_path / "a file"
+    blocker.write_text("")
+    gunicorn = serve(standalone.uri, PORTFOLIO_RUNTIME_DIR=str(blocker / "run"))
+    gunicorn.wait_ready()
+    assert len(workers(gunicorn)) == 1
+
+    def complaints() -> list[int]:
+        lines = gunicorn.log_lines()
+        return [each["pid"] for each in lines if each["msg"] == "workers can't see each other"]
+
+    wait_until(lambda: len(complaints()) == 2, "both workers say so")
+    script(gunicorn.url).mix()
+    assert len(set(complaints())) == len(complaints()) == 2, "once a worker"
