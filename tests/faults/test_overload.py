@@ -101,12 +101,16 @@ def test_clients_that_do_not_read_do_not_stop_others(
 ) -> None:
     mongod = start_mongod()
     service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="20")
-    with mongod.client() as client:
-        # A list that no socket's buffers hold: the old service's documents, of 200 bytes each.
-        client["portfolio"]["portfolio"].insert_many({"name": "x" * 200} for _ in range(60_000))
-    with ExitStack() as held:
+    with (
+        mongod.client() as client,
+        drill("60 clients do not read their answers", [service], mongod.uri) as under_load,
+        ExitStack() as held,
+    ):
+        portfolios = client["portfolio"]["portfolio"]
+        # A list that no socket's buffers hold.
+        portfolios.insert_many({"name": "x" * 200} for _ in range(60_000))
         for _ in range(60):
             held.enter_context(closing(open_slow_reader(service)))
-        with drill("60 clients do not read their answers", [service], mongod.uri) as under_load:
-            under_load.run_for(5)
+        under_load.run_for(5)
+        portfolios.delete_many({"name": "x" * 200})
     assert under_load.ledger.failures == []
