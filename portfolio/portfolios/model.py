@@ -55,6 +55,18 @@ class Page(NamedTuple):
     has_next: bool
 
 
+class Position(NamedTuple):
+    """A place in the order of pages: what the portfolio there is sorted by.
+
+    Attributes:
+        created: the stored ``dateCreated``, whatever it is; None where there is none.
+        identity: the id.
+    """
+
+    created: Any
+    identity: ObjectId
+
+
 class Created(NamedTuple):
     """What a creation stored, now or when it was first asked for."""
 

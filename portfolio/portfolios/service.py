@@ -15,6 +15,7 @@ from portfolio.portfolios.model import (
     Draft,
     Page,
     Portfolio,
+    Position,
     Record,
     Search,
     Ticket,
@@ -225,6 +226,15 @@ class PortfolioService:
                 total = max(total, seen)
             return Page(found[: search.limit], total, has_next)
         return Page(found, seen, has_next)
+
+    def search_beyond(
+        self, search: Search, after: Position | None
+    ) -> tuple[list[Portfolio], Position | None]:
+        """Return the page of portfolios after a position, and where it ends if more lie beyond.
+
+        What is created meanwhile is newer than all that is yet to come, and moves nothing.
+        """
+        return self._repository.find_beyond(search, after)
 
     def sort_by_existence(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the ids that name a portfolio and those that don't, both in the given order."""
