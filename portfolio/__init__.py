@@ -76,7 +76,7 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
     )
     measures = Measures()
-    if settings.enable_metrics:
+    if settings.enable_metrics and not settings.otel_sdk_disabled:
         database.listeners.append(CommandDurations(measures.operations))
     verbosity = Verbosity(settings)
     return Components(
