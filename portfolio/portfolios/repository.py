@@ -22,6 +22,7 @@ from portfolio.portfolios.model import (
     Search,
     from_document,
 )
+from portfolio.portfolios.together import Together
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,11 @@ class PortfolioRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._by_id = Together(self._find_by_ids)
 
     def get(self, identity: ObjectId) -> Portfolio | None:
         """Return the portfolio with this id, or None."""
-        found = self._find({"_id": identity}, limit=1)
-        return found[0] if found else None
+        return self._by_id.get(identity)
 
     def existing_ids(self, identities: Sequence[ObjectId]) -> set[ObjectId]:
         """Return those of ``identities`` that are stored."""
@@ -173,6 +174,12 @@ class PortfolioRepository:
             return self._database.portfolios.delete_one(_unchanged(identity, version)).deleted_count
 
         return self._database.run(delete, retry=False) == 1
+
+    def _find_by_ids(self, identities: Sequence[ObjectId]) -> dict[ObjectId, Portfolio]:
+        # MongoDB finds one id without planning.
+        wanted = identities[0] if len(identities) == 1 else {"$in": identities}
+        documents = self._find_documents({"_id": wanted}, projection=_FIELDS, limit=len(identities))
+        return {document["_id"]: from_document(document) for document in documents}
 
     def _criteria(self, search: Search) -> tuple[Document, Document]:
         if search.name is not None:

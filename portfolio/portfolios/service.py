@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import cast
 
 from bson import ObjectId
 
@@ -25,6 +26,7 @@ from portfolio.portfolios.model import (
 )
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.schemas import is_strict_name, locate
+from portfolio.portfolios.together import Together
 
 MAX_BULK = 100
 INVALID_NAME = (
@@ -115,6 +117,7 @@ class PortfolioService:
     def __init__(self, repository: PortfolioRepository, creations: CreationRepository) -> None:
         self._repository = repository
         self._creations = creations
+        self._pages = Together(self._search, apart=True)
 
     def list_all(self) -> Iterator[list[Portfolio]]:
         """Return every portfolio in the order of insertion, in lists.
@@ -228,6 +231,12 @@ class PortfolioService:
 
     def search(self, search: Search) -> Page:
         """Return one page of the portfolios that match, newest first."""
+        return cast(Page, self._pages.get(search))  # every search has a page
+
+    def _search(self, searches: Sequence[Search]) -> dict[Search, Page]:
+        return {search: self._page(search) for search in searches}
+
+    def _page(self, search: Search) -> Page:
         # One more than the page holds tells whether a row lies beyond it, and a page that is not
         # full tells the total: only the rest has to be counted.
         found = self._repository.find(search, search.limit + 1)
