@@ -127,14 +127,24 @@ class Telemetry:
 
     def _start_metrics(self, resource: Resource) -> None:
         settings, sources, begun_ns = self._settings, self._sources, time.time_ns()
+        timeout_s = (
+            None
+            if _speaks_standard("TIMEOUT", "EXPORTER_OTLP_TIMEOUT", "EXPORTER_OTLP_METRICS_TIMEOUT")
+            else settings.metrics_timeout_s
+        )
+        interval_ms = (
+            None
+            if _speaks_standard("INTERVAL", "METRIC_EXPORT_INTERVAL")
+            else settings.metrics_interval_s * 1000
+        )
         exporter = export.GuardedMetricExporter(
-            export.metric_exporter(settings.metrics_timeout_s),
+            export.metric_exporter(timeout_s),
             self.breaker,
             lambda: instruments.histograms(sources.measures, begun_ns),
         )
         reader = PeriodicExportingMetricReader(
             exporter,
-            export_interval_millis=settings.metrics_interval_s * 1000,
+            export_interval_millis=interval_ms,
             export_timeout_millis=settings.metrics_timeout_s * 1000,
         )
         self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
@@ -153,6 +163,18 @@ class Telemetry:
 
             self._database.listeners.append(CommandSpans(self._tracers))
         sampler.start(self._tracers)
+
+
+def _speaks_standard(own: str, *standard: str) -> bool:
+    """Tell whether the environment says something by a standard variable, and not by our own.
+
+    Args:
+        own: ``INTERVAL`` or ``TIMEOUT``.
+        standard: names of the specification that mean the same, without ``OTEL_``.
+    """
+    if os.environ.get(f"OTEL_METRICS_EXPORT_{own}_SECONDS"):
+        return False
+    return any(os.environ.get(f"OTEL_{name}") for name in standard)
 
 
 def _wanted(signal: str) -> bool:
