@@ -57,7 +57,7 @@ class Telemetry:
         measures: what the worker counts itself.
 
     Attributes:
-        breaker: guards the exports of both signals.
+        breakers: guard the exports, each of a signal: a collector may take metrics and no traces.
     """
 
     def __init__(
@@ -70,19 +70,18 @@ class Telemetry:
     ) -> None:
         self._settings = settings
         self._database = database
-        self.breaker = Breaker(
-            "telemetry",
-            failures=_FAILURES,
-            reset_s=_RETRY_AFTER_S,
-            successes=1,
-            counts=lambda _: True,
-            level=logging.DEBUG,  # the exporter says what is wrong, once a minute
-        )
+        self._metrics_breaker = _breaker("telemetry_metrics")
+        self._traces_breaker = _breaker("telemetry_traces")
+        self.breakers: list[Breaker] = []
+        if settings.enable_metrics:
+            self.breakers.append(self._metrics_breaker)
+        if settings.enable_tracing:
+            self.breakers.append(self._traces_breaker)
         self._sources = instruments.Sources(
             measures,
             pool=lambda: database.pool,
             cache=cache.statistics,
-            breakers=[self.breaker, *([database.breaker] if database.breaker else [])],
+            breakers=[*self.breakers, *([database.breaker] if database.breaker else [])],
         )
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
@@ -111,7 +110,8 @@ class Telemetry:
         if self._sampler is not None:
             self._sampler.stop()
         # A last attempt, even if the collector was gone a moment ago: what isn't sent now is lost.
-        self.breaker.reset()
+        for breaker in self.breakers:
+            breaker.reset()
         ending = [
             Thread(target=provider.shutdown, daemon=True)
             for provider in (self._tracers, self._meters)
@@ -139,7 +139,7 @@ class Telemetry:
         )
         exporter = export.GuardedMetricExporter(
             export.metric_exporter(timeout_s),
-            self.breaker,
+            self._metrics_breaker,
             lambda: instruments.histograms(sources.measures, begun_ns),
         )
         reader = PeriodicExportingMetricReader(
@@ -155,7 +155,7 @@ class Telemetry:
     def _start_traces(self, resource: Resource, sampler: Sampler) -> None:
         # Whether a request is sampled was decided before its span begins.
         self._tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
-        exporter = export.GuardedSpanExporter(export.span_exporter(), self.breaker)
+        exporter = export.GuardedSpanExporter(export.span_exporter(), self._traces_breaker)
         size = None if "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" in os.environ else _SPANS_PER_BATCH
         self._tracers.add_span_processor(BatchSpanProcessor(exporter, max_export_batch_size=size))
         if self._settings.enable_database_tracing:
@@ -163,6 +163,17 @@ class Telemetry:
 
             self._database.listeners.append(CommandSpans(self._tracers))
         sampler.start(self._tracers)
+
+
+def _breaker(name: str) -> Breaker:
+    return Breaker(
+        name,
+        failures=_FAILURES,
+        reset_s=_RETRY_AFTER_S,
+        successes=1,
+        counts=lambda _: True,
+        level=logging.DEBUG,  # the exporter says what is wrong, once a minute
+    )
 
 
 def _speaks_standard(own: str, *standard: str) -> bool:
