@@ -47,8 +47,8 @@ class Components:
 
     @property
     def every_breaker(self) -> list[Breaker]:
-        """The circuit breakers, that of the telemetry exports included."""
-        return [*self.breakers, *([self.telemetry.breaker] if self.telemetry else [])]
+        """The circuit breakers, those of the telemetry exports included."""
+        return [*self.breakers, *(self.telemetry.breakers if self.telemetry else [])]
 
     def reset_breaker(self, name: str) -> None:
         """Close the breaker of that name, whatever it has seen, if there is one."""

@@ -238,8 +238,10 @@ def _telemetry(switches: dict[str, bool], breakers: dict[str, Check]) -> Check:
     """A collector that is away makes nothing unhealthy: no request depends on it."""
     status = "disabled"
     if any(switches.values()):
-        exports = breakers.get("telemetry", {"state": "closed"})
-        status = "healthy" if exports["state"] == "closed" else "degraded"
+        exports = [
+            found["state"] for name, found in breakers.items() if name.startswith("telemetry_")
+        ]
+        status = "healthy" if set(exports) <= {"closed"} else "degraded"
     return {"status": status, **switches}
 
 

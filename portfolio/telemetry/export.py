@@ -55,11 +55,12 @@ def endpoint(signal: str, environ: Mapping[str, str] = os.environ) -> str:
     return base if chosen == GRPC else f"{base.rstrip('/')}/v1/{signal}"
 
 
-def metric_exporter(timeout_s: float) -> MetricExporter:
+def metric_exporter(timeout_s: float | None = None) -> MetricExporter:
     """Return the exporter of metrics that the environment asks for.
 
     Args:
-        timeout_s: seconds that an export may take, retries included.
+        timeout_s: seconds that an export may take, retries included; by default as the
+            environment says, or 10.
     """
     # Each exporter is loaded only where it is used.
     if protocol("metrics") == GRPC:

@@ -57,7 +57,7 @@ class Telemetry:
         measures: what the worker counts itself.
 
     Attributes:
-        breaker: guards the exports of both signals.
+        breakers: guard the exports, each of a signal: a collector may take metrics and no traces.
     """
 
     def __init__(
@@ -70,19 +70,18 @@ class Telemetry:
     ) -> None:
         self._settings = settings
         self._database = database
-        self.breaker = Breaker(
-            "telemetry",
-            failures=_FAILURES,
-            reset_s=_RETRY_AFTER_S,
-            successes=1,
-            counts=lambda _: True,
-            level=logging.DEBUG,  # the exporter says what is wrong, once a minute
-        )
+        self._metrics_breaker = _breaker("telemetry_metrics")
+        self._traces_breaker = _breaker("telemetry_traces")
+        self.breakers: list[Breaker] = []
+        if settings.enable_metrics:
+            self.breakers.append(self._metrics_breaker)
+        if settings.enable_tracing:
+            self.breakers.append(self._traces_breaker)
         self._sources = instruments.Sources(
             measures,
             pool=lambda: database.pool,
             cache=cache.statistics,
-            breakers=[self.breaker, *([database.breaker] if database.breaker else [])],
+            breakers=[*self.breakers, *([database.breaker] if database.breaker else [])],
         )
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
@@ -111,7 +110,8 @@ class Telemetry:
         if self._sampler is not None:
             self._sampler.stop()
         # A last attempt, even if the collector was gone a moment ago: what isn't sent now is lost.
-        self.breaker.reset()
+        for breaker in self.breakers:
+            breaker.reset()
         ending = [
             Thread(target=provider.shutdown, daemon=True)
             for provider in (self._tracers, self._meters)
@@ -127,14 +127,24 @@ class Telemetry:
 
     def _start_metrics(self, resource: Resource) -> None:
         settings, sources, begun_ns = self._settings, self._sources, time.time_ns()
+        timeout_s = (
+            None
+            if _speaks_standard("TIMEOUT", "EXPORTER_OTLP_TIMEOUT", "EXPORTER_OTLP_METRICS_TIMEOUT")
+            else settings.metrics_timeout_s
+        )
+        interval_ms = (
+            None
+            if _speaks_standard("INTERVAL", "METRIC_EXPORT_INTERVAL")
+            else settings.metrics_interval_s * 1000
+        )
         exporter = export.GuardedMetricExporter(
-            export.metric_exporter(settings.metrics_timeout_s),
-            self.breaker,
+            export.metric_exporter(timeout_s),
+            self._metrics_breaker,
             lambda: instruments.histograms(sources.measures, begun_ns),
         )
         reader = PeriodicExportingMetricReader(
             exporter,
-            export_interval_millis=settings.metrics_interval_s * 1000,
+            export_interval_millis=interval_ms,
             export_timeout_millis=settings.metrics_timeout_s * 1000,
         )
         self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
@@ -145,7 +155,7 @@ class Telemetry:
     def _start_traces(self, resource: Resource, sampler: Sampler) -> None:
         # Whether a request is sampled was decided before its span begins.
         self._tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
-        exporter = export.GuardedSpanExporter(export.span_exporter(), self.breaker)
+        exporter = export.GuardedSpanExporter(export.span_exporter(), self._traces_breaker)
         size = None if "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" in os.environ else _SPANS_PER_BATCH
         self._tracers.add_span_processor(BatchSpanProcessor(exporter, max_export_batch_size=size))
         if self._settings.enable_database_tracing:
@@ -153,6 +163,29 @@ class Telemetry:
 
             self._database.listeners.append(CommandSpans(self._tracers))
         sampler.start(self._tracers)
+
+
+def _breaker(name: str) -> Breaker:
+    return Breaker(
+        name,
+        failures=_FAILURES,
+        reset_s=_RETRY_AFTER_S,
+        successes=1,
+        counts=lambda _: True,
+        level=logging.DEBUG,  # the exporter says what is wrong, once a minute
+    )
+
+
+def _speaks_standard(own: str, *standard: str) -> bool:
+    """Tell whether the environment says something by a standard variable, and not by our own.
+
+    Args:
+        own: ``INTERVAL`` or ``TIMEOUT``.
+        standard: names of the specification that mean the same, without ``OTEL_``.
+    """
+    if os.environ.get(f"OTEL_METRICS_EXPORT_{own}_SECONDS"):
+        return False
+    return any(os.environ.get(f"OTEL_{name}") for name in standard)
 
 
 def _wanted(signal: str) -> bool:

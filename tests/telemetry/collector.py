@@ -50,6 +50,7 @@ class Collector:
         points: the newest point of each series, as it came.
         resources: the attributes of each ``service.instance.id``.
         spans: every span, in the order of arrival.
+        headers: of each HTTP export, by names in lower case.
         address: host and port.
     """
 
@@ -58,6 +59,7 @@ class Collector:
         self.points: dict[Series, Any] = {}
         self.resources: dict[str, dict[str, Any]] = {}
         self.spans: list[Any] = []
+        self.headers: list[dict[str, str]] = []
         self.address = ""
         self.exports = 0
         self._lock = threading.Lock()
@@ -164,6 +166,9 @@ class Collector:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                collector.headers.append(
+                    {name.lower(): value for name, value in self.headers.items()}
+                )
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 status, answer = collector.answer(self.path, body)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
@@ -11,6 +13,38 @@ import requests
 from portfolio.local.mongod import Mongod
 from tests.gunicorn import Gunicorn
 from tests.telemetry.collector import Collector
+
+# What makes telemetry arrive soon, and a service end soon.
+QUICK = {
+    "OTEL_SDK_DISABLED": "false",
+    "OTEL_METRICS_EXPORT_INTERVAL_SECONDS": "0.5",
+    "OTEL_BSP_SCHEDULE_DELAY": "200",
+    "DRAIN_SECONDS": "1",
+}
+
+
+@contextmanager
+def exporting(
+    folder: Path, mongodb_uri: str, **environment: str
+) -> Iterator[tuple[Gunicorn, Collector]]:
+    """Run a service beside a receiver of its own, for several tests to look at what arrived.
+
+    Args:
+        folder: for its files.
+        mongodb_uri: its MongoDB.
+        environment: its variables.
+    """
+    collector = Collector()
+    endpoint = collector.start_http()
+    variables = QUICK | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "MONGODB_DB": folder.name}
+    gunicorn = Gunicorn(folder, mongodb_uri, variables | environment)
+    try:
+        gunicorn.start()
+        gunicorn.wait_ready()
+        yield gunicorn, collector
+    finally:
+        gunicorn.kill()
+        collector.stop()
 
 
 @pytest.fixture
@@ -31,15 +65,9 @@ def export(
     def start(endpoint: str, **environment: str) -> Gunicorn:
         gunicorn = serve(
             standalone.uri,
-            **{
-                "MONGODB_DB": database_name,
-                "OTEL_SDK_DISABLED": "false",
-                "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
-                "OTEL_METRICS_EXPORT_INTERVAL_SECONDS": "0.5",
-                "OTEL_BSP_SCHEDULE_DELAY": "200",
-                "DRAIN_SECONDS": "1",
-                **environment,
-            },
+            **QUICK
+            | {"MONGODB_DB": database_name, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+            | environment,
         )
         gunicorn.wait_ready()
         return gunicorn

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,16 @@ def gunicorn(serve: Callable[..., Gunicorn], standalone: Mongod, database_name: 
     gunicorn = serve(standalone.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1")
     gunicorn.wait_ready()
     return gunicorn
+
+
+@pytest.fixture
+def container(tmp_path: Path, standalone: Mongod, database_name: str) -> Callable[..., Gunicorn]:
+    """The surroundings of a service that need not run: ``container(VARIABLE=value).flask(...)``."""
+
+    def make(mongodb_uri: str = standalone.uri, **environment: str) -> Gunicorn:
+        return Gunicorn(tmp_path, mongodb_uri, {"MONGODB_DB": database_name, **environment})
+
+    return make
 
 
 def shell(gunicorn: Gunicorn, command: str) -> Any:
@@ -88,28 +99,29 @@ def test_the_database_is_pinged_looked_at_and_filled(gunicorn: Gunicorn) -> None
 
 
 def test_production_is_not_filled_by_mistake(
-    serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str
+    container: Callable[..., Gunicorn],
 ) -> None:
-    gunicorn = serve(standalone.uri, MONGODB_DB=database_name, ENVIRONMENT="production")
-    result = gunicorn.flask("db", "seed")
+    result = container(ENVIRONMENT="production").flask("db", "seed")
     assert result.returncode == 1
     assert "add --yes" in result.stderr
 
 
 def test_a_database_that_is_away_is_named_without_its_password(
-    serve: Callable[..., Gunicorn],
+    container: Callable[..., Gunicorn],
 ) -> None:
-    gunicorn = serve(f"mongodb://app:hunter2@127.0.0.1:{free_port()}")
-    result = gunicorn.flask("db", "ping")
+    surroundings = container(f"mongodb://app:hunter2@127.0.0.1:{free_port()}")
+    result = surroundings.flask("db", "ping")
     assert result.returncode == 1
     assert result.stderr.startswith("Error: ")
-    shown = gunicorn.flask("config", "show").stdout
+    shown = surroundings.flask("config", "show").stdout
     assert "mongodb://app:***@127.0.0.1" in shown
     assert "hunter2" not in shown + result.stdout + result.stderr
 
 
-def test_config_show_tells_where_each_value_comes_from(gunicorn: Gunicorn) -> None:
-    lines = gunicorn.flask("config", "show").stdout.splitlines()
+def test_config_show_tells_where_each_value_comes_from(
+    container: Callable[..., Gunicorn],
+) -> None:
+    lines = container().flask("config", "show").stdout.splitlines()
     by_variable = {line.split()[0]: line for line in lines}
     assert "default, development" in by_variable["LOG_LEVEL"]
     assert "environment" in by_variable["MONGODB_DB"]
@@ -117,17 +129,15 @@ def test_config_show_tells_where_each_value_comes_from(gunicorn: Gunicorn) -> No
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_telemetry_check_sends_a_metric_and_a_span(
-    protocol: str, serve: Callable[..., Gunicorn], standalone: Mongod
+    protocol: str, container: Callable[..., Gunicorn]
 ) -> None:
     collector = Collector()
     address = collector.start_grpc() if protocol == "grpc" else collector.start_http()
-    gunicorn = serve(
-        standalone.uri,
+    result = container(
         OTEL_SDK_DISABLED="false",
         OTEL_EXPORTER_OTLP_ENDPOINT=address,
         OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-    )
-    result = gunicorn.flask("telemetry", "check")
+    ).flask("telemetry", "check")
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("accepted") == 2
     assert collector.total("portfolio_telemetry_check_seconds") > 0
@@ -135,15 +145,28 @@ def test_telemetry_check_sends_a_metric_and_a_span(
     collector.stop()
 
 
-def test_telemetry_check_tells_why_nothing_arrives(
-    serve: Callable[..., Gunicorn], standalone: Mongod
+def test_headers_and_compression_are_as_the_environment_says(
+    collector: Collector, container: Callable[..., Gunicorn]
 ) -> None:
-    gunicorn = serve(
-        standalone.uri,
+    result = container(
+        OTEL_SDK_DISABLED="false",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.address,
+        OTEL_EXPORTER_OTLP_HEADERS="x-tenant=globeco",
+        OTEL_EXPORTER_OTLP_COMPRESSION="gzip",
+    ).flask("telemetry", "check")
+    assert result.returncode == 0, result.stdout
+    assert {headers["x-tenant"] for headers in collector.headers} == {"globeco"}
+    assert {headers["content-encoding"] for headers in collector.headers} == {"gzip"}
+    assert "globeco" not in result.stdout
+
+
+def test_telemetry_check_tells_why_nothing_arrives(
+    container: Callable[..., Gunicorn],
+) -> None:
+    result = container(
         OTEL_SDK_DISABLED="false",
         OTEL_EXPORTER_OTLP_ENDPOINT=f"127.0.0.1:{free_port()}",
-    )
-    result = gunicorn.flask("telemetry", "check")
+    ).flask("telemetry", "check")
     assert result.returncode == 1
     assert "Connection refused" in result.stdout
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
+import requests
 
+from portfolio.local.mongod import Mongod
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector
-from tests.telemetry.conftest import Script
+from tests.telemetry.conftest import Script, exporting
 
 SERVICE = "globeco-portfolio-service"
 
@@ -72,78 +75,74 @@ def test_every_request_is_counted_once_though_workers_recycle(
     collector.stop()
 
 
-def test_every_name_and_attribute_of_the_contract_arrives(
-    collector: Collector, export: Callable[..., Gunicorn], script: type[Script]
-) -> None:
-    gunicorn = export(collector.address)
-    script(gunicorn.url).mix()
-    wait_until(lambda: set(CONTRACT) | PROCESS <= collector.names(), "all names arrive")
+class Run(NamedTuple):
+    """What a service was asked, who answered, and what it exported until its end."""
 
-    for series in collector.series:
+    script: Script
+    pids: set[int]
+    collector: Collector
+
+
+@pytest.fixture(scope="module")
+def run(standalone: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One run of a service for all that can be read off what it exported."""
+    folder = tmp_path_factory.mktemp("metrics")
+    pod = {"MY_POD_NAME": "pod-1", "SERVICE_NAMESPACE": "globeco"}
+    with exporting(folder, standalone.uri, **pod) as (gunicorn, collector):
+        wait_until(lambda: len(collector.resources) == 2, "both workers export")
+        pids = {worker.pid for worker in gunicorn.workers()}
+        script = Script(gunicorn.url)
+        script.mix()
+        bulk = [{"name": f"Bulk {number}"} for number in range(10)]
+        for _ in ("created", "refused, since the names are taken"):
+            script.send("POST", "/api/fast/portfolios/bulk", "/api/fast/portfolios/bulk", json=bulk)
+        for method in ("BREW", "PROPFIND"):
+            requests.request(method, f"{gunicorn.url}/health", timeout=10)
+        assert gunicorn.stop() == 0
+        yield Run(script, pids, collector)
+
+
+def test_every_name_and_attribute_of_the_contract_arrives_and_no_other(run: Run) -> None:
+    assert run.collector.names() == set(CONTRACT) | PROCESS
+    for series in run.collector.series:
         attributes = dict(series.attributes)
         assert attributes.pop("service") == SERVICE, series
         if series.name in CONTRACT:
             assert attributes.keys() == CONTRACT[series.name], series
-    assert collector.names() == set(CONTRACT) | PROCESS
 
 
-def test_two_workers_never_write_the_same_series(
-    collector: Collector, export: Callable[..., Gunicorn]
-) -> None:
-    gunicorn = export(collector.address, MY_POD_NAME="pod-1", SERVICE_NAMESPACE="globeco")
-    pids = {worker.pid for worker in gunicorn.workers()}
-    wait_until(lambda: len(collector.resources) == 2, "both workers export")
-
-    resources = collector.resources.values()
-    assert {resource["process.pid"] for resource in resources} == pids
-    for resource in resources:
+def test_two_workers_never_write_the_same_series(run: Run) -> None:
+    resources = run.collector.resources
+    assert {resource["process.pid"] for resource in resources.values()} == run.pids
+    assert len(resources) == 2, "an instance id each"
+    for resource in resources.values():
         assert resource["service.name"] == SERVICE
         assert resource["service.namespace"] == "globeco"
         assert resource["k8s.pod.name"] == "pod-1"
 
 
-def test_durations_resolve_the_targets_of_the_runbook(
-    collector: Collector, export: Callable[..., Gunicorn]
-) -> None:
-    export(collector.address)
-    found = wait_until(
-        lambda: collector.matching("http_request_duration_seconds"), "durations arrive"
-    )
+def test_durations_resolve_the_targets_of_the_runbook(run: Run) -> None:
+    found = run.collector.matching("http_request_duration_seconds")
+    assert found
     for series in found:
-        assert {0.005, 0.01, 0.05, 0.2} <= set(collector.points[series].explicit_bounds)
+        assert {0.005, 0.01, 0.05, 0.2} <= set(run.collector.points[series].explicit_bounds)
 
 
-def test_only_accepted_creations_count_and_bulks_tell_their_outcome(
-    collector: Collector, export: Callable[..., Gunicorn], script: type[Script]
-) -> None:
-    gunicorn = export(collector.address)
-    sender = script(gunicorn.url)
-    sender.mix()
-    bulk = [{"name": f"Bulk {number}"} for number in range(10)]
-    for expected in (201, 409):
-        answer = sender.send(
-            "POST", "/api/fast/portfolios/bulk", "/api/fast/portfolios/bulk", json=bulk
-        )
-        assert answer.status_code == expected
-    gunicorn.stop()
-
-    created = {api: collector.total("portfolio_creations_total", api=api) for api in ("v1", "v2")}
-    assert created == {"v1": 1, "v2": 1}
-    assert collector.total("portfolio_creations_total", api="fast") == 10
+def test_only_accepted_creations_count_and_bulks_tell_their_outcome(run: Run) -> None:
+    created = {
+        api: run.collector.total("portfolio_creations_total", api=api)
+        for api in ("v1", "v2", "fast")
+    }
+    assert created == {"v1": 1, "v2": 1, "fast": 10}
     for outcome in ("success", "refused"):
         for api in ("v2", "fast"):
             name = "portfolio_bulk_operation_duration_seconds"
-            assert collector.total(name, api=api, outcome=outcome) == 1, (api, outcome)
+            assert run.collector.total(name, api=api, outcome=outcome) == 1, (api, outcome)
 
 
-def test_methods_that_nobody_knows_make_no_series_of_their_own(
-    collector: Collector, export: Callable[..., Gunicorn], script: type[Script]
-) -> None:
-    gunicorn = export(collector.address)
-    for method in ("BREW", "PROPFIND"):
-        script(gunicorn.url).send(method, "/health", "unmatched")
-    gunicorn.stop()
-    assert collector.total("http_requests_total", method="_OTHER", status_code="405") == 2
+def test_methods_that_nobody_knows_make_no_series_of_their_own(run: Run) -> None:
+    counted = run.collector.total("http_requests_total", method="_OTHER", status_code="405")
+    assert counted == 2
 
 
 def test_nothing_leaves_where_telemetry_is_disabled(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pytest
 import requests
 
+from portfolio.local.mongod import Mongod
 from portfolio.telemetry.trace_context import TraceContext, parse
 from tests.gunicorn import Gunicorn
 from tests.telemetry.collector import Collector, attributes_of
-from tests.telemetry.conftest import Script
+from tests.telemetry.conftest import exporting
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{CALLER}-01", f"00-{TRACE}-{CALLER}-00"
@@ -23,79 +24,109 @@ def spans(collector: Collector, name: str) -> list[Any]:
     return [span for span in collector.spans if span.name == name]
 
 
-def test_one_trace_spans_client_request_and_database(
-    collector: Collector, export: Callable[..., Gunicorn]
-) -> None:
-    gunicorn = export(collector.address)
-    answer = requests.get(
-        f"{gunicorn.url}/api/v2/portfolios?name=Secret",
-        headers={"traceparent": SAMPLED, "X-Request-ID": "req-1"},
-        timeout=10,
-    )
-    gunicorn.stop()
+class Run(NamedTuple):
+    """What a service answered to requests by their ids, what it logged and what it exported."""
 
-    (request,) = spans(collector, "GET /api/v2/portfolios")
-    (command,) = [span for span in collector.spans if span.parent_span_id == request.span_id]
+    answers: dict[str, requests.Response]
+    log: list[dict[str, Any]]
+    collector: Collector
+
+
+def ask(gunicorn: Gunicorn, **headers: dict[str, str]) -> dict[str, requests.Response]:
+    """Search once for each request id, with the headers given for it."""
+    return {
+        request_id: requests.get(
+            f"{gunicorn.url}/api/v2/portfolios?name=Secret",
+            headers={"X-Request-ID": request_id, **more},
+            timeout=10,
+        )
+        for request_id, more in headers.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def undecided(standalone: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A service that samples nothing of its own accord, and traces database commands."""
+    folder = tmp_path_factory.mktemp("undecided")
+    with exporting(folder, standalone.uri, METRICS_SAMPLE_RATE="0") as (gunicorn, collector):
+        answers = ask(
+            gunicorn,
+            sampled={"traceparent": SAMPLED},
+            unsampled={"traceparent": UNSAMPLED},
+            undecided={},
+        )
+        gunicorn.stop()
+        yield Run(answers, gunicorn.log_lines(), collector)
+
+
+@pytest.fixture(scope="module")
+def sampling(standalone: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A service that samples all, traces no database commands, and asks for a key."""
+    folder = tmp_path_factory.mktemp("sampling")
+    environment = {
+        "METRICS_SAMPLE_RATE": "1",
+        "ENABLE_DATABASE_TRACING": "false",
+        "API_KEYS": "secret-key",
+    }
+    with exporting(folder, standalone.uri, **environment) as (gunicorn, collector):
+        key = {"X-API-Key": "secret-key"}
+        answers = ask(gunicorn, first=key, second=key, unsampled=key | {"traceparent": UNSAMPLED})
+        answers |= ask(gunicorn, refused={})
+        requests.get(f"{gunicorn.url}/no/such/path", timeout=10)
+        gunicorn.stop()
+        yield Run(answers, gunicorn.log_lines(), collector)
+
+
+def test_one_trace_spans_client_request_and_database(undecided: Run) -> None:
+    (request,) = spans(undecided.collector, "GET /api/v2/portfolios")
+    (command,) = [
+        span for span in undecided.collector.spans if span.parent_span_id == request.span_id
+    ]
     assert request.trace_id.hex() == command.trace_id.hex() == TRACE
     assert request.parent_span_id.hex() == CALLER
+    answer = undecided.answers["sampled"]
     assert answer.headers["traceparent"] == f"00-{TRACE}-{request.span_id.hex()}-01"
+    assert attributes_of(command)["db.statement"] == "find"
+
+
+def test_a_span_carries_route_status_and_request_id_and_nobodys_names(undecided: Run) -> None:
+    (request,) = spans(undecided.collector, "GET /api/v2/portfolios")
     attributes = attributes_of(request)
     assert attributes["http.route"] == "/api/v2/portfolios"
     assert attributes["http.response.status_code"] == 200
-    assert attributes["request.id"] == "req-1"
-    assert attributes_of(command)["db.statement"] == "find"
-    assert "Secret" not in str(collector.spans)
+    assert attributes["request.id"] == "sampled"
+    assert "Secret" not in str(undecided.collector.spans)
 
 
-def test_a_callers_decision_holds_and_its_trace_goes_on_without_a_span(
-    collector: Collector, export: Callable[..., Gunicorn]
-) -> None:
-    gunicorn = export(collector.address)
-    answer = requests.get(
-        f"{gunicorn.url}/api/v2/portfolios",
-        headers={"traceparent": UNSAMPLED, "X-Request-ID": "req-2"},
-        timeout=10,
-    )
-    gunicorn.stop()
-
-    assert spans(collector, "GET /api/v2/portfolios") == []
-    assert re.fullmatch(f"00-{TRACE}-[0-9a-f]{{16}}-00", answer.headers["traceparent"])
-    (line,) = [line for line in gunicorn.log_lines() if line["request_id"] == "req-2"]
-    assert line["trace_id"] == TRACE
-    assert line["span_id"] == answer.headers["traceparent"].split("-")[2]
+def test_an_unsampled_trace_goes_on_in_answer_and_log(undecided: Run) -> None:
+    traceparent = undecided.answers["unsampled"].headers["traceparent"]
+    assert re.fullmatch(f"00-{TRACE}-[0-9a-f]{{16}}-00", traceparent)
+    (line,) = [line for line in undecided.log if line["request_id"] == "unsampled"]
+    assert (line["trace_id"], line["span_id"]) == (TRACE, traceparent.split("-")[2])
 
 
-@pytest.mark.parametrize(("rate", "sampled"), [("0", 0), ("1", 5)])
-def test_the_sample_rate_decides_where_no_caller_has(
-    rate: str, sampled: int, collector: Collector, export: Callable[..., Gunicorn]
-) -> None:
-    gunicorn = export(collector.address, METRICS_SAMPLE_RATE=rate)
-    for _ in range(5):
-        requests.get(f"{gunicorn.url}/api/v2/portfolios", timeout=10)
-    gunicorn.stop()
-    assert len(spans(collector, "GET /api/v2/portfolios")) == sampled
+def test_the_rate_decides_where_no_caller_has(undecided: Run, sampling: Run) -> None:
+    def traced(run: Run) -> set[str]:
+        found = spans(run.collector, "GET /api/v2/portfolios")
+        return {attributes_of(span)["request.id"] for span in found}
+
+    assert traced(undecided) == {"sampled"}
+    assert traced(sampling) == {"first", "second", "refused"}
 
 
-def test_commands_are_traced_only_where_database_tracing_is_on(
-    collector: Collector, export: Callable[..., Gunicorn]
-) -> None:
-    gunicorn = export(collector.address, ENABLE_DATABASE_TRACING="false")
-    requests.get(f"{gunicorn.url}/api/v2/portfolios", timeout=10)
-    gunicorn.stop()
-    assert {span.name.split(" ")[0] for span in collector.spans} == {"GET"}
+def test_commands_are_traced_only_where_database_tracing_is_on(sampling: Run) -> None:
+    assert {span.name.split(" ")[0] for span in sampling.collector.spans} == {"GET"}
 
 
 def test_a_refused_request_has_a_span_and_an_unmatched_one_no_name_of_its_own(
-    collector: Collector, export: Callable[..., Gunicorn], script: type[Script]
+    sampling: Run,
 ) -> None:
-    gunicorn = export(collector.address, API_KEYS="secret-key")
-    sender = script(gunicorn.url)
-    assert sender.send("GET", "/api/v2/portfolios", "").status_code == 401
-    assert sender.send("GET", "/no/such/path", "").status_code == 404
-    gunicorn.stop()
-    assert len(spans(collector, "GET unmatched")) == 1
-    (refused,) = spans(collector, "GET /api/v2/portfolios")
-    assert attributes_of(refused)["http.response.status_code"] == 401
+    statuses = {
+        attributes_of(span)["request.id"]: attributes_of(span)["http.response.status_code"]
+        for span in spans(sampling.collector, "GET /api/v2/portfolios")
+    }
+    assert statuses["refused"] == 401
+    assert len(spans(sampling.collector, "GET unmatched")) == 1
 
 
 @pytest.mark.parametrize(
