@@ -19,6 +19,7 @@ from portfolio.http.compression import Compression
 from portfolio.http.cors import allow_origins
 from portfolio.http.envelope import Envelope
 from portfolio.pages.routes import register_pages
+from portfolio.portfolios.cli import portfolios
 from portfolio.portfolios.creation import CreationRepository
 from portfolio.portfolios.cursors import Cursors
 from portfolio.portfolios.fast import blueprint as fast
@@ -59,6 +60,7 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
         register_pages(app, settings)
 
     register_commands(app)
+    app.cli.add_command(portfolios)
 
     register_error_handlers(app)
     allow_origins(app, settings.cors_origins)
@@ -76,7 +78,7 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
     )
     measures = Measures()
-    if settings.enable_metrics:
+    if settings.enable_metrics and not settings.otel_sdk_disabled:
         database.listeners.append(CommandDurations(measures.operations))
     verbosity = Verbosity(settings)
     return Components(

@@ -22,11 +22,12 @@ class Portfolio(TypedDict):
 
 
 class Draft(NamedTuple):
-    """What a client asks to create."""
+    """What a client asks to create; an import brings the id too."""
 
     name: str
     date_created: datetime | None = None
     version: int = DEFAULT_VERSION
+    identity: ObjectId | None = None
 
 
 class Change(NamedTuple):
@@ -101,7 +102,7 @@ def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
         now: the creation date where the draft has none; naive, in UTC.
     """
     return {
-        "_id": ObjectId(),
+        "_id": draft.identity or ObjectId(),
         "name": draft.name,
         "dateCreated": draft.date_created or now,
         "version": draft.version,

@@ -181,6 +181,19 @@ class PortfolioService:
                 return self._replay(rival, ticket)
         return Created([from_document(document) for document in documents])
 
+    def create_missing(self, drafts: Sequence[Draft]) -> int:
+        """Store those of ``drafts``, which carry ids, that are not stored yet: all or none.
+
+        Returns:
+            how many those were.
+        """
+        identities = [draft.identity for draft in drafts if draft.identity is not None]
+        existing = self._repository.existing_ids(identities) if identities else set()
+        missing = {draft.identity: draft for draft in drafts if draft.identity not in existing}
+        if missing:
+            self.create_all(list(missing.values()))
+        return len(missing)
+
     def update(self, portfolio_id: str, change: Change) -> Portfolio:
         """Change one portfolio and return it with its next version.
 
