@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="*",
-        choices=[*_PARTS, []],
+        choices=_PARTS,
         help="what to measure: comparison and pod by default; growth takes ten minutes of its own",
     )
     parser.add_argument(

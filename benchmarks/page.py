@@ -26,8 +26,10 @@ table { border-collapse: collapse; width: 100% }
 th { text-align: left; font-weight: 600; color: var(--dim); font-size: .85rem }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 tr:last-child td { border-bottom: 0 }
-.number { text-align: right } .met { color: var(--good); font-weight: 600 }
-.missed { color: var(--bad); font-weight: 600 }
+.number { text-align: right } .met, .missed { font-weight: 600; white-space: nowrap }
+.met { color: var(--good) } .missed { color: var(--bad) }
+.beside { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: center }
+pre { font: 13px/1.45 ui-monospace, monospace; margin: 0; overflow-x: auto }
 .bar { height: .65rem; border-radius: 3px; min-width: 2px }
 .key { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px;
   margin-right: .35rem }
@@ -119,20 +121,24 @@ def _pod(part: dict[str, Any]) -> list[str]:
         return [_section(title, f"<p>Skipped: {escape(part['skipped'])}.</p>")]
     figure = charts.pod_curves(part["steps"])
     charts.save(figure, FOLDER / "pod.png")
-    return [_section(title, f"<pre>{escape(report.pod(part))}</pre>{charts.as_svg(figure)}")]
+    return [_section(title, _beside(charts.as_svg(figure), report.pod(part)))]
 
 
 def _growth(part: dict[str, Any]) -> list[str]:
     figure = charts.growth_curves(part["sizes"], report.GROWTH_TITLES)
     charts.save(figure, FOLDER / "growth.png")
-    text = f"<pre>{escape(report.growth(part))}</pre>"
-    return [_section("As the collection grows", f"{charts.as_svg(figure)}{text}")]
+    text = report.growth(part)
+    return [_section("As the collection grows", _beside(charts.as_svg(figure), text))]
 
 
 def _machine(part: dict[str, Any]) -> str:
     facts = {"measured": part["when"], **part["machine"]}
     rows = "".join(f"<dt>{escape(name)}<dd>{escape(value)}" for name, value in facts.items())
     return _section("Where", f"<dl>{rows}</dl>")
+
+
+def _beside(figure: str, text: str) -> str:
+    return f'<div class="beside"><div>{figure}</div><pre>{escape(text)}</pre></div>'
 
 
 def _section(title: str, content: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.growth import operations
@@ -10,6 +11,8 @@ from benchmarks.operations import OPERATIONS
 from benchmarks.targets import LEAN, RAW, SERVICE
 
 TITLES = {operation.key: operation.title for operation in OPERATIONS}
+_NUMBER = re.compile(r"[\d.,/ ]*")
+
 GROWTH_TITLES = {operation.key: operation.title for operation in operations(1)}
 
 
@@ -70,20 +73,14 @@ def targets(part: dict[str, Any]) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return ``rows`` aligned, the first one underlined; what looks like a number to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = list(_lines(rows, widths))
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-def _lines(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
-    for row in rows:
-        cells = [
-            cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        ]
-        yield "  ".join(cells).rstrip()
+    """Return ``rows`` aligned, the first one underlined; columns of numbers to the right."""
+    columns = []
+    for head, *cells in zip(*rows, strict=True):
+        width = max(map(len, (head, *cells)))
+        numbers = all(_NUMBER.fullmatch(cell) for cell in cells)
+        align = str.rjust if numbers else str.ljust
+        columns.append([align(cell, width) for cell in (head, "-" * width, *cells)])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def _ratio(figures: dict[str, Any], title: str, other: str, name: str) -> str:
