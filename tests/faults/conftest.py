@@ -37,11 +37,14 @@ class Drill:
     """Load on a service during which a test breaks something and repairs it.
 
     Args:
-        load: what runs.
+        urls: the instances of the service.
+        load_options: for ``Load``.
     """
 
-    def __init__(self, load: Load) -> None:
-        self._load = load
+    def __init__(self, urls: Sequence[str], **load_options: Any) -> None:
+        self._urls = urls
+        self._load = Load(urls, **load_options)
+        self._load.start()
         self.ledger = Ledger()
         self.recovery_s = 0.0
 
@@ -49,9 +52,24 @@ class Drill:
         """Let the load run."""
         self._load.run_for(seconds)
 
+    @contextmanager
+    def more_load(self, **load_options: Any) -> Iterator[None]:
+        """Have more clients work for a while, for whom recovery is not awaited."""
+        more = Load(self._urls, **load_options)
+        more.start()
+        try:
+            yield
+        finally:
+            self.ledger.add(more.stop())
+
+    def stop(self) -> Ledger:
+        """Stop the load and return what all clients did and saw."""
+        self.ledger.add(self._load.stop())
+        return self.ledger
+
     def unsure_of(self, names: list[str]) -> None:
         """Have the audit look at a creation of the test's own, which never was answered."""
-        self._load.clients[0].ledger.unsure.append(names)
+        self.ledger.unsure.append(names)
 
     @contextmanager
     def cure(self) -> Iterator[None]:
@@ -117,13 +135,11 @@ def drill(record_property: Callable[[str, object], None]) -> StartDrill:
     ) -> Iterator[Drill]:
         for service in services:
             service.wait_ready()
-        load = Load([service.url for service in services], **load_options)
-        load.start()
-        drill = Drill(load)
+        drill = Drill([service.url for service in services], **load_options)
         try:
             yield drill
         finally:
-            ledger = drill.ledger = load.stop()
+            ledger = drill.stop()
         with MongoClient(mongodb_uri) as client:
             _await_undone(ledger, client["portfolio"]["portfolio"])
             audit(ledger, client["portfolio"]["portfolio"].find())
