@@ -18,9 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import uvloop
-
 from benchmarks.operations import Operation
+
+try:
+    from uvloop import run
+except ImportError:  # slower, and good enough for a test of this program
+    from asyncio import run  # type: ignore[assignment]
 
 HOST = "127.0.0.1"
 # What an open loop leaves waiting at once before it queues on its own side, still on the clock.
@@ -107,7 +110,7 @@ def closed_loop(port: int, operation: Operation, connections: int, seconds: floa
     if shutil.which("wrk"):
         return _wrk(port, operation, connections, seconds)
     with _quiet_collector():
-        return uvloop.run(_ClosedLoop(port, operation, seconds).run(connections))
+        return run(_ClosedLoop(port, operation, seconds).run(connections))
 
 
 def open_loop(port: int, hand: Mapping[Operation, int], *phases: Phase) -> list[Sample]:
@@ -123,7 +126,7 @@ def open_loop(port: int, hand: Mapping[Operation, int], *phases: Phase) -> list[
         phases: what is asked, one after the other.
     """
     with _quiet_collector():
-        return uvloop.run(_OpenLoop(port, _deal(hand), _due_times(phases)).run())
+        return run(_OpenLoop(port, _deal(hand), _due_times(phases)).run())
 
 
 def _wrk(port: int, operation: Operation, connections: int, seconds: float) -> Load:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -178,18 +178,23 @@ def _overload(server: Server, capacity: float) -> Overload:
         probes=len(probes),
         probes_answered=sum(sample.accepted for sample in probes),
         probes_p95=_p95(probes),
-        recovered_s=_recovery([sample for sample in samples if sample.due_s >= _OVERLOAD_S]),
+        recovered_s=recovery(samples, _OVERLOAD_S, _AFTER_S),
         statuses=statuses(during),
     )
 
 
-def _recovery(after: Sequence[Sample]) -> float | None:
-    """Return the seconds until all is accepted within the limit for a second, None if never."""
-    windows = int(_AFTER_S / _WINDOW_S)
+def recovery(samples: Sequence[Sample], begin_s: float, seconds: float) -> float | None:
+    """Return the seconds until all is accepted within the limit for a second; None if never.
+
+    Args:
+        samples: what was asked from ``begin_s`` on.
+        begin_s: when the overload ended.
+        seconds: for how long after it was asked.
+    """
     good = 0
-    for window in range(windows):
-        begin = _OVERLOAD_S + window * _WINDOW_S
-        inside = [sample for sample in after if begin <= sample.due_s < begin + _WINDOW_S]
+    for window in range(int(seconds / _WINDOW_S)):
+        begin = begin_s + window * _WINDOW_S
+        inside = [sample for sample in samples if begin <= sample.due_s < begin + _WINDOW_S]
         fine = all(sample.accepted for sample in inside) and _p95(inside) < P95_LIMIT_MS
         good = good + 1 if fine else 0
         if good * _WINDOW_S >= 1.0:
@@ -197,5 +202,5 @@ def _recovery(after: Sequence[Sample]) -> float | None:
     return None
 
 
-def _p95(samples: object) -> float:
-    return percentile([sample.latency_ms for sample in samples], 0.95)  # type: ignore[attr-defined]
+def _p95(samples: Iterable[Sample]) -> float:
+    return percentile([sample.latency_ms for sample in samples], 0.95)

@@ -15,10 +15,13 @@ from portfolio.http.access import require_api_key
 from portfolio.http.admission import Admission
 from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
 from portfolio.http.application import Application
+from portfolio.http.compression import Compression
 from portfolio.http.cors import allow_origins
 from portfolio.http.envelope import Envelope
 from portfolio.pages.routes import register_pages
+from portfolio.portfolios.cli import portfolios
 from portfolio.portfolios.creation import CreationRepository
+from portfolio.portfolios.cursors import Cursors
 from portfolio.portfolios.fast import blueprint as fast
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.service import PortfolioService
@@ -57,12 +60,14 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
         register_pages(app, settings)
 
     register_commands(app)
+    app.cli.add_command(portfolios)
 
     register_error_handlers(app)
     allow_origins(app, settings.cors_origins)
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
-    envelope = Envelope(app.wsgi_app, settings, parts.measures.requests, parts.verbosity)
+    compressed = Compression(app.wsgi_app)
+    envelope = Envelope(compressed, settings, parts.measures.requests, parts.verbosity)
     app.wsgi_app = envelope  # type: ignore[method-assign]
     return app
 
@@ -73,13 +78,14 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
     )
     measures = Measures()
-    if settings.enable_metrics:
+    if settings.enable_metrics and not settings.otel_sdk_disabled:
         database.listeners.append(CommandDurations(measures.operations))
     verbosity = Verbosity(settings)
     return Components(
         settings=settings,
         database=database,
         portfolios=PortfolioService(PortfolioRepository(database), CreationRepository(database)),
+        cursors=Cursors(settings),
         validation_cache=cache,
         admission=Admission(settings.max_requests_under_way),
         measures=measures,

@@ -66,16 +66,16 @@ def ping() -> None:
         version = parts.database.client.server_info()["version"]
         return f"{uri} answers in {took_ms:.1f} ms: {parts.database.topology}, MongoDB {version}"
 
-    click.echo(_from_database(ask))
+    click.echo(from_database(ask))
 
 
 @db.command("indexes")
 def indexes() -> None:
     """Create the indexes that are missing, and list all."""
     database = components().database
-    _from_database(database.ensure_indexes)
-    found = _from_database(database.portfolios.index_information)
-    _table(
+    from_database(database.ensure_indexes)
+    found = from_database(database.portfolios.index_information)
+    table(
         ("index", "keys"),
         (
             (name, ", ".join(f"{key} {order}" for key, order in index["key"]))
@@ -88,7 +88,7 @@ def indexes() -> None:
 def stats() -> None:
     """Show how much is stored."""
     database = components().database
-    found = _from_database(lambda: database.database.command("collStats", database.portfolios.name))
+    found = from_database(lambda: database.database.command("collStats", database.portfolios.name))
     rows = [
         ("portfolios", f"{found['count']:,}"),
         ("data", _mebibytes(found["size"])),
@@ -96,21 +96,23 @@ def stats() -> None:
         ("indexes", _mebibytes(found["totalIndexSize"])),
     ]
     rows += [(f"  {name}", _mebibytes(size)) for name, size in sorted(found["indexSizes"].items())]
-    _table(("", ""), rows)
+    table(("", ""), rows)
 
 
 @db.command("seed")
-@click.option("--count", default=20, type=click.IntRange(1, 100_000), help="How many; 20.")
+@click.argument("count", default=20, type=click.IntRange(1, 1_000_000))
 @click.option("--yes", is_flag=True, help="In production too.")
 def seed(count: int, *, yes: bool) -> None:
-    """Create example portfolios."""
+    """Create COUNT example portfolios, or 20."""
     parts = components()
     if parts.settings.profile == "production" and not yes:
         raise click.ClickException("This is production: add --yes if you mean it.")
-    drafts = [Draft(f"Example {number + 1:05}") for number in range(count)]
-    for first in range(0, count, MAX_BULK):
-        bulk = drafts[first : first + MAX_BULK]
-        _from_database(partial(parts.portfolios.create_all, bulk))
+    with click.progressbar(length=count, label="Creating", show_pos=True) as bar:
+        for first in range(0, count, MAX_BULK):
+            numbers = range(first + 1, min(first + MAX_BULK, count) + 1)
+            bulk = [Draft(f"Example {number:05}") for number in numbers]
+            from_database(partial(parts.portfolios.create_all, bulk))
+            bar.update(len(bulk))
     click.echo(f"{count} portfolios created")
 
 
@@ -122,7 +124,7 @@ def list_breakers() -> None:
         for worker in _workers(_pod())
         for name, breaker in worker["circuit_breakers"].items()
     ]
-    _table(("breaker", "worker", "state", "failures", "refused"), sorted(rows))
+    table(("breaker", "worker", "state", "failures", "refused"), sorted(rows))
 
 
 @breakers.command("reset")
@@ -146,7 +148,7 @@ def log_level(level: str | None, seconds: float) -> None:
     """Log from LEVEL up in every worker, for a time; without LEVEL, show what is logged now."""
     pod = _pod()
     if level is None:
-        _table(
+        table(
             ("worker", "level"),
             ((worker["pid"], worker["log_level"]) for worker in _workers(pod)),
         )
@@ -173,7 +175,7 @@ def show_config() -> None:
         for name, value in sorted(os.environ.items())
         if name.startswith("OTEL_") and name not in known
     ]
-    _table(("variable", "value", "source", "meaning"), rows)
+    table(("variable", "value", "source", "meaning"), rows)
 
 
 @telemetry.command("check")
@@ -212,7 +214,8 @@ class _Complaints(logging.Handler):
         self.first = self.first or record.getMessage()
 
 
-def _from_database(call: Callable[[], Any]) -> Any:
+def from_database(call: Callable[[], Any]) -> Any:
+    """Return what ``call`` returns, or end the command with what went wrong."""
     try:
         return call()
     except PortfolioError as error:
@@ -262,7 +265,8 @@ def _mebibytes(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print ``rows`` in columns under ``header``; rows of nothing but empty cells are left out."""
     lines = [tuple(map(str, row)) for row in (header, *rows) if any(row)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

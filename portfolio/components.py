@@ -12,6 +12,7 @@ from portfolio.config import Settings
 from portfolio.database import Database
 from portfolio.health.checks import describe
 from portfolio.http.admission import Admission
+from portfolio.portfolios.cursors import Cursors
 from portfolio.portfolios.service import PortfolioService
 from portfolio.portfolios.validation import ValidationCache
 from portfolio.resilience import Breaker
@@ -30,6 +31,7 @@ class Components:
     settings: Settings
     database: Database
     portfolios: PortfolioService
+    cursors: Cursors
     validation_cache: ValidationCache
     admission: Admission
     measures: Measures

@@ -239,6 +239,13 @@ class Settings:
     api_keys: tuple[str, ...] = _variable(
         "API_KEYS", LIST, (), help="keys, one of which every /api/ call needs", secret=True
     )
+    cursor_secret: str = _variable(
+        "CURSOR_SECRET",
+        TEXT,
+        "",
+        help="signs cursors of pages, the same in all pods; the database's name where not set",
+        secret=True,
+    )
     enable_docs: bool = _variable(
         "ENABLE_DOCS", FLAG, True, help="the pages /docs, /redoc and /status, and /openapi.json"
     )

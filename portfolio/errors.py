@@ -51,6 +51,15 @@ class Conflict(PortfolioError):
     status = 409
 
 
+class PreconditionFailed(PortfolioError):
+    """The portfolio is not as the request's condition asks."""
+
+    status = 412
+
+    def __init__(self) -> None:
+        super().__init__("Precondition failed: the portfolio has changed")
+
+
 class TooLarge(PortfolioError):
     """More items or bytes than one request may carry."""
 

@@ -20,6 +20,6 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 
 
-def post_request(*_: Any) -> None:
+def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
     """Let other connections have their turn, as in the service."""
     gevent.sleep(0)

@@ -6,12 +6,12 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from portfolio.config import SERVICE
-from portfolio.telemetry.measures import Durations, Histogram
+from portfolio.telemetry.measures import BOUNDS, Durations, Histogram
 from portfolio.telemetry.pod import Snapshot
 
 if TYPE_CHECKING:
@@ -164,23 +164,35 @@ def _merge_requests(workers: list[dict[str, Any]]) -> dict[str, Any]:
     every = Durations()
     statuses: Counter[str] = Counter()
     by_endpoint: dict[str, Durations] = {}
+    errors: Counter[str] = Counter()
     for worker in workers:
         for name, endpoint in worker["endpoints"].items():
             found = Durations(endpoint["buckets"], endpoint["seconds"])
             by_endpoint.setdefault(name, Durations()).add(found)
             every.add(found)
             statuses.update(endpoint["statuses"])
+            errors[name] += _errors(endpoint["statuses"])
     return {
         "total": every.count,
         "in_flight": sum(worker["in_flight"] for worker in workers),
-        "errors": sum(count for status, count in statuses.items() if status >= "5"),
+        "errors": _errors(statuses),
         "by_status": dict(sorted(statuses.items())),
         "latency_ms": _latency(every),
+        "bounds_ms": [bound * 1000 for bound in BOUNDS],
         "endpoints": {
-            name: {"count": found.count, "latency_ms": _latency(found)}
+            name: {
+                "count": found.count,
+                "errors": errors[name],
+                "latency_ms": _latency(found),
+                "buckets": found.buckets,
+            }
             for name, found in sorted(by_endpoint.items())
         },
     }
+
+
+def _errors(statuses: Mapping[str, int]) -> int:
+    return sum(count for status, count in statuses.items() if status >= "5")
 
 
 def _latency(durations: Durations) -> dict[str, float]:

@@ -63,8 +63,16 @@ class Envelope:
         self.headers = SECURITY_HEADERS + (
             PRODUCTION_HEADERS if settings.profile == "production" else []
         )
+        self.names = frozenset(name for name, _ in self.headers)
         self.requests = requests
         self.verbosity = verbosity
+
+    def beside(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the headers that every answer carries, but those that ``headers`` has already."""
+        given = {name for name, _ in headers}
+        if self.names.isdisjoint(given):
+            return self.headers
+        return [header for header in self.headers if header[0] not in given]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -103,8 +111,7 @@ class _Exchange:
     ) -> Any:
         """Add the headers that every answer carries; one of an answer's own goes first."""
         self._status = status
-        given = [name for name, _ in headers]
-        headers += [header for header in self._envelope.headers if header[0] not in given]
+        headers += self._envelope.beside(headers)
         headers.append(("X-Request-ID", request_id.get()))
         trace = trace_context.get()
         if trace is not None:

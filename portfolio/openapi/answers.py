@@ -63,6 +63,13 @@ _PAGINATION = record(
         "hasPrevious": FLAG,
     }
 )
+_CURSOR_PAGINATION = record(
+    {
+        "pageSize": {"type": "integer", "minimum": 1, "description": "the limit asked for"},
+        "hasNext": FLAG | {"description": "whether a portfolio lies beyond this page"},
+        "nextCursor": {"type": ["string", "null"], "description": "the cursor of the next page"},
+    }
+)
 _PROBE = {
     "timestamp": MOMENT,
     "service": TEXT,
@@ -98,7 +105,12 @@ SCHEMAS: dict[str, Described] = {
         }
     )
     | {"examples": [EXAMPLE]},
-    "Page": record({"portfolios": list_of(ref("Portfolio")), "pagination": _PAGINATION}),
+    "Page": record(
+        {
+            "portfolios": list_of(ref("Portfolio")),
+            "pagination": {"anyOf": [_PAGINATION, _CURSOR_PAGINATION]},
+        }
+    ),
     "FastPage": record(
         {
             "portfolios": list_of(ref("Portfolio")),
@@ -225,6 +237,10 @@ RESPONSES: dict[str, Described] = {
     "NamesTaken": _refusal(
         "Portfolios of these names exist, or the first request with this key is under way.",
         "Portfolio names already exist: Growth Fund",
+    ),
+    "PreconditionFailed": _refusal(
+        "The portfolio's tag is none of those in If-Match.",
+        "Precondition failed: the portfolio has changed",
     ),
     "TooLarge": _refusal(
         "The body is larger than 1 MiB.", "Request body cannot be larger than 1048576 bytes"

@@ -65,6 +65,32 @@ _PORTFOLIO_ID = {
 }
 
 
+_IF_NONE_MATCH = {
+    "in": "header",
+    "name": "If-None-Match",
+    "description": "The ETag of what you know: where it is the current one, the answer is 304.",
+    "schema": TEXT,
+}
+_IF_MATCH = {
+    "in": "header",
+    "name": "If-Match",
+    "description": "The ETag of what you have seen: where it is not the current one, nothing is "
+    "changed and the answer is 412.",
+    "schema": TEXT,
+}
+_CURSOR = {
+    "in": "query",
+    "name": "cursor",
+    "description": "Asks for pages by cursor, which cost the same at any depth and hold still "
+    "while portfolios are created: empty for the first page, then `nextCursor` of the page "
+    "before. Not together with `offset`.",
+    "schema": TEXT,
+    "allowEmptyValue": True,
+}
+_ETAG = {"ETag": header("id and version; strong", TEXT | {"pattern": '^"[0-9a-f]{24}-[0-9]+"$'})}
+_LINK = {"Link": header("first, previous, next and last page, as RFC 8288 has it", TEXT)}
+
+
 def _answer(
     description: str,
     schema: Described | None = None,
@@ -139,9 +165,16 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
         {
             "tags": ["portfolios"],
             "summary": "All portfolios",
-            "description": "In the order of insertion, streamed however many there are.",
+            "description": "In the order of insertion, streamed however many there are; one a "
+            "line with `Accept: application/x-ndjson`.",
             "responses": {
-                "200": _answer("Every portfolio", list_of(ref("Portfolio")), [EXAMPLE]),
+                "200": {
+                    "description": "Every portfolio",
+                    "content": {
+                        JSON: {"schema": list_of(ref("Portfolio")), "example": [EXAMPLE]},
+                        "application/x-ndjson": {"schema": TEXT},
+                    },
+                },
                 **_READ_FAULTS,
             },
         },
@@ -155,7 +188,11 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "requestBody": _body(DraftSchema, {"name": "Growth Fund"}),
             "responses": {
                 "201": _answer(
-                    "The portfolio", ref("Portfolio"), EXAMPLE, headers=_REPLAYED, links=_LINKS
+                    "The portfolio",
+                    ref("Portfolio"),
+                    EXAMPLE,
+                    headers=_REPLAYED | _ETAG,
+                    links=_LINKS,
                 ),
                 **_CREATION_FAULTS,
             },
@@ -166,9 +203,10 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
         {
             "tags": ["portfolios"],
             "summary": "One portfolio",
-            "parameters": [_PORTFOLIO_ID],
+            "parameters": [_PORTFOLIO_ID, _IF_NONE_MATCH],
             "responses": {
-                "200": _answer("The portfolio", ref("Portfolio"), EXAMPLE),
+                "200": _answer("The portfolio", ref("Portfolio"), EXAMPLE, headers=_ETAG),
+                "304": _answer("You know it.", headers=_ETAG),
                 "404": "NotFound",
                 "414": "UriTooLong",
                 **_READ_FAULTS,
@@ -182,7 +220,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "summary": "Change a portfolio",
             "description": "`version` is the one that you have seen. Of two changes of one "
             "version, one wins and the other gets 409: read again and decide anew.",
-            "parameters": [_PORTFOLIO_ID],
+            "parameters": [_PORTFOLIO_ID, _IF_MATCH],
             "requestBody": _body(
                 ChangeSchema,
                 {"portfolioId": EXAMPLE_ID, "name": "Growth and Income Fund", "version": 1},
@@ -192,10 +230,12 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
                     "The portfolio with its next version",
                     ref("Portfolio"),
                     EXAMPLE | {"name": "Growth and Income Fund", "version": 2},
+                    headers=_ETAG,
                 ),
                 "404": "NotFound",
                 "414": "UriTooLong",
                 "409": "Conflict",
+                "412": "PreconditionFailed",
                 **_BODY_FAULTS,
             },
         },
@@ -205,12 +245,13 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
         {
             "tags": ["portfolios"],
             "summary": "Delete a portfolio",
-            "parameters": [_PORTFOLIO_ID, {"in": "query", "schema": VersionSchema}],
+            "parameters": [_PORTFOLIO_ID, {"in": "query", "schema": VersionSchema}, _IF_MATCH],
             "responses": {
                 "204": _answer("It is gone."),
                 "404": "NotFound",
                 "414": "UriTooLong",
                 "409": "Conflict",
+                "412": "PreconditionFailed",
                 "422": "Unprocessable",
                 **_READ_FAULTS,
             },
@@ -239,9 +280,9 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "summary": "Search in pages",
             "description": "Newest first; portfolios of one moment in the order of their ids, so "
             "that pages neither overlap nor skip. At most one of `name` and `name_like`.",
-            "parameters": [{"in": "query", "schema": SearchSchema}],
+            "parameters": [{"in": "query", "schema": SearchSchema}, _CURSOR],
             "responses": {
-                "200": _answer("A page", ref("Page"), _PAGE_EXAMPLE),
+                "200": _answer("A page", ref("Page"), _PAGE_EXAMPLE, headers=_LINK),
                 "400": "BadRequest",
                 "414": "UriTooLong",
                 "422": "Unprocessable",

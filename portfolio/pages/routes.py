@@ -98,6 +98,12 @@ def redoc() -> Response:
     return _page("redoc.html")
 
 
+@blueprint.get("/status")
+def status() -> Response:
+    """The state of this instance, live."""
+    return _page("status.html")
+
+
 @blueprint.get("/pages/<name>")
 def asset(name: str) -> Response:
     """A script or style sheet of the pages."""

@@ -22,11 +22,12 @@ class Portfolio(TypedDict):
 
 
 class Draft(NamedTuple):
-    """What a client asks to create."""
+    """What a client asks to create; an import brings the id too."""
 
     name: str
     date_created: datetime | None = None
     version: int = DEFAULT_VERSION
+    identity: ObjectId | None = None
 
 
 class Change(NamedTuple):
@@ -55,6 +56,18 @@ class Page(NamedTuple):
     has_next: bool
 
 
+class Position(NamedTuple):
+    """A place in the order of pages: what the portfolio there is sorted by.
+
+    Attributes:
+        created: the stored ``dateCreated``, whatever it is; None where there is none.
+        identity: the id.
+    """
+
+    created: Any
+    identity: ObjectId
+
+
 class Created(NamedTuple):
     """What a creation stored, now or when it was first asked for."""
 
@@ -78,11 +91,6 @@ class Record(NamedTuple):
     created: datetime
 
 
-def to_milliseconds(moment: datetime) -> datetime:
-    """Cut ``moment`` to what MongoDB stores, so that creation and later reads answer the same."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
 def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
     """Return the document that stores ``draft``, with an id of its own.
 
@@ -94,9 +102,9 @@ def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
         now: the creation date where the draft has none; naive, in UTC.
     """
     return {
-        "_id": ObjectId(),
+        "_id": draft.identity or ObjectId(),
         "name": draft.name,
-        "dateCreated": to_milliseconds(draft.date_created or now),
+        "dateCreated": draft.date_created or now,
         "version": draft.version,
     }
 
@@ -104,7 +112,9 @@ def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
 def from_document(document: dict[str, Any]) -> Portfolio:
     """Return the portfolio that ``document`` stores, whichever service wrote it.
 
-    A document without a date gets the one that its id carries, which never changes.
+    A document without a date gets the one that its id carries, which never changes. What lies below
+    a millisecond is cut off here as PyMongo does it, so that creation and later reads answer the
+    same.
     """
     identity = document["_id"]
     created = document.get("dateCreated")

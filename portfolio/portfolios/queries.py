@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Request
 
 from portfolio.components import components
+from portfolio.errors import BadRequest
 from portfolio.http.requests import query_arguments
 from portfolio.portfolios.model import Search
 from portfolio.portfolios.schemas import SearchSchema, load
@@ -25,3 +26,18 @@ def search_query(request: Request) -> Search:
         return check_search(load(_search, query_arguments(request, _search.fields), "query"))
 
     return components().validation_cache.verdict(request.query_string.decode("latin-1"), check)
+
+
+def cursor_query(request: Request) -> tuple[Search, str] | None:
+    """Return the search of ``request`` and its cursor; None where it asks for pages by offset.
+
+    Raises:
+        Invalid: a parameter is of the wrong kind, or given twice.
+        BadRequest: the names break a rule of section 3 of the contract, or an offset is given too.
+    """
+    if b"cursor" not in request.query_string or "cursor" not in request.args:
+        return None
+    arguments = query_arguments(request, {*_search.fields, "cursor"})
+    if "offset" in arguments:
+        raise BadRequest("Only one of cursor and offset allowed")
+    return check_search(load(_search, arguments, "query")), arguments["cursor"]

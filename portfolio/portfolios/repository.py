@@ -18,6 +18,7 @@ from portfolio.portfolios.model import (
     DEFAULT_VERSION,
     Change,
     Portfolio,
+    Position,
     Search,
     from_document,
 )
@@ -83,6 +84,32 @@ class PortfolioRepository:
         return self._find(
             *self._criteria(search), sort=_NEWEST_FIRST, skip=search.offset, limit=limit
         )
+
+    def find_beyond(
+        self, search: Search, after: Position | None
+    ) -> tuple[list[Portfolio], Position | None]:
+        """Return the page after a position, at the same cost however deep it lies.
+
+        Args:
+            search: what to find, and how many at most; its offset has no meaning here.
+            after: the position of the last portfolio that was seen; None begins at the newest.
+
+        Returns:
+            the portfolios, newest first, and the position of the last if more lie beyond it.
+        """
+        filter, options = self._criteria(search)
+        if after is not None:
+            # The criteria go into each branch: MongoDB then merges two scans of an index, where it
+            # would else filter one long scan.
+            filter = {"$or": [filter | branch for branch in _beyond(after)]}
+        documents = self._find_documents(
+            filter, projection=_FIELDS, sort=_NEWEST_FIRST, limit=search.limit + 1, **options
+        )
+        page = documents[: search.limit]
+        position = None
+        if len(documents) > search.limit:
+            position = Position(page[-1].get("dateCreated"), page[-1]["_id"])
+        return [from_document(document) for document in page], position
 
     def count(self, search: Search) -> int:
         """Return how many portfolios match; without a name from the collection's own count."""
@@ -184,3 +211,13 @@ def _unchanged(identity: ObjectId, version: int) -> Document:
     """Match the portfolio, if ``version`` is the one that clients are shown."""
     shown: Any = {"$in": [version, None]} if version == DEFAULT_VERSION else version
     return {"_id": identity, "version": shown}
+
+
+def _beyond(after: Position) -> list[Document]:
+    same_date = {"dateCreated": after.created, "_id": {"$lt": after.identity}}
+    if after.created is None:
+        return [same_date]
+    # An expression compares values of any kind as sorting does: a date that is missing, or is no
+    # date, lies beyond all dates. The query operator $lt would find dates alone.
+    earlier = {"$expr": {"$lt": ["$dateCreated", {"$literal": after.created}]}}
+    return [same_date, earlier]

@@ -15,12 +15,12 @@ from portfolio.portfolios.model import (
     Draft,
     Page,
     Portfolio,
+    Position,
     Record,
     Search,
     Ticket,
     from_document,
     to_document,
-    to_milliseconds,
     utc_now,
 )
 from portfolio.portfolios.repository import PortfolioRepository
@@ -181,6 +181,19 @@ class PortfolioService:
                 return self._replay(rival, ticket)
         return Created([from_document(document) for document in documents])
 
+    def create_missing(self, drafts: Sequence[Draft]) -> int:
+        """Store those of ``drafts``, which carry ids, that are not stored yet: all or none.
+
+        Returns:
+            how many those were.
+        """
+        identities = [draft.identity for draft in drafts if draft.identity is not None]
+        existing = self._repository.existing_ids(identities) if identities else set()
+        missing = {draft.identity: draft for draft in drafts if draft.identity not in existing}
+        if missing:
+            self.create_all(list(missing.values()))
+        return len(missing)
+
     def update(self, portfolio_id: str, change: Change) -> Portfolio:
         """Change one portfolio and return it with its next version.
 
@@ -197,8 +210,6 @@ class PortfolioService:
             differs = Fault("portfolioId should be the id in the path", "id_mismatch")
             raise Invalid(locate([differs], "body", "portfolioId"))
         identity = _identity(portfolio_id)
-        if change.date_created is not None:
-            change = change._replace(date_created=to_milliseconds(change.date_created))
         portfolio = self._repository.update(change, identity)
         if portfolio is None:
             raise self._missed(identity)
@@ -228,6 +239,15 @@ class PortfolioService:
                 total = max(total, seen)
             return Page(found[: search.limit], total, has_next)
         return Page(found, seen, has_next)
+
+    def search_beyond(
+        self, search: Search, after: Position | None
+    ) -> tuple[list[Portfolio], Position | None]:
+        """Return the page of portfolios after a position, and where it ends if more lie beyond.
+
+        What is created meanwhile is newer than all that is yet to come, and moves nothing.
+        """
+        return self._repository.find_beyond(search, after)
 
     def sort_by_existence(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the ids that name a portfolio and those that don't, both in the given order."""

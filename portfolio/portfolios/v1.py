@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import orjson
 from flask import Blueprint, Response, request
@@ -10,6 +11,7 @@ from flask import Blueprint, Response, request
 from portfolio.components import components
 from portfolio.http.answers import answer
 from portfolio.http.requests import json_body, query_arguments
+from portfolio.portfolios.conditional import guarded, shown, tagged
 from portfolio.portfolios.idempotency import replay_header, ticket
 from portfolio.portfolios.model import Portfolio
 from portfolio.portfolios.schemas import (
@@ -22,6 +24,9 @@ from portfolio.portfolios.schemas import (
 
 blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 
+_ARRAY = "application/json"
+_LINES = "application/x-ndjson"
+
 _draft = DraftSchema()
 _change = ChangeSchema()
 _ids = IdsSchema()
@@ -30,9 +35,14 @@ _version = VersionSchema()
 
 @blueprint.get("/portfolios")
 def list_portfolios() -> Response:
-    """Every portfolio, streamed."""
+    """Every portfolio, streamed: as a JSON array, or one a line where the client asks for that."""
     batches = components().portfolios.list_all()
-    return Response(_as_json_array(batches), mimetype="application/json")
+    if request.accept_mimetypes.best_match([_ARRAY, _LINES], _ARRAY) == _LINES:
+        response = Response(_as_lines(batches), mimetype=_LINES)
+    else:
+        response = Response(_as_json_array(batches), mimetype=_ARRAY)
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 @blueprint.post("/portfolios")
@@ -42,27 +52,42 @@ def create_portfolio() -> Response:
     parts = components()
     created = parts.portfolios.create(draft, ticket(request))
     parts.measures.created("v1", created)
-    return answer(created.portfolios[0], 201, replay_header(created))
+    return tagged(created.portfolios[0], 201, replay_header(created))
 
 
 @blueprint.get("/portfolio/<portfolio_id>")
 def get_portfolio(portfolio_id: str) -> Response:
-    """One portfolio."""
-    return answer(components().portfolios.get(portfolio_id))
+    """One portfolio, or that the client knows it."""
+    return shown(components().portfolios.get(portfolio_id), request)
 
 
 @blueprint.put("/portfolio/<portfolio_id>")
 def update_portfolio(portfolio_id: str) -> Response:
     """Change one portfolio, if the version is the stored one."""
     change = load(_change, json_body(request), "body")
-    return answer(components().portfolios.update(portfolio_id, change))
+    portfolios = components().portfolios
+    updated = guarded(
+        request,
+        portfolio_id,
+        change.version,
+        partial(portfolios.update, portfolio_id, change),
+        partial(portfolios.get, portfolio_id),
+    )
+    return tagged(updated)
 
 
 @blueprint.delete("/portfolio/<portfolio_id>")
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete one portfolio, if the version is the stored one."""
     version = load(_version, query_arguments(request, _version.fields), "query")
-    components().portfolios.delete(portfolio_id, version)
+    portfolios = components().portfolios
+    guarded(
+        request,
+        portfolio_id,
+        version,
+        partial(portfolios.delete, portfolio_id, version),
+        partial(portfolios.get, portfolio_id),
+    )
     response = Response(status=204)
     del response.headers["Content-Type"]
     return response
@@ -74,6 +99,13 @@ def validate_portfolios() -> Response:
     ids = load(_ids, json_body(request), "body")
     valid, invalid = components().portfolios.sort_by_existence(ids)
     return answer({"valid": valid, "invalid": invalid, "inactive": []})
+
+
+def _as_lines(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:
+    for batch in batches:
+        lines = [orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in batch]
+        if lines:
+            yield b"".join(lines)
 
 
 def _as_json_array(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:

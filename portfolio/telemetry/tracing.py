@@ -26,6 +26,16 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SAMPLED = "portfolio.sampled"
+# What the instrumentation may see of a request. Queries carry names of portfolios, which don't
+# belong into spans, and each further attribute takes 15 microseconds until it has left.
+_SHOWN = (
+    "REQUEST_METHOD",
+    "PATH_INFO",
+    "REMOTE_ADDR",
+    "HTTP_TRACEPARENT",
+    "HTTP_TRACESTATE",
+    "HTTP_BAGGAGE",
+)
 
 
 class Sampler:
@@ -113,17 +123,17 @@ def _describe(span: Span, _environ: dict[str, Any]) -> None:
 
 def _begin_if_sampled(begin: Callable[[], Any]) -> Callable[[], Any]:
     def begin_if_sampled() -> None:
-        environ = request.environ
-        if _SAMPLED not in environ:
+        whole = request.environ
+        if _SAMPLED not in whole:
             return
-        # Queries carry names of portfolios, which don't belong into spans.
-        hidden = {"QUERY_STRING": "", "RAW_URI": request.path}
-        shown = {name: environ[name] for name in hidden if name in environ}
-        environ.update(hidden)
+        shown = {name: whole[name] for name in _SHOWN if name in whole}
+        shown["RAW_URI"] = request.path
+        request.environ = shown
         try:
             begin()
         finally:
-            environ.update(shown)
+            request.environ = whole
+        whole.update((name, shown[name]) for name in shown.keys() - whole.keys())
 
     return begin_if_sampled
 

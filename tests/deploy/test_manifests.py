@@ -171,14 +171,20 @@ class TestService:
         assert out == {("TCP", 27017), ("TCP", 4317), ("TCP", 4318), ("UDP", 53), ("TCP", 53)}
         assert all(rule["to"] for rule in spec["egress"]), "an empty `to` is everywhere"
 
-    def test_hpa_holds_cpu_at_70_and_memory_at_80_percent(self, folder: str) -> None:
+    def test_hpa_holds_cpu_at_70_percent_and_memory_at_80_percent_of_the_limit(
+        self, folder: str
+    ) -> None:
         hpa = find(render(folder), "HorizontalPodAutoscaler", f"{NAME}-hpa")
         assert hpa["spec"]["scaleTargetRef"]["name"] == NAME
+        limit = int(self.container(folder)["resources"]["limits"]["memory"].removesuffix("Mi"))
         targets = {
-            metric["resource"]["name"]: metric["resource"]["target"]["averageUtilization"]
+            metric["resource"]["name"]: metric["resource"]["target"]
             for metric in hpa["spec"]["metrics"]
         }
-        assert targets == {"cpu": 70, "memory": 80}
+        assert targets == {
+            "cpu": {"type": "Utilization", "averageUtilization": 70},
+            "memory": {"type": "AverageValue", "averageValue": f"{round(0.8 * limit)}Mi"},
+        }
         assert {"scaleUp", "scaleDown"} <= set(hpa["spec"]["behavior"])
 
     @staticmethod

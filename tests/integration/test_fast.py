@@ -61,10 +61,10 @@ def test_names_that_exist_are_refused_and_named(client: FlaskClient) -> None:
     ],
 )
 def test_a_bulk_that_breaks_a_rule_stores_nothing(
-    client: FlaskClient, body: Any, status: int, detail: str
+    unit_client: FlaskClient, body: Any, status: int, detail: str
 ) -> None:
-    assert refusal(client.post(BULK, json=body)) == (status, detail)
-    assert client.get(V1).json == []
+    assert refusal(unit_client.post(BULK, json=body)) == (status, detail)
+    assert unit_client.get(V1).json == []
 
 
 def test_a_search_is_the_page_of_v2_counted_and_timed(client: FlaskClient) -> None:
@@ -81,14 +81,14 @@ def test_a_search_is_the_page_of_v2_counted_and_timed(client: FlaskClient) -> No
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "ten", "1.5", ""])
-def test_a_limit_that_is_not_valid_is_400(client: FlaskClient, limit: str) -> None:
-    response = client.get(f"{SEARCH}?limit={limit}")
+def test_a_limit_that_is_not_valid_is_400(unit_client: FlaskClient, limit: str) -> None:
+    response = unit_client.get(f"{SEARCH}?limit={limit}")
     assert refusal(response) == (400, "Limit must be between 1 and 1000")
 
 
 @pytest.mark.parametrize("offset", ["-1", "two", "1.5", "9223372036854775808"])
-def test_an_offset_that_is_not_valid_is_400(client: FlaskClient, offset: str) -> None:
-    response = client.get(f"{SEARCH}?offset={offset}")
+def test_an_offset_that_is_not_valid_is_400(unit_client: FlaskClient, offset: str) -> None:
+    response = unit_client.get(f"{SEARCH}?offset={offset}")
     assert refusal(response) == (400, "Offset must be non-negative")
 
 

@@ -72,9 +72,18 @@ def read_answer(connection: socket.socket) -> Answer:
 # Start
 
 
+def both_workers(gunicorn: Gunicorn) -> set[int]:
+    """Return the process ids of two workers, once the second has been forked too."""
+
+    def pids() -> set[int]:
+        return {worker.pid for worker in gunicorn.workers()}
+
+    wait_until(lambda: len(pids()) == 2, "there are two workers")
+    return pids()
+
+
 def test_gunicorn_alone_starts_two_workers_and_both_serve(service: Gunicorn) -> None:
-    workers = {worker.pid for worker in service.workers()}
-    assert len(workers) == 2
+    workers = both_workers(service)
 
     def served() -> bool:
         assert requests.get(service.url + V2, timeout=10).status_code == 200
@@ -112,7 +121,7 @@ def test_it_starts_without_mongodb_and_serves_once_that_appears(
 ) -> None:
     mongod = Mongod(tmp_path / "mongod")
     gunicorn = serve(mongod.uri)
-    workers = {worker.pid for worker in gunicorn.workers()}
+    workers = both_workers(gunicorn)
     wait_until(lambda: gunicorn.status(V2) == 503, "the outage is known")
     assert gunicorn.status("/health/live") == 200
     assert gunicorn.status("/health/ready") == 503

@@ -130,11 +130,21 @@ def test_detailed_shows_every_part_as_the_runbook_reads_it(
 
 
 def test_metrics_show_requests_and_the_use_of_resources(watched: FlaskClient) -> None:
+    before = watched.get("/health/metrics").json["requests"]
+    for path in (V2, V2, V2 + "?name="):
+        watched.get(path).close()  # counted once it was sent
     response = watched.get("/health/metrics")
     assert response.status_code == 200
     body = response.json
     assert body["uptime_seconds"] > 0
-    assert {"process", "pool", "circuit_breakers"} <= set(body)
+    assert body["requests"]["total"] - before["total"] >= 3
+    assert body["requests"]["by_status"]["400"] - before["by_status"].get("400", 0) == 1
+    assert body["requests"]["latency_ms"]["p95"] >= body["requests"]["latency_ms"]["p50"] > 0
+    assert set(body["circuit_breakers"]) == {"database"}
+    assert (body["validation_cache"]["hits"], body["validation_cache"]["size"]) == (1, 1)
+    assert body["pool"]["max"] == 50
+    assert body["process"]["memory_bytes"] > 0
+    assert body["process"]["cpu_seconds"] > 0
 
 
 def test_without_mongodb_the_process_lives_and_says_that_it_cannot_serve(

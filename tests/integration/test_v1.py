@@ -67,17 +67,17 @@ def test_two_portfolios_may_have_one_name(client: FlaskClient) -> None:
     assert create(client)["portfolioId"] != create(client)["portfolioId"]
 
 
-def test_a_portfolio_that_is_not_valid_is_not_created(client: FlaskClient) -> None:
+def test_a_portfolio_that_is_not_valid_is_not_created(unit_client: FlaskClient) -> None:
     wrong = {"name": "x" * 201, "version": -1, "dateCreated": "never"}
-    assert faults(client.post(V1, json=wrong)) == {
+    assert faults(unit_client.post(V1, json=wrong)) == {
         ("body", "name", "string_length"),
         ("body", "version", "greater_than_equal"),
         ("body", "dateCreated", "datetime_type"),
     }
-    assert faults(client.post(V1, json={})) == {("body", "name", "missing")}
-    assert faults(client.post(V1, json=[])) == {("body", "dict_type")}
-    assert faults(client.post(V1, json="Growth")) == {("body", "dict_type")}
-    assert client.get(V1).json == []
+    assert faults(unit_client.post(V1, json={})) == {("body", "name", "missing")}
+    assert faults(unit_client.post(V1, json=[])) == {("body", "dict_type")}
+    assert faults(unit_client.post(V1, json="Growth")) == {("body", "dict_type")}
+    assert unit_client.get(V1).json == []
 
 
 # One portfolio
@@ -197,12 +197,12 @@ def test_a_deletion_of_another_version_is_a_conflict(client: FlaskClient) -> Non
     ],
 )
 def test_a_deletion_needs_a_version_that_is_an_integer(
-    client: FlaskClient, query: str, kind: str
+    unit_client: FlaskClient, query: str, kind: str
 ) -> None:
-    created = create(client)
-    response = client.delete(one(created["portfolioId"]) + query)
+    created = create(unit_client)
+    response = unit_client.delete(one(created["portfolioId"]) + query)
     assert faults(response) == {("query", "version", kind)}
-    assert client.get(V1).json == [created]
+    assert unit_client.get(V1).json == [created]
 
 
 def test_of_sixteen_updates_and_deletions_of_one_version_one_wins(app: Flask) -> None:
@@ -260,6 +260,6 @@ def test_up_to_a_thousand_ids_are_validated_at_once(client: FlaskClient) -> None
     ],
 )
 def test_a_list_of_ids_that_is_not_valid_is_refused(
-    client: FlaskClient, body: object, expected: set
+    unit_client: FlaskClient, body: object, expected: set
 ) -> None:
-    assert faults(client.post(V1 + "/validate", json=body)) == expected
+    assert faults(unit_client.post(V1 + "/validate", json=body)) == expected

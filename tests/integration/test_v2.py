@@ -208,10 +208,10 @@ def test_a_search_that_was_asked_before_sees_what_is_new(client: FlaskClient) ->
     ],
 )
 def test_a_search_that_breaks_a_rule_is_told_which(
-    client: FlaskClient, path: str, query: str, detail: str
+    unit_client: FlaskClient, path: str, query: str, detail: str
 ) -> None:
     for _ in range(2):  # the second time past the validation cache
-        assert refusal(client.get(path + query)) == (400, detail)
+        assert refusal(unit_client.get(path + query)) == (400, detail)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_a_search_that_breaks_a_rule_is_told_which(
     ],
 )
 def test_a_limit_or_offset_that_is_not_valid_is_named(
-    client: FlaskClient, query: str, expected: set[Any]
+    unit_client: FlaskClient, query: str, expected: set[Any]
 ) -> None:
-    assert faults(client.get(V2 + query)) == expected
+    assert faults(unit_client.get(V2 + query)) == expected
 
 
 def test_unknown_parameters_are_ignored(client: FlaskClient) -> None:
@@ -278,10 +278,10 @@ def test_names_of_a_bulk_may_be_stored_already(client: FlaskClient) -> None:
     ],
 )
 def test_a_bulk_that_breaks_a_rule_stores_nothing(
-    client: FlaskClient, body: list[Any], detail: str
+    unit_client: FlaskClient, body: list[Any], detail: str
 ) -> None:
-    assert refusal(client.post(V2, json=body)) == (400, detail)
-    assert client.get(V1).json == []
+    assert refusal(unit_client.post(V2, json=body)) == (400, detail)
+    assert unit_client.get(V1).json == []
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_a_bulk_that_breaks_a_rule_stores_nothing(
     ],
 )
 def test_a_bulk_of_the_wrong_kind_is_told_each_fault(
-    client: FlaskClient, body: object, expected: set[Any]
+    unit_client: FlaskClient, body: object, expected: set[Any]
 ) -> None:
-    assert faults(client.post(V2, json=body)) == expected
-    assert client.get(V1).json == []
+    assert faults(unit_client.post(V2, json=body)) == expected
+    assert unit_client.get(V1).json == []

@@ -106,6 +106,7 @@ def test_examples_of_requests_get_the_answer_that_is_promised(app: Flask) -> Non
     assert len(ask("v2_create_portfolios", 201)) == 2
     assert ask("v2_search_portfolios", 200)["pagination"]["totalElements"] == 5
     assert ask("fast_search_portfolios", 200)["pagination"]["totalElements"] == 5
+    assert ask("v2_search_portfolios", 200, query="cursor=&limit=2")["pagination"]["nextCursor"]
     ask("v1_delete_portfolio", 204, query="version=2")
 
 

@@ -1,0 +1,145 @@
+"""The pages work in a real browser, under the policy of production, and talk to this host alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from portfolio.local.mongod import Mongod
+from tests.browser.conftest import Browser
+from tests.gunicorn import Gunicorn, wait_until
+
+CREATION = "#operations-portfolios-v1_create_portfolio"
+
+
+@pytest.fixture
+def service(
+    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, browser: Browser
+) -> Gunicorn:
+    gunicorn = serve(
+        replica_set.uri,
+        MONGODB_DB=database_name,
+        PORTFOLIO_SERVICE_ENV="production",
+        WEB_CONCURRENCY="2",
+    )
+    gunicorn.wait_ready()
+    return gunicorn
+
+
+@contextmanager
+def load(service: Gunicorn) -> Iterator[None]:
+    """Some requests, over and over."""
+    ended = threading.Event()
+
+    def ask() -> None:
+        with requests.Session() as session:
+            while not ended.wait(0.02):
+                session.post(f"{service.url}/api/v1/portfolios", json={"name": "Growth Fund"})
+                session.get(f"{service.url}/api/v2/portfolios?name=growth fund")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def assert_well_behaved(browser: Browser, service: Gunicorn) -> None:
+    assert browser.complaints() == []
+    assert browser.hosts() == {f"127.0.0.1:{service.port}"}
+
+
+def test_try_it_out_creates_a_portfolio(browser: Browser, service: Gunicorn) -> None:
+    browser.open(f"{service.url}/docs")
+    wait_until(lambda: browser.text(CREATION), "Swagger UI shows the API")
+    browser.keep("docs")
+    browser.click(f"{CREATION} .opblock-summary-control")
+    wait_until(lambda: browser.text(f"{CREATION} .execute"), "the operation opens")
+    browser.click(f"{CREATION} .execute")
+    answer = f"{CREATION} .live-responses-table .response .response-col_status"
+    wait_until(lambda: "201" in browser.text(answer), "the answer is shown with 201")
+    browser.run("document.querySelector(arguments[0]).scrollIntoView()", answer)
+    browser.keep("docs-created")
+    stored = requests.get(f"{service.url}/api/v1/portfolios", timeout=10).json()
+    assert [portfolio["name"] for portfolio in stored] == ["Growth Fund"]
+    assert_well_behaved(browser, service)
+
+
+def test_redoc_shows_every_operation(browser: Browser, service: Gunicorn) -> None:
+    document = requests.get(f"{service.url}/openapi.json", timeout=10).json()
+    summaries = {
+        operation["summary"] for path in document["paths"].values() for operation in path.values()
+    }
+    browser.open(f"{service.url}/redoc")
+    wait_until(
+        lambda: all(summary in browser.text("#redoc") for summary in summaries),
+        "ReDoc shows every operation",
+    )
+    browser.keep("redoc")
+    assert_well_behaved(browser, service)
+
+
+def peak(browser: Browser, chart: str) -> float:
+    """Return the highest value that the first line of ``chart`` has shown."""
+    script = "return Math.max(...samples.map(s => s.values?.[arguments[0]]?.[0] ?? 0))"
+    return float(browser.run(script, chart))
+
+
+def test_the_charts_move_under_load(browser: Browser, service: Gunicorn) -> None:
+    browser.open(f"{service.url}/status")
+    wait_until(lambda: browser.text("#state") == "Ready", "the page shows that it is ready")
+    with load(service):
+        for chart in ("rate", "latency", "cpu", "memory"):
+            wait_until(lambda chart=chart: peak(browser, chart) > 0, f"the chart of {chart} moves")
+        browser.keep("status")
+        wait_until(lambda: "POST /api/v1/portfolios" in browser.text("#endpoints"), "endpoints")
+    assert len(browser.run("return document.querySelectorAll('#workers tbody tr')")) == 2
+    assert "6.0" in browser.text("#database")
+    assert "replica set" in browser.text("#database")
+    assert_well_behaved(browser, service)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+def test_the_status_page_fits_the_screen(
+    browser: Browser, service: Gunicorn, dark: bool, phone: bool
+) -> None:
+    browser.open(f"{service.url}/status", dark=dark, phone=phone)
+    with load(service):
+        wait_until(lambda: peak(browser, "rate") > 0, "the chart of requests moves")
+    browser.keep(f"status-{'dark' if dark else 'light'}-{'phone' if phone else 'desktop'}")
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.run(overflow) == 0
+    background = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(15, 21, 26)") == dark
+
+
+def test_the_status_page_says_so_when_the_service_is_down(
+    browser: Browser, service: Gunicorn
+) -> None:
+    browser.open(f"{service.url}/status")
+    wait_until(lambda: browser.text("#state") == "Ready", "the page shows that it is ready")
+    service.kill()
+    wait_until(lambda: browser.text("#state") == "No answer", "the page says: no answer")
+    browser.keep("status-down")
+    assert browser.text("#notice").startswith("No answer for")
+    service.start()
+    wait_until(lambda: browser.text("#state") == "Ready", "the page shows that it is back")
+    assert browser.run("return document.querySelector('#notice').hidden")
+
+
+def test_the_status_page_says_so_when_the_database_is_down(
+    browser: Browser, serve: Callable[..., Gunicorn]
+) -> None:
+    service = serve("mongodb://127.0.0.1:9", WEB_CONCURRENCY="1")
+    browser.open(f"{service.url}/status")
+    wait_until(lambda: browser.text("#state") == "Not ready", "the page says: not ready")
+    browser.keep("status-database-down")
+    assert "MongoDB does not answer" in browser.text("#notice")
+    assert browser.text("#database-state") == "unhealthy"

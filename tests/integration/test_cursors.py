@@ -1,0 +1,214 @@
+"""Pages by cursor show every portfolio once, whatever comes in between, at the same cost."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from flask import Flask
+from flask.testing import FlaskClient
+from pymongo import monitoring
+from pymongo.collection import Collection
+
+from portfolio import create_app
+from portfolio.config import Settings
+
+PATH = "/api/v2/portfolios"
+BORN = datetime(2024, 1, 1)
+Stored = Collection[dict[str, Any]]
+
+
+def store(collection: Stored, count: int) -> list[str]:
+    """Store portfolios in every state that a date was ever found in; return their ids."""
+    dates: list[Any] = [{"dateCreated": BORN + timedelta(hours=n // 5)} for n in range(count)]
+    dates[::7] = [{} for _ in dates[::7]]
+    dates[::11] = [{"dateCreated": None} for _ in dates[::11]]
+    dates[::13] = [{"dateCreated": "yesterday"} for _ in dates[::13]]
+    documents = [{"name": f"Fund {n % 3}", "version": 1, **date} for n, date in enumerate(dates)]
+    collection.insert_many(documents)
+    return [str(document["_id"]) for document in documents]
+
+
+def page(client: FlaskClient, cursor: str, query: str = "limit=7") -> dict[str, Any]:
+    answer = client.get(f"{PATH}?{query}&cursor={cursor}")
+    assert answer.status_code == 200, answer.text
+    return answer.json
+
+
+def walk(client: FlaskClient, query: str = "limit=7") -> list[str]:
+    """Return the ids of all pages, in their order."""
+    ids: list[str] = []
+    cursor = ""
+    while True:
+        found = page(client, cursor, query)
+        ids += [portfolio["portfolioId"] for portfolio in found["portfolios"]]
+        cursor = found["pagination"]["nextCursor"]
+        assert found["pagination"]["hasNext"] == (cursor is not None)
+        if cursor is None:
+            return ids
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 1000])
+def test_all_pages_together_hold_what_pages_by_offset_hold(
+    client: FlaskClient, collection: Stored, size: int
+) -> None:
+    store(collection, 60)
+    by_offset = client.get(f"{PATH}?limit=1000").json["portfolios"]
+    assert walk(client, f"limit={size}") == [each["portfolioId"] for each in by_offset]
+
+
+@pytest.mark.parametrize("search", ["name=FUND 1", "name_like=und 2"])
+def test_a_search_by_name_pages_too(client: FlaskClient, collection: Stored, search: str) -> None:
+    store(collection, 60)
+    by_offset = client.get(f"{PATH}?limit=1000&{search}").json["portfolios"]
+    assert len(by_offset) == 20
+    assert walk(client, f"limit=3&{search}") == [each["portfolioId"] for each in by_offset]
+
+
+def test_what_is_created_or_deleted_meanwhile_moves_nothing(
+    client: FlaskClient, collection: Stored
+) -> None:
+    expected = set(store(collection, 40))
+    first = page(client, "")
+    seen = [each["portfolioId"] for each in first["portfolios"]]
+    client.post(PATH, json=[{"name": "Newer"}, {"name": "Newer still"}])
+    collection.delete_one({"_id": ObjectId(seen[-1])})
+    cursor = first["pagination"]["nextCursor"]
+    while cursor is not None:
+        found = page(client, cursor)
+        seen += [each["portfolioId"] for each in found["portfolios"]]
+        cursor = found["pagination"]["nextCursor"]
+    assert sorted(seen) == sorted(expected)
+
+
+def test_an_empty_collection_has_one_empty_page(client: FlaskClient) -> None:
+    assert page(client, "") == {
+        "portfolios": [],
+        "pagination": {"pageSize": 7, "hasNext": False, "nextCursor": None},
+    }
+
+
+def test_a_cursor_that_was_changed_is_refused(client: FlaskClient, collection: Stored) -> None:
+    store(collection, 20)
+    cursor = page(client, "")["pagination"]["nextCursor"]
+    changed = [
+        cursor[:index] + ("A" if cursor[index] != "A" else "B") + cursor[index + 1 :]
+        for index in range(len(cursor) - 1)
+    ]
+    for wrong in [*changed, cursor[:-2], cursor + "AAAA", "nonsense", "é", "=", "a"]:
+        answer = client.get(f"{PATH}?limit=7&cursor={wrong}")
+        assert answer.status_code == 400, wrong
+        assert answer.json["detail"].startswith("Invalid cursor")
+
+
+def test_a_cursor_belongs_to_its_search(client: FlaskClient, collection: Stored) -> None:
+    store(collection, 60)
+    cursor = page(client, "", "limit=3&name=Fund 1")["pagination"]["nextCursor"]
+    for other in ("", "&name=Fund 2", "&name_like=Fund 1"):
+        assert client.get(f"{PATH}?limit=3&cursor={cursor}{other}").status_code == 400
+    assert client.get(f"{PATH}?limit=9&cursor={cursor}&name=Fund 1").status_code == 200
+
+
+def test_pods_that_share_a_secret_or_a_database_share_cursors(
+    client: FlaskClient, collection: Stored, settings: Settings
+) -> None:
+    store(collection, 20)
+    cursor = page(client, "")["pagination"]["nextCursor"]
+    assert create_app(settings).test_client().get(f"{PATH}?cursor={cursor}").status_code == 200
+    guarded = Settings.from_environment(
+        {"CURSOR_SECRET": "s3cret"},
+        mongodb_uri=settings.mongodb_uri,
+        mongodb_db=collection.database.name,
+    )
+    assert create_app(guarded).test_client().get(f"{PATH}?cursor={cursor}").status_code == 400
+
+
+def test_cursor_and_offset_exclude_each_other(client: FlaskClient) -> None:
+    answer = client.get(f"{PATH}?cursor=&offset=0")
+    assert (answer.status_code, answer.json) == (
+        400,
+        {"detail": "Only one of cursor and offset allowed"},
+    )
+
+
+def test_a_cursor_given_twice_is_named(client: FlaskClient) -> None:
+    answer = client.get(f"{PATH}?cursor=&cursor=")
+    assert answer.status_code == 422
+    assert answer.json["detail"][0]["loc"] == ["query", "cursor"]
+
+
+class KeysExamined(monitoring.CommandListener):
+    """Notes the find commands that are sent."""
+
+    def __init__(self) -> None:
+        self.finds: list[dict[str, Any]] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name == "find":
+            self.finds.append(dict(event.command))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+
+@pytest.mark.parametrize("search", ["", "&name=fund 1"])
+def test_the_last_page_reads_no_more_than_the_first(settings: Settings, search: str) -> None:
+    app: Flask = create_app(settings)
+    database = app.extensions["portfolio"].database
+    listener = KeysExamined()
+    database.listeners.append(listener)
+    database.ensure_indexes()
+    store(database.portfolios, 3000)
+    walk(app.test_client(), f"limit=20{search}")
+    deepest = {
+        key: value
+        for key, value in listener.finds[-2].items()
+        if key in ("find", "filter", "sort", "limit", "projection", "collation")
+    }
+    plan = database.database.command("explain", deepest, verbosity="executionStats")
+    assert plan["executionStats"]["nReturned"] == 21
+    assert plan["executionStats"]["totalKeysExamined"] <= 3 * 21
+    database.client.drop_database(settings.mongodb_db)
+
+
+def follow(link: str) -> dict[str, str]:
+    return {rel: target for target, rel in re.findall(r'<([^>]*)>; rel="(\w+)"', link)}
+
+
+def test_links_lead_through_pages_by_cursor(client: FlaskClient, collection: Stored) -> None:
+    ids = store(collection, 20)
+    seen: list[str] = []
+    target: str | None = f"{PATH}?limit=6&name_like=und&cursor="
+    while target is not None:
+        answer = client.get(target)
+        seen += [each["portfolioId"] for each in answer.json["portfolios"]]
+        links = follow(answer.headers["Link"])
+        assert links["first"] == f"{PATH}?limit=6&name_like=und&cursor="
+        target = links.get("next")
+    assert sorted(seen) == sorted(ids)
+
+
+def test_links_lead_through_pages_by_offset(client: FlaskClient, collection: Stored) -> None:
+    store(collection, 20)
+    links = follow(client.get(f"{PATH}?limit=6&offset=6").headers["Link"])
+    assert links == {
+        "first": f"{PATH}?limit=6&offset=0",
+        "prev": f"{PATH}?limit=6&offset=0",
+        "next": f"{PATH}?limit=6&offset=12",
+        "last": f"{PATH}?limit=6&offset=18",
+    }
+    last = client.get(links["last"])
+    assert len(last.json["portfolios"]) == 2
+    assert "next" not in follow(last.headers["Link"])
+
+
+def test_links_keep_a_name_with_spaces(client: FlaskClient, collection: Stored) -> None:
+    store(collection, 20)
+    links = follow(client.get(f"{PATH}?limit=2&name=Fund 1").headers["Link"])
+    assert links["next"] == f"{PATH}?limit=2&name=Fund%201&offset=2"
