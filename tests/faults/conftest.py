@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
@@ -197,19 +201,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
     rows = [
         value
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.getreports(outcome)
+        for report in sorted(reports, key=lambda report: report.nodeid)
         for name, value in report.user_properties
         if name == "fault"
     ]
     if not rows:
         return
     lines = ["| " + " | ".join(row) + " |" for row in (_COLUMNS, ["---"] * len(_COLUMNS), *rows)]
+    lines += ["", f"{date.today()}, {_machine()}"]
     terminalreporter.section("faults")
     for line in lines:
         terminalreporter.write_line(line)
     path = config.getoption("--faults-table", default=None)
     if path:
         path.write_text("\n".join(lines) + "\n")
+
+
+def _machine() -> str:
+    """Name what the table was measured on, MongoDB and the load on the same cores included."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, "
+        f"Python {platform.python_version()}, MongoDB and the load on the same machine; load "
+        f"average at the end {os.getloadavg()[0]:.1f}"
+    )
