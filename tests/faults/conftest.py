@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
@@ -37,11 +41,14 @@ class Drill:
     """Load on a service during which a test breaks something and repairs it.
 
     Args:
-        load: what runs.
+        urls: the instances of the service.
+        load_options: for ``Load``.
     """
 
-    def __init__(self, load: Load) -> None:
-        self._load = load
+    def __init__(self, urls: Sequence[str], **load_options: Any) -> None:
+        self._urls = urls
+        self._load = Load(urls, **load_options)
+        self._load.start()
         self.ledger = Ledger()
         self.recovery_s = 0.0
 
@@ -49,9 +56,24 @@ class Drill:
         """Let the load run."""
         self._load.run_for(seconds)
 
+    @contextmanager
+    def more_load(self, **load_options: Any) -> Iterator[None]:
+        """Have more clients work for a while, for whom recovery is not awaited."""
+        more = Load(self._urls, **load_options)
+        more.start()
+        try:
+            yield
+        finally:
+            self.ledger.add(more.stop())
+
+    def stop(self) -> Ledger:
+        """Stop the load and return what all clients did and saw."""
+        self.ledger.add(self._load.stop())
+        return self.ledger
+
     def unsure_of(self, names: list[str]) -> None:
         """Have the audit look at a creation of the test's own, which never was answered."""
-        self._load.clients[0].ledger.unsure.append(names)
+        self.ledger.unsure.append(names)
 
     @contextmanager
     def cure(self) -> Iterator[None]:
@@ -117,13 +139,11 @@ def drill(record_property: Callable[[str, object], None]) -> StartDrill:
     ) -> Iterator[Drill]:
         for service in services:
             service.wait_ready()
-        load = Load([service.url for service in services], **load_options)
-        load.start()
-        drill = Drill(load)
+        drill = Drill([service.url for service in services], **load_options)
         try:
             yield drill
         finally:
-            ledger = drill.ledger = load.stop()
+            ledger = drill.stop()
         with MongoClient(mongodb_uri) as client:
             _await_undone(ledger, client["portfolio"]["portfolio"])
             audit(ledger, client["portfolio"]["portfolio"].find())
@@ -181,19 +201,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
     rows = [
         value
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.getreports(outcome)
+        for report in sorted(reports, key=lambda report: report.nodeid)
         for name, value in report.user_properties
         if name == "fault"
     ]
     if not rows:
         return
     lines = ["| " + " | ".join(row) + " |" for row in (_COLUMNS, ["---"] * len(_COLUMNS), *rows)]
+    lines += ["", f"{date.today()}, {_machine()}"]
     terminalreporter.section("faults")
     for line in lines:
         terminalreporter.write_line(line)
     path = config.getoption("--faults-table", default=None)
     if path:
         path.write_text("\n".join(lines) + "\n")
+
+
+def _machine() -> str:
+    """Name what the table was measured on, MongoDB and the load on the same cores included."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, "
+        f"Python {platform.python_version()}, MongoDB and the load on the same machine; load "
+        f"average at the end {os.getloadavg()[0]:.1f}"
+    )

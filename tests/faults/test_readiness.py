@@ -31,6 +31,7 @@ def await_readiness(service: Gunicorn, status: int) -> float:
     return changed - begun
 
 
+@pytest.mark.slow
 def test_readiness_falls_and_rises_with_mongod(
     start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
 ) -> None:
@@ -44,16 +45,15 @@ def test_readiness_falls_and_rises_with_mongod(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hang_s", [0.0, 20.0], ids=["short", "long"])
 def test_readiness_falls_and_rises_with_a_mongod_that_hangs(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], hang_s: float
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
 ) -> None:
     mongod = start_mongod()
     service = serve(mongod.uri)
     service.wait_ready()
     mongod.signal(signal.SIGSTOP)
     assert await_readiness(service, 503) < _LIMIT_S
-    time.sleep(hang_s)
+    time.sleep(20)  # long enough for the breaker and for PyMongo to have given up
     mongod.signal(signal.SIGCONT)
     assert await_readiness(service, 200) < _LIMIT_S
 

@@ -31,7 +31,9 @@ def worker_behind(service: Gunicorn, connection: Connection) -> psutil.Process:
     )
 
 
-@pytest.mark.parametrize("topology", ["standalone", "replica set"])
+@pytest.mark.parametrize(
+    "topology", ["standalone", pytest.param("replica set", marks=pytest.mark.slow)]
+)
 def test_a_worker_is_killed_in_the_middle_of_a_bulk(
     start_mongod: Callable[..., Mongod],
     serve: Callable[..., Gunicorn],
