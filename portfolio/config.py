@@ -44,7 +44,7 @@ def _within(convert: Callable[[str], Any], low: float, high: float, kind: str) -
             raise ValueError(text)
         return value
 
-    return Rule(parse, f"{kind} from {low:g} to {high:g}")
+    return Rule(parse, f"{kind} from {low} to {high}")
 
 
 def integer(low: int, high: int) -> Rule:

@@ -31,7 +31,7 @@ def search_portfolios() -> Response:
     search = search_query(request)
     page = components().portfolios.search(search)
     response = answer(page_answer(search, page))
-    response.headers["Link"] = _links(search, _neighbours(search, page))
+    response.headers.add("Link", _links(search, _neighbours(search, page)))
     return response
 
 

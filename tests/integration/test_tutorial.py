@@ -1,0 +1,57 @@
+"""The tutorial works as it is printed: its commands are run in order, and answer what it shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from portfolio.local.mongod import Mongod
+from tests.gunicorn import ROOT, Gunicorn
+
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+_END = "--- the end of a block ---"
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Return each command block with the answer that is shown under it, or none."""
+    pattern = r"```bash\n(.*?)```(?:\n```text\n(.*?)```)?"
+    return [match.groups(default="") for match in re.finditer(pattern, TUTORIAL, re.DOTALL)]
+
+
+def matches(shown: str, answered: str) -> bool:
+    """Tell whether ``answered`` is what is ``shown``, where ``…`` stands for anything."""
+    pattern = ".*".join(map(re.escape, " ".join(shown.split()).split("…")))
+    return re.fullmatch(pattern, " ".join(answered.split())) is not None
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl on PATH")
+def test_the_tutorial_works_as_printed(
+    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, tmp_path: Path
+) -> None:
+    gunicorn = serve(replica_set.uri, MONGODB_DB=database_name)
+    gunicorn.wait_ready()
+    script = "".join(f"{commands}echo; echo '{_END}'\n" for commands, _ in blocks())
+    script = script.replace("http://localhost:8000", gunicorn.url)
+    script = script.replace("/tmp/portfolios", str(tmp_path / "portfolios"))
+    script = script.replace(".tox/serve/bin/flask", f"{sys.executable} -m flask")
+    environment = {"MONGODB_URI": replica_set.uri, "MONGODB_DB": database_name}
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    answers = ran.stdout.split(_END)[:-1]
+    assert len(answers) == len(blocks()) >= 15
+    for (commands, shown), answered in zip(blocks(), answers, strict=True):
+        assert matches(shown, answered), f"{commands}\nshown:\n{shown}\nanswered:\n{answered}"

@@ -1,0 +1,113 @@
+"""The documentation tells what the code does; ``docs/reference.md`` is compared table by table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from flask.testing import FlaskClient
+
+from portfolio.config import PROFILES, settings_fields
+from tests.gunicorn import ROOT
+from tests.telemetry.test_metrics import CONTRACT
+
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference.md"
+
+
+def table(heading: str) -> list[str]:
+    """Return the rows of the table under ``heading`` in the reference."""
+    section = re.split(r"^## ", REFERENCE.read_text(), flags=re.MULTILINE)
+    found = next(part for part in section if part.startswith(f"{heading}\n"))
+    return [line for line in found.splitlines() if line.startswith("|")][2:]
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def configuration() -> Iterator[str]:
+    for field in settings_fields():
+        told = field.metadata
+        defaults = [shown(told["defaults"][profile]) for profile in PROFILES]
+        default = defaults[0] if len(set(defaults)) == 1 else " / ".join(defaults)
+        if told["variable"] == "PORTFOLIO_RUNTIME_DIR":
+            default = "a folder in the system's temporary one"
+        yield f"| `{told['variable']}` | {default} | {told['rule'].allowed} | {told['help']} |"
+
+
+def endpoints(client: FlaskClient) -> Iterator[str]:
+    for path, operations in client.get("/openapi.json").json["paths"].items():
+        for method, operation in operations.items():
+            statuses = ", ".join(sorted(operation["responses"]))
+            yield f"| `{method.upper()} {path}` | {operation['summary']} | {statuses} |"
+
+
+def metrics() -> Iterator[str]:
+    for name, attributes in CONTRACT.items():
+        listed = ", ".join(f"`{attribute}`" for attribute in sorted(attributes))
+        yield f"| `{name}` | {listed} |"
+
+
+def commands(client: FlaskClient) -> Iterator[str]:
+    for name, command in sorted(client.application.cli.commands.items()):
+        if not command.callback or not command.callback.__module__.startswith("portfolio"):
+            if not isinstance(command, click.Group):
+                continue
+            for inner, one in sorted(command.commands.items()):
+                yield row(f"{name} {inner}", one)
+        else:
+            yield row(name, command)
+
+
+def row(name: str, command: click.Command) -> str:
+    usage = [name, *map(placeholder, command.params)]
+    first = (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
+    return f"| `{' '.join(['flask', *filter(None, usage)])}` | {' '.join(first.split())} |"
+
+
+def placeholder(parameter: click.Parameter) -> str:
+    if not isinstance(parameter, click.Argument):
+        return ""
+    name = str(parameter.name).upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def test_every_setting_is_in_the_reference_as_it_is() -> None:
+    assert table("Configuration") == list(configuration())
+
+
+def test_every_endpoint_is_in_the_reference_as_it_is(unit_client: FlaskClient) -> None:
+    assert table("Endpoints") == list(endpoints(unit_client))
+
+
+def test_every_metric_is_in_the_reference_as_it_is() -> None:
+    assert table("Metrics") == list(metrics())
+
+
+def test_every_command_is_in_the_reference_as_it_is(unit_client: FlaskClient) -> None:
+    assert table("Commands") == list(commands(unit_client))
+
+
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "CHANGELOG.md"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]*)(?:#[^)]*)?\)", page.read_text()):
+        if target and not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\]\(([a-z/-]+\.md)\)", index))
