@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import kubernetes_validate
 import pytest
 
 from .conftest import (
@@ -16,6 +15,10 @@ from .conftest import (
     find,
     pod_templates,
     render,
+)
+
+kubernetes_validate = pytest.importorskip(
+    "kubernetes_validate", reason="requirements-deploy.txt has it"
 )
 
 KUBERNETES_VERSIONS = ["1.36", "1.37"]

@@ -19,7 +19,11 @@ DEPLOY_SH = "k8s/deploy-optimized.sh"
 ROLLBACK_SH = "k8s/rollback-deployment.sh"
 MONITORING_SH = "k8s/monitoring/deploy-monitoring.sh"
 SECRETS_SH = "k8s/mongodb/create-secrets.sh"
-SCRIPTS = sorted(path.relative_to(ROOT) for path in ROOT.glob("deploy/**/*.sh"))
+SCRIPTS = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("deploy/**/*.sh", "tests/deploy/*.sh")
+    for path in ROOT.glob(pattern)
+)
 ALWAYS = 1000
 
 
