@@ -11,8 +11,8 @@ from benchmarks.operations import MIX, OPERATIONS
 from benchmarks.servers import Server
 
 CONNECTIONS = 16
-ROUNDS = 3
-_ROUND_S = 2.0
+ROUNDS = 7
+_ROUND_S = 1.0
 _RATES = (100, 250, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000)
 _RATE_S = 3.0
 # Past this a curve only shows how long the load lasted.
@@ -46,8 +46,8 @@ Curves = dict[str, list[Point]]
 def compare(contestants: Sequence[Server], rounds: int = ROUNDS) -> Closed:
     """Load each contestant with each operation, by turns, and return figures by operation.
 
-    Turns of two seconds, and medians over them: what else the machine does meanwhile then hits all
-    alike.
+    Many turns of a second, and medians over them: what else the machine does meanwhile then hits
+    all alike.
     """
     seen: dict[str, dict[str, list[tuple[Load, float]]]] = {}
     for _ in range(rounds):
