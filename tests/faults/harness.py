@@ -23,9 +23,8 @@ from urllib.parse import urlsplit
 
 from tests.gunicorn import wait_until
 
-# The default REQUEST_TIMEOUT_MS, and what a machine under load may add to it.
-DEADLINE_S = 5.0
-_LATE_AFTER_S = DEADLINE_S + 2.0
+# REQUEST_TIMEOUT_MS is 5 s by default; a machine that is short of CPU adds to it.
+_LATE_AFTER_S = 10.0
 # A client that waits longer calls it a hang, which the contract forbids.
 _PATIENCE_S = 15.0
 # The limit: every fault has to be over this long after its cause is gone.
