@@ -177,7 +177,6 @@ class Client:
     Args:
         urls: the instances of the service.
         number: which client it is.
-        headers: what each request carries.
     """
 
     def __init__(self, urls: Sequence[str], number: int) -> None:
@@ -326,8 +325,8 @@ class Load:
 
     def run_for(self, seconds: float) -> None:
         """Let it run; a client that breaks down ends this, and the test, at once."""
-        wait_until_broken = time.monotonic() + seconds
-        while time.monotonic() < wait_until_broken:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             self._check()
             time.sleep(0.05)
 
