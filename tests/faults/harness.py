@@ -23,9 +23,8 @@ from urllib.parse import urlsplit
 
 from tests.gunicorn import wait_until
 
-# The default REQUEST_TIMEOUT_MS, and what a machine under load may add to it.
-DEADLINE_S = 5.0
-_LATE_AFTER_S = DEADLINE_S + 2.0
+# REQUEST_TIMEOUT_MS is 5 s by default; a machine that is short of CPU adds to it.
+_LATE_AFTER_S = 10.0
 # A client that waits longer calls it a hang, which the contract forbids.
 _PATIENCE_S = 15.0
 # The issue's limit: every fault has to be over this long after its cause is gone.
@@ -178,7 +177,6 @@ class Client:
     Args:
         urls: the instances of the service.
         number: which client it is.
-        headers: what each request carries.
     """
 
     def __init__(self, urls: Sequence[str], number: int) -> None:
@@ -327,8 +325,8 @@ class Load:
 
     def run_for(self, seconds: float) -> None:
         """Let it run; a client that breaks down ends this, and the test, at once."""
-        wait_until_broken = time.monotonic() + seconds
-        while time.monotonic() < wait_until_broken:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             self._check()
             time.sleep(0.05)
 

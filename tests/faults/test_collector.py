@@ -14,6 +14,9 @@ from tests.telemetry.collector import Collector
 
 pytestmark = pytest.mark.slow
 
+# The breaker that guards exports tries again every 30 s at least.
+_EXPORT_S = 60.0
+
 
 class BadCollector(Collector):
     """Answers 500, or never, until it is well.
@@ -57,12 +60,14 @@ def test_requests_do_not_pay_for_a_bad_collector(
     if fault != "dead":
         collector.start_http(port)
     service = serve(mongod.uri, **exporting(port))
-    with drill(f"collector {fault}", [service], mongod.uri) as under_load:
+    with drill(f"collector {fault}", [service], mongod.uri, rate=100) as under_load:
         under_load.run_for(8)
         with under_load.cure():
             collector.well.set()
             if fault == "dead":
                 collector.start_http(port)
-        wait_until(lambda: collector.total("http_requests_total") > 0, "metrics arrive again")
+        wait_until(
+            lambda: collector.total("http_requests_total") > 0, "metrics arrive again", _EXPORT_S
+        )
     collector.stop()
     assert under_load.ledger.failures == []

@@ -76,7 +76,9 @@ def test_clients_that_send_a_byte_a_second_do_not_stop_others(
     service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="20")
     what = "headers" if request_ is HEADERS else "bodies"
     with (
-        drill(f"200 clients send {what} a byte a second", [service], mongod.uri) as under_load,
+        drill(
+            f"200 clients send {what} a byte a second", [service], mongod.uri, rate=100
+        ) as under_load,
         SlowSenders(service, request_, 200) as slow,
     ):
         under_load.run_for(3)
@@ -106,7 +108,9 @@ def test_clients_that_do_not_read_do_not_stop_others(
     service = serve(mongod.uri)
     with (
         mongod.client() as client,
-        drill("60 clients do not read their answers", [service], mongod.uri) as under_load,
+        drill(
+            "60 clients do not read their answers", [service], mongod.uri, rate=100
+        ) as under_load,
         ExitStack() as held,
     ):
         portfolios = client["portfolio"]["portfolio"]

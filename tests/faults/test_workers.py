@@ -7,9 +7,11 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psutil
 import pytest
+from pymongo import MongoClient
 
 from portfolio.local.mongod import Mongod
 from tests.faults.conftest import StartDrill
@@ -18,6 +20,7 @@ from tests.gunicorn import Gunicorn, wait_until
 
 # mongod's fail point between the documents of one insert command.
 _HALT = "hangDuringBatchInsert"
+_CLIENTS = 8
 
 
 def worker_behind(service: Gunicorn, connection: Connection) -> psutil.Process:
@@ -29,6 +32,12 @@ def worker_behind(service: Gunicorn, connection: Connection) -> psutil.Process:
         for worker in service.workers()
         if any(end.raddr and end.raddr.port == port for end in worker.net_connections("tcp"))
     )
+
+
+def halted(client: MongoClient[dict[str, Any]]) -> int:
+    """Return how many inserts wait at the fail point."""
+    waiting = [{"$currentOp": {}}, {"$match": {"failpointMsg": _HALT}}]
+    return len(list(client.admin.aggregate(waiting)))
 
 
 @pytest.mark.parametrize(
@@ -46,14 +55,18 @@ def test_a_worker_is_killed_in_the_middle_of_a_bulk(
     service = serve(mongod.uri)
     bulk = [{"name": f"cut-{uuid.uuid4().hex}"} for _ in range(100)]
     fault = f"worker killed -9 in a bulk, {topology}"
-    with drill(fault, [service], mongod.uri) as under_load, mongod.client() as client:
+    with (
+        drill(fault, [service], mongod.uri, clients=_CLIENTS) as under_load,
+        mongod.client() as client,
+    ):
         connection = Connection([service.url])
         worker = worker_behind(service, connection)
         under_load.run_for(1)
-        entered = client.admin.command("configureFailPoint", _HALT, mode="alwaysOn")["count"] + 1
+        client.admin.command("configureFailPoint", _HALT, mode="alwaysOn")
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(connection.request, "POST", "/api/v2/portfolios", bulk)
-            client.admin.command("waitForFailPoint", _HALT, timesEntered=entered, maxTimeMS=5000)
+            # The load's clients come to a halt too, one insert each: one more must be the bulk.
+            wait_until(lambda: halted(client) == _CLIENTS + 1, "the bulk is being inserted")
             worker.kill()
             with pytest.raises(NoAnswer):
                 answer.result()
