@@ -74,10 +74,14 @@ class _StandInCollection:
 
 def _fold(filter: dict[str, Any], collation: Any) -> dict[str, Any]:
     """Say a filter in mongomock's terms: it knows patterns, but neither collations nor MinKey."""
-    if collation is None:
-        any_value = {"$gte": MinKey()}
-        return {field: wanted for field, wanted in filter.items() if wanted != any_value}
-    wanted = filter["name"]
-    names = wanted["$in"] if isinstance(wanted, dict) else [wanted]
-    pattern = "|".join(re.escape(name) for name in names)
-    return {"name": re.compile(f"^(?:{pattern})$", re.IGNORECASE)}
+    folded: dict[str, Any] = {}
+    for field, wanted in filter.items():
+        if field == "$or":
+            folded[field] = [_fold(branch, collation) for branch in wanted]
+        elif field == "name" and collation is not None:
+            names = wanted["$in"] if isinstance(wanted, dict) else [wanted]
+            pattern = "|".join(re.escape(name) for name in names)
+            folded[field] = re.compile(f"^(?:{pattern})$", re.IGNORECASE)
+        elif wanted != {"$gte": MinKey()}:
+            folded[field] = wanted
+    return folded

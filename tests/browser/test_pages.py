@@ -97,6 +97,8 @@ def test_the_charts_move_under_load(browser: Browser, service: Gunicorn) -> None
     with load(service):
         for chart in ("rate", "latency", "cpu", "memory"):
             wait_until(lambda chart=chart: peak(browser, chart) > 0, f"the chart of {chart} moves")
+        enough = "return samples.filter(s => s.values?.latency).length >= 6"
+        wait_until(lambda: browser.run(enough), "there is something to see in the picture")
         browser.keep("status")
         wait_until(lambda: "POST /api/v1/portfolios" in browser.text("#endpoints"), "endpoints")
     assert len(browser.run("return document.querySelectorAll('#workers tbody tr')")) == 2

@@ -212,3 +212,12 @@ def test_links_keep_a_name_with_spaces(client: FlaskClient, collection: Stored) 
     store(collection, 20)
     links = follow(client.get(f"{PATH}?limit=2&name=Fund 1").headers["Link"])
     assert links["next"] == f"{PATH}?limit=2&name=Fund%201&offset=2"
+
+
+@pytest.mark.parametrize("search", ["", "&name=fund 1", "&name_like=FUND"])
+def test_pages_by_cursor_work_on_the_stand_in_too(unit_client: FlaskClient, search: str) -> None:
+    for number in range(7):
+        unit_client.post("/api/v1/portfolios", json={"name": f"Fund {number % 2}"})
+    by_offset = unit_client.get(f"{PATH}?limit=50{search}").json["portfolios"]
+    assert len(by_offset) == (3 if "name=" in search else 7)
+    assert walk(unit_client, f"limit=2{search}") == [each["portfolioId"] for each in by_offset]
