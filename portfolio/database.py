@@ -15,6 +15,7 @@ from pymongo import MongoClient, WriteConcern, monitoring
 from pymongo.collation import Collation
 from pymongo.collection import Collection
 from pymongo.database import Database as MongoDatabase
+from pymongo.errors import NetworkTimeout
 from pymongo.operations import IndexModel
 
 from portfolio.config import SERVICE, Settings
@@ -258,11 +259,18 @@ class Database:
         return client
 
     def _known_away(self) -> bool:
-        if self._last_answer is None:
-            return self._failing_since is not None
-        return (
-            self._failing_since is not None
-            and time.monotonic() - self._failing_since > _FAIL_AT_ONCE_AFTER_S
+        if self._failing_since is None:
+            return False
+        if self._last_answer is None and self._turned_away():
+            return True
+        return time.monotonic() - self._failing_since > _FAIL_AT_ONCE_AFTER_S
+
+    def _turned_away(self) -> bool:
+        """Whether every server refused the connection or has no address: not only was slow."""
+        servers = self.client.topology_description.server_descriptions().values()
+        return all(
+            server.error is not None and not isinstance(server.error, NetworkTimeout)
+            for server in servers
         )
 
     def _watch(self) -> None:

@@ -78,7 +78,9 @@ def is_outage(error: BaseException) -> bool:
         return True
     if not isinstance(error, PyMongoError):
         return False
-    return error.timeout or bool(error_codes(error) & _OUTAGES)
+    # The label is the server's own word for a transaction that may succeed if it is tried again.
+    again = error.has_error_label("TransientTransactionError")
+    return again or error.timeout or bool(error_codes(error) & _OUTAGES)
 
 
 def error_codes(error: PyMongoError) -> set[int]:
