@@ -7,7 +7,6 @@ this one table is what start-up checks, ``flask config show`` prints and the ref
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -252,7 +251,7 @@ class Settings:
     runtime_dir: str = _variable(
         "PORTFOLIO_RUNTIME_DIR",
         TEXT,
-        os.path.join(tempfile.gettempdir(), "globeco-portfolio-service"),
+        os.path.join(os.environ.get("TMPDIR", "/tmp"), SERVICE),  # noqa: S108
         help="folder for the files that the workers of one instance share",
     )
 
