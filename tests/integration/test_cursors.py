@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -159,6 +161,7 @@ class KeysExamined(monitoring.CommandListener):
 
 @pytest.mark.parametrize("search", ["", "&name=fund 1"])
 def test_the_last_page_reads_no_more_than_the_first(settings: Settings, search: str) -> None:
+    settings = replace(settings, mongodb_db=f"cursors-{uuid.uuid4().hex[:16]}")
     app: Flask = create_app(settings)
     database = app.extensions["portfolio"].database
     listener = KeysExamined()
@@ -175,6 +178,7 @@ def test_the_last_page_reads_no_more_than_the_first(settings: Settings, search: 
     assert plan["executionStats"]["nReturned"] == 21
     assert plan["executionStats"]["totalKeysExamined"] <= 3 * 21
     database.client.drop_database(settings.mongodb_db)
+    database.close()
 
 
 def follow(link: str) -> dict[str, str]:
