@@ -1,7 +1,7 @@
 """Answers over 1 KiB are compressed, streamed ones too, where the client can read that.
 
-Own code, since the library for it costs every request 8 microseconds and each small answer to a
-browser 60, measured beside 50 for all of Flask; this costs 0.1 and 1.
+Own code, since Flask-Compress lengthened a trivial request by a seventh, and more than doubled it
+for a small answer to a browser; of this, neither is to be seen beside the noise of measuring.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 MIN_BYTES = 1024
 
 _COMPRESSIBLE = ("application/json", "application/x-ndjson", "application/yaml", "text/")
-# On pages of portfolios, level 4 takes a third of the time of the default for 3% more bytes.
+# A thousand portfolios, 121 kB: level 4 makes 14.8 kB in 0.9 ms, the default 14.0 kB in 1.4 ms.
 _GZIP_LEVEL = 4
 _GZIP_FORMAT = 31
+# 13.5 kB in 0.8 ms; the next takes 3.5 ms for 12.9 kB.
 _BROTLI_QUALITY = 4
 # Best first. Brotli's library is optional: without it, nobody is offered br.
 _ENCODINGS = ("br", "gzip") if find_spec("brotli") else ("gzip",)

@@ -22,8 +22,8 @@ _READY_TIMEOUT_S = 60.0
 _WELCOME = """
 The Portfolio Service is ready. Open
 
-    http://localhost:{port}/                     what runs here
-    http://localhost:{port}/health/detailed      how it is
+    http://localhost:{port}/docs                 to try the API
+    http://localhost:{port}/status               to see it at work
     http://localhost:{port}/api/v2/portfolios    what it holds
 
 Create a portfolio:

@@ -29,7 +29,7 @@ def tagged(
 ) -> Response:
     """Return ``portfolio`` as an answer with its tag."""
     response = answer(portfolio, status, headers)
-    # `add`, since an assignment looks for a header to replace first and takes three times as long.
+    # `add`, since an assignment looks for a header to replace first and takes longer.
     response.headers.add("ETag", f'"{portfolio["portfolioId"]}-{portfolio["version"]}"')
     return response
 
@@ -37,7 +37,7 @@ def tagged(
 def shown(portfolio: Portfolio, request: Request) -> Response:
     """Return ``portfolio`` as an answer, or 304 where ``request`` says that it is known."""
     response = tagged(portfolio)
-    # Looked up in the environment first: parsing it takes 10 microseconds, and few ask.
+    # Looked up in the environment first: parsing takes longer, and few ask.
     if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
         tag(portfolio["portfolioId"], portfolio["version"])
     ):

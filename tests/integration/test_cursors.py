@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -140,8 +142,8 @@ def test_a_cursor_given_twice_is_named(client: FlaskClient) -> None:
     assert answer.json["detail"][0]["loc"] == ["query", "cursor"]
 
 
-class KeysExamined(monitoring.CommandListener):
-    """Notes the find commands that are sent."""
+class FindCommands(monitoring.CommandListener):
+    """The find commands that were sent."""
 
     def __init__(self) -> None:
         self.finds: list[dict[str, Any]] = []
@@ -159,9 +161,10 @@ class KeysExamined(monitoring.CommandListener):
 
 @pytest.mark.parametrize("search", ["", "&name=fund 1"])
 def test_the_last_page_reads_no_more_than_the_first(settings: Settings, search: str) -> None:
+    settings = replace(settings, mongodb_db=f"cursors-{uuid.uuid4().hex[:16]}")
     app: Flask = create_app(settings)
     database = app.extensions["portfolio"].database
-    listener = KeysExamined()
+    listener = FindCommands()
     database.listeners.append(listener)
     database.ensure_indexes()
     store(database.portfolios, 3000)
@@ -173,8 +176,9 @@ def test_the_last_page_reads_no_more_than_the_first(settings: Settings, search: 
     }
     plan = database.database.command("explain", deepest, verbosity="executionStats")
     assert plan["executionStats"]["nReturned"] == 21
-    assert plan["executionStats"]["totalKeysExamined"] <= 3 * 21
+    assert plan["executionStats"]["totalFindCommands"] <= 3 * 21
     database.client.drop_database(settings.mongodb_db)
+    database.close()
 
 
 def follow(link: str) -> dict[str, str]:

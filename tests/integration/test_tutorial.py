@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,8 +34,9 @@ def matches(shown: str, answered: str) -> bool:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl on PATH")
 def test_the_tutorial_works_as_printed(
-    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, tmp_path: Path
+    serve: Callable[..., Gunicorn], replica_set: Mongod, tmp_path: Path
 ) -> None:
+    database_name = f"tutorial-{uuid.uuid4().hex[:16]}"
     gunicorn = serve(replica_set.uri, MONGODB_DB=database_name)
     gunicorn.wait_ready()
     script = "".join(f"{commands}echo; echo '{_END}'\n" for commands, _ in blocks())
