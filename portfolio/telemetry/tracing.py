@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
@@ -25,7 +26,8 @@ from portfolio.telemetry.trace_context import TraceContext, trace_context, unsam
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_SAMPLED = "portfolio.sampled"
+# Whether the request under way is traced.
+_sampled: ContextVar[bool] = ContextVar("sampled", default=False)
 # What the instrumentation may see of a request. Queries carry names of portfolios, which don't
 # belong into spans, and each further attribute takes 15 microseconds until it has left.
 _SHOWN = (
@@ -61,9 +63,10 @@ class Sampler:
         parent = trace_context.get()
         sampled = parent.sampled if parent is not None else random.random() < self._share
         if not sampled or self._instrumented is None:
+            _sampled.set(False)
             trace_context.set(unsampled(parent))
             return self._bare(environ, start_response)
-        environ[_SAMPLED] = True
+        _sampled.set(True)
         return self._instrumented(environ, start_response)
 
     def start(self, provider: TracerProvider) -> None:
@@ -107,7 +110,8 @@ class CommandSpans(CommandTracer):
 
     def started(self, event: CommandStartedEvent) -> None:
         """Begin a span; called by PyMongo."""
-        if get_current_span().is_recording():
+        # A span that has ended is no parent: the body of a streamed answer is read after it.
+        if _sampled.get() and get_current_span().is_recording():
             super().started(event)
 
 
@@ -123,9 +127,9 @@ def _describe(span: Span, _environ: dict[str, Any]) -> None:
 
 def _begin_if_sampled(begin: Callable[[], Any]) -> Callable[[], Any]:
     def begin_if_sampled() -> None:
-        whole = request.environ
-        if _SAMPLED not in whole:
+        if not _sampled.get():
             return
+        whole = request.environ
         shown = {name: whole[name] for name in _SHOWN if name in whole}
         shown["RAW_URI"] = request.path
         request.environ = shown
@@ -140,7 +144,7 @@ def _begin_if_sampled(begin: Callable[[], Any]) -> Callable[[], Any]:
 
 def _end_if_sampled(end: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def end_if_sampled(error: BaseException | None) -> None:
-        if _SAMPLED in request.environ:
+        if _sampled.get():
             end(error)
 
     return end_if_sampled
