@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import comparison, growth, page, pod, report, results, targets
@@ -14,17 +15,17 @@ from benchmarks.arena import Arena, arena, check_same_answers, running
 from benchmarks.cgroup import NoRight
 
 _DOCUMENTS = 10_000
-_PARTS = ("comparison", "pod", "growth")
 
 
 def main() -> None:
     """Measure the parts that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "parts",
-        nargs="*",
-        choices=_PARTS,
-        help="what to measure: comparison and pod by default; growth takes ten minutes of its own",
+        "part",
+        nargs="?",
+        choices=_MEASURES,
+        help="what to measure alone; the comparison and the pod by default, since growth takes "
+        "five minutes of its own",
     )
     parser.add_argument(
         "--rounds",
@@ -35,17 +36,14 @@ def main() -> None:
     arguments = parser.parse_args()
     begun = time.monotonic()
     with arena() as place:
-        for part in arguments.parts or _PARTS[:2]:
-            if part == "comparison":
-                _compare(place, arguments.rounds)
-            elif part == "pod":
-                _pod(place)
-            else:
-                _grow(place)
+        for part in [arguments.part] if arguments.part else ["comparison", "pod"]:
+            found = _MEASURES[part](place, arguments.rounds)
+            print(f"\n{_TABLES[part](found[part])}\n\n{report.targets(found[part])}", flush=True)
+            page.write(found)
     print(f"\n{time.monotonic() - begun:.0f} s; {results.FOLDER / 'index.html'}")
 
 
-def _compare(place: Arena, rounds: int) -> None:
+def _compare(place: Arena, rounds: int) -> dict[str, Any]:
     for database in ("service", "raw", "lean"):
         place.seed(database, _DOCUMENTS)
     contestants = place.contestants()
@@ -54,32 +52,36 @@ def _compare(place: Arena, rounds: int) -> None:
         closed = comparison.compare(contestants, rounds)
         curves = comparison.draw_curves(contestants)
     seen = {"closed": closed, "curves": curves}
-    _show("comparison", results.record("comparison", seen, targets.of_comparison(closed)))
+    return results.record("comparison", seen, targets.of_comparison(closed))
 
 
-def _pod(place: Arena) -> None:
+def _pod(place: Arena, _: int) -> dict[str, Any]:
     place.seed("pod", _DOCUMENTS)
     try:
         seen = pod.measure(place, "pod")
     except NoRight as error:
-        _show("pod", results.record("pod", {"skipped": str(error)}, []))
-        return
-    _show("pod", results.record("pod", vars(seen), targets.of_pod(seen)))
+        return results.record("pod", {"skipped": str(error)}, [])
+    return results.record("pod", vars(seen), targets.of_pod(seen))
 
 
-def _grow(place: Arena) -> None:
+def _grow(place: Arena, _: int) -> dict[str, Any]:
     sizes = []
     for size in growth.measure(place):
         print(f"{size.documents:,} documents measured", flush=True)
         sizes.append(size)
-    _show("growth", results.record("growth", {"sizes": sizes}, targets.of_growth(sizes)))
+    return results.record("growth", {"sizes": sizes}, targets.of_growth(sizes))
 
 
-def _show(part: str, all_results: dict[str, Any]) -> None:
-    tables = {"comparison": report.comparison, "pod": report.pod, "growth": report.growth}
-    found = all_results[part]
-    print(f"\n{tables[part](found)}\n\n{report.targets(found)}", flush=True)
-    page.write(all_results)
+_MEASURES: dict[str, Callable[[Arena, int], dict[str, Any]]] = {
+    "comparison": _compare,
+    "pod": _pod,
+    "growth": _grow,
+}
+_TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "comparison": report.comparison,
+    "pod": report.pod,
+    "growth": report.growth,
+}
 
 
 if __name__ == "__main__":
