@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -24,8 +23,6 @@ from portfolio.portfolios.model import (
 )
 from portfolio.portfolios.together import Together
 
-log = logging.getLogger(__name__)
-
 _FIELDS = {"name": 1, "dateCreated": 1, "version": 1}
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 # True of every document, with or without a date. Being asked for dates, MongoDB looks for the name
@@ -33,16 +30,6 @@ _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 # substring and takes a third of the time to count one: 250 and 100 ms over 100,000 documents.
 _ANY_DATE = {"$gte": MinKey()}
 _STREAM_BATCH = 1000
-# An insert that timed out may still be waiting in a MongoDB that hangs, and run beside the delete
-# that is to undo it once MongoDB goes on: only a later delete finds what it left.
-_UNDO_TIMES = 3
-_PAUSE_S = 1.0
-_DUPLICATE_KEY = 11000
-_WRITE_CONFLICT = 112
-
-
-class KeyTakenError(Exception):
-    """An idempotency key is in use by another creation."""
 
 
 class PortfolioRepository:
