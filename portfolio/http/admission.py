@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 # The scheduler's lag is looked at this often. A lag above the target means that requests wait for
 # the CPU, not for MongoDB: each passes the scheduler about twice, so that a target of 100 ms keeps
 # what is admitted under 200 ms. benchmarks/pod.py measures it at three times capacity.
-_LOOK_S = 0.02
+_LOOK_S = 0.05
 _TARGET_LAG_S = 0.1
 # A pod that has used up its share of the CPU stands still for up to 80 ms, and a neighbour can hold
 # the CPU as long: only a lag that stays is overload. Once it is known, less patience is needed.
@@ -19,7 +19,7 @@ _PATIENCE = 5
 _PATIENCE_OVERLOADED = 2
 _LEAST = 8
 _CUT = 0.7
-_RISE = 1.05
+_RISE = 1.12
 
 
 class Place:
