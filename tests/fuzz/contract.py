@@ -73,6 +73,9 @@ def is_version(value: Any) -> bool:
     """Whether a creation takes ``value`` as a version."""
     if value is None:
         return True
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value):
+    # As many digits as nobody needs are refused even if they are zeros.
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,40}", value):
         value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1.0 is not fractional
     return type(value) is int and 0 <= value <= _MOST_OF_64_BITS
