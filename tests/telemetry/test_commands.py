@@ -23,8 +23,14 @@ needs_tools = pytest.mark.skipif(
 
 @pytest.fixture
 def gunicorn(serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str) -> Gunicorn:
+    """A service whose workers have both reached the database."""
     gunicorn = serve(standalone.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1")
-    gunicorn.wait_ready()
+
+    def complete() -> bool:
+        found = requests.get(f"{gunicorn.url}/health/detailed", timeout=10)
+        return found.status_code == 200 and len(found.json()["workers"]) == 2
+
+    wait_until(complete, "both workers are healthy")
     return gunicorn
 
 
