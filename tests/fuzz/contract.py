@@ -5,6 +5,7 @@ Written from the contract and not with the service's own code, so that the two c
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -45,6 +46,15 @@ def check_portfolio(portfolio: Any) -> None:
     assert isinstance(portfolio["name"], str), portfolio
     assert _MOMENT.fullmatch(portfolio["dateCreated"]), portfolio
     assert type(portfolio["version"]) is int, portfolio
+
+
+def is_json(value: Any) -> bool:
+    """Whether JSON can say ``value``: it knows no NaN and no infinity."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def is_name(value: Any) -> bool:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from portfolio.local.mongod import Mongod
 from tests.faults.harness import Answer, Connection
 from tests.fuzz import hostile
-from tests.fuzz.contract import check, check_portfolio, is_name, is_strict_name, is_version
+from tests.fuzz.contract import check, check_portfolio, is_json, is_name, is_strict_name, is_version
 from tests.gunicorn import Gunicorn
 
 fuzz = settings(
@@ -102,10 +102,13 @@ def test_a_creation_is_valid_and_read_back_or_refused(send: Send, draft: Any) ->
     answer = send("POST", _V1, hostile.to_json(draft))
     check(answer, 201, 422)
     valid = (
-        isinstance(draft, dict) and is_name(draft.get("name")) and is_version(draft.get("version"))
+        isinstance(draft, dict)
+        and is_name(draft.get("name"))
+        and is_version(draft.get("version"))
+        and is_json(draft)
     )
     if not valid or draft.get("dateCreated") is None:
-        assert (answer.status == 201) == valid, answer
+        assert (answer.status == 201) == valid, ascii((draft, answer.body))
     if answer.status == 201:
         check_portfolio(answer.body)
         assert answer.body["name"] == draft["name"]
