@@ -236,6 +236,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow  # builds what the image holds, for a minute or two: tox -e deploy
 class TestImage:
     def test_final_environment_has_no_pip_and_no_development_package(self, image: Path) -> None:
         (packages,) = image.glob("venv/lib/python*/site-packages")

@@ -110,7 +110,11 @@ SELECTED = {
     ("http_requests_total", "method"): {"GET", "POST"},
     ("http_requests_total", "status_code"): {"200", "201"},
     ("portfolio_bulk_operation_duration_seconds", "api"): {"v2", "fast"},
-    ("circuit_breaker_state", "circuit_name"): {"database", "telemetry"},
+    ("circuit_breaker_state", "circuit_name"): {
+        "database",
+        "telemetry_metrics",
+        "telemetry_traces",
+    },
 }
 
 

@@ -298,7 +298,7 @@ CASES = [
         "CircuitBreakerOpen",
         SILENT,
         "only the exports of telemetry fail",
-        series("circuit_breaker_state", "2x60", circuit_name="telemetry"),
+        series("circuit_breaker_state", "2x60", circuit_name="telemetry_metrics"),
     ),
     case(
         "DatabaseConnectionPoolExhausted",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,7 +91,7 @@ def test_a_log_level_reaches_every_worker_and_ends_by_itself(gunicorn: Gunicorn)
     assert "unseen" not in logged
 
 
-def test_a_reset_closes_an_open_breaker_in_every_worker_within_a_second(
+def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
     serve: Callable[..., Gunicorn], tmp_path: Path
 ) -> None:
     mongod = Mongod(tmp_path / "mongod")
@@ -110,20 +109,19 @@ def test_a_reset_closes_an_open_breaker_in_every_worker_within_a_second(
     def states() -> list[str]:
         return [worker["circuit_breakers"]["database"]["state"] for worker in workers(gunicorn)]
 
-    def all_open() -> bool:
+    def any_open() -> bool:
         # At once, so that each worker gets some.
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(gunicorn.status, ["/api/v1/portfolios"] * 8))
-        return states() == ["open", "open"]
+        return "open" in states()
 
-    wait_until(all_open, "both breakers open")
-    listed = gunicorn.flask("breakers", "list").stdout
-    assert listed.count(" open ") == 2
+    # A worker whose pings fail first refuses calls before they reach its breaker.
+    wait_until(any_open, "a breaker opens")
+    assert " open " in gunicorn.flask("breakers", "list").stdout
 
-    begun = time.monotonic()
     result = gunicorn.flask("breakers", "reset", "database")
     assert result.stdout == "2 of 2 workers obeyed\n", result.stderr
-    assert states() == ["closed", "closed"], time.monotonic() - begun
+    assert states() == ["closed", "closed"]
 
 
 def test_a_breaker_that_does_not_exist_is_named_with_those_that_do(gunicorn: Gunicorn) -> None:
