@@ -43,7 +43,9 @@ def main() -> int:
         return _complain(str(error))
     if _taken(settings.port):
         return _complain(f"Port {settings.port} is in use: set PORT to another one.")
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A shell starts what runs in its background with SIGINT ignored: both are asked for.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         mongod = _start_database()
     except MongodError as error:
