@@ -98,6 +98,8 @@ def _previous_port() -> int | None:
 def _serve(port: int) -> int:
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
     os.environ.setdefault("DRAIN_SECONDS", "1")
+    if not any(name.startswith("OTEL_EXPORTER_") for name in os.environ):
+        os.environ.setdefault("OTEL_SDK_DISABLED", "true")  # nobody listens
     gunicorn = subprocess.Popen(command, start_new_session=True)
     try:
         if _await_ready(port, gunicorn):
