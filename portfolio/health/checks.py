@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from portfolio.config import SERVICE
+from portfolio.moments import rfc3339
 from portfolio.telemetry.measures import BOUNDS, Durations, Histogram
 from portfolio.telemetry.pod import Snapshot
 
@@ -30,7 +31,7 @@ _BREAKER_STATES = ("closed", "half-open", "open")
 
 def timestamp() -> str:
     """The time now as the API writes it: RFC 3339, UTC, milliseconds, Z."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
+    return rfc3339(datetime.now(UTC))
 
 
 def readiness(parts: Components) -> dict[str, Check]:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, TypedDict
 
 from bson import ObjectId
 
+from portfolio.moments import rfc3339
+
 MAX_VERSION = 2**63 - 1
 # What a portfolio starts with, and what a document that lacks the field is shown with.
 DEFAULT_VERSION = 1
@@ -124,7 +126,7 @@ def from_document(document: dict[str, Any]) -> Portfolio:
     return {
         "portfolioId": str(identity),
         "name": document.get("name", ""),
-        "dateCreated": created.isoformat("T", "milliseconds")[:23] + "Z",
+        "dateCreated": rfc3339(created),
         # A shell or a script of another language may have stored a double.
         "version": DEFAULT_VERSION if version is None else int(version),
     }

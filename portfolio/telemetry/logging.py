@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from portfolio.config import SERVICE, Settings
+from portfolio.moments import rfc3339
 from portfolio.telemetry.trace_context import trace_context
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -27,10 +28,7 @@ class JSONFormatter(logging.Formatter):
         """Return the line."""
         trace = trace_context.get()
         line: dict[str, Any] = {
-            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[
-                :23
-            ]
-            + "Z",
+            "ts": rfc3339(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname,
             "msg": record.getMessage(),
             "logger": record.name,
