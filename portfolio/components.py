@@ -61,13 +61,11 @@ class Components:
         if self.telemetry is not None:
             self.telemetry.start()
         self.database.start()
-        self.admission.start()
         self.pod.start(partial(describe, self), self.reset_breaker)
 
     def stop(self) -> None:
         """End what runs in the background and close connections."""
         self.pod.stop()
-        self.admission.stop()
         self.database.close()
         if self.telemetry is not None:
             self.telemetry.stop()

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
+from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-# The scheduler's lag is looked at this often. A lag above the target means that requests wait for
-# the CPU, not for MongoDB: each passes the scheduler about twice, so that a target of 100 ms keeps
-# what is admitted under 200 ms. benchmarks/pod.py measures it at three times capacity.
-_LOOK_S = 0.05
-_TARGET_LAG_S = 0.1
-# A pod that has used up its share of the CPU stands still for up to 80 ms, and a neighbour can hold
-# the CPU as long: only a lag that stays is overload. Once it is known, less patience is needed.
-_PATIENCE = 5
-_PATIENCE_OVERLOADED = 2
-_LEAST = 8
+# Measured in a pod of 0.2 CPU at two to three times its capacity, by benchmarks/pod.py: with these
+# what is admitted is answered within 200 ms, and no request is refused below the capacity.
+#
+# Waits are looked at this often: the period in which the kernel hands a pod its share of the CPU.
+_LOOK_S = 0.1
+# A pod that has used up its share stands still for up to 90 ms, and a neighbour can hold the CPU
+# as long: only longer waits, in so many looks one after the other, are overload.
+_LONG_S = 0.12
+_LOOKS = 3
+# In overload waits are kept below this; a look that saw a longer one cuts the bound, others raise
+# it: from the least to 100 in two seconds.
+_TARGET_S = 0.06
 _CUT = 0.7
-_RISE = 1.12
+_RISE = 1.2
+_LEAST = 2.0
 
 
 class Place:
@@ -40,63 +43,81 @@ class Place:
 class Admission:
     """Bounds what one worker has under way.
 
-    Up to ``most`` requests run at once. When the CPU can't keep up, fewer do, until waiting is
-    short again: then the bound rises back within two seconds.
+    Up to ``most`` requests run at once. A request that waits for long before the worker has so
+    much as read it waits for the CPU, not for MongoDB: where that stays so, fewer run at once, and
+    those that have waited already are refused, until waiting is short again.
 
     Args:
         most: requests under way, at most.
+        clock: tells the time in seconds.
+
+    Attributes:
+        limit: requests under way, at most, as of now.
+        under_way: those that have a place.
+        refused: those that got none, ever.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.most = most
         self.limit = float(most)
         self.under_way = 0
         self.refused = 0
-        self._lagging = 0
+        self._clock = clock
+        self._looked = clock()
+        self._longest_wait_s = 0.0
+        self._admitted = 0
+        self._long_looks = 0
         self._refused_before = 0
-        self._pacer: threading.Thread | None = None
-        self._stopped = threading.Event()
 
-    def enter(self) -> Place | None:
-        """Return a place for a request, or None where there is none."""
-        if self.under_way >= self.limit:
+    @property
+    def overloaded(self) -> bool:
+        """Whether the CPU can't keep up."""
+        return self.limit < self.most
+
+    def enter(self, waited_s: float) -> Place | None:
+        """Return a place for a request, or None where there is none.
+
+        Args:
+            waited_s: the seconds since the request came in.
+        """
+        self._longest_wait_s = max(self._longest_wait_s, waited_s)
+        seconds = self._clock() - self._looked
+        if seconds >= _LOOK_S:
+            self._look(seconds)
+        if self.under_way >= self.limit or (self.overloaded and waited_s > _TARGET_S):
             self.refused += 1
             return None
         self.under_way += 1
+        self._admitted += 1
         return Place(self)
 
-    def start(self) -> None:
-        """Begin to watch how long the scheduler lags."""
-        if self._pacer is None:
-            self._pacer = threading.Thread(target=self._pace, name="admission-pacer", daemon=True)
-            self._pacer.start()
+    def _look(self, seconds: float) -> None:
+        """Move the bound by what was seen in the ``seconds`` since the last look."""
+        if self.overloaded:
+            if self._longest_wait_s > _TARGET_S:
+                self.limit = max(_LEAST, self.limit * _CUT)
+            else:
+                self._raise(seconds / _LOOK_S)
+        elif self._longest_wait_s > _LONG_S:
+            self._long_looks += 1
+            if self._long_looks >= _LOOKS:
+                self._begin_to_refuse(self._admitted / seconds)
+        else:
+            self._long_looks = 0
+        self._looked += seconds
+        self._longest_wait_s = 0.0
+        self._admitted = 0
 
-    def stop(self) -> None:
-        """End the watch."""
-        self._stopped.set()
+    def _begin_to_refuse(self, rate: float) -> None:
+        # Little's law: so many are under way where each takes the target's time.
+        self.limit = min(self.limit, max(_LEAST, rate * _TARGET_S))
+        self._long_looks = 0
+        self._refused_before = self.refused
+        log.warning("overloaded", extra={"wait_ms": round(self._longest_wait_s * 1000)})
 
-    def adapt(self, lag_s: float) -> None:
-        """Move the bound: down with a lag that stays above the target, up slowly without one."""
-        if lag_s <= _TARGET_LAG_S:
-            self._lagging = 0
-            if self.limit < self.most:
-                self.limit = min(float(self.most), self.limit * _RISE + 0.1)
-                if self.limit == self.most:
-                    refused = self.refused - self._refused_before
-                    log.warning("no longer overloaded", extra={"refused": refused})
-            return
-        self._lagging += 1
-        overloaded = self.limit < self.most
-        if self._lagging < (_PATIENCE_OVERLOADED if overloaded else _PATIENCE):
-            return
-        self._lagging = 0
-        if not overloaded:
-            self._refused_before = self.refused
-            log.warning("overloaded", extra={"lag_ms": round(lag_s * 1000)})
-        self.limit = max(float(_LEAST), min(self.limit, float(self.under_way)) * _CUT)
-
-    def _pace(self) -> None:
-        while not self._stopped.is_set():
-            begun = time.monotonic()
-            time.sleep(_LOOK_S)
-            self.adapt(time.monotonic() - begun - _LOOK_S)
+    def _raise(self, looks: float) -> None:
+        # More than this many looks raise the least to any bound.
+        self.limit = min(float(self.most), self.limit * _RISE ** min(looks, 100.0))
+        if not self.overloaded:
+            refused = self.refused - self._refused_before
+            log.warning("no longer overloaded", extra={"refused": refused})

@@ -29,16 +29,26 @@ log = logging.getLogger(__name__)
 _SANE_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 
 # Section 6 of the contract.
-SECURITY_HEADERS = [
+_SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 ]
-PRODUCTION_HEADERS = [
+_PRODUCTION_HEADERS = [
     ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 ]
+
+
+def common_headers(settings: Settings) -> list[tuple[str, str]]:
+    """Return the headers that every answer carries beside its request id."""
+    return _SECURITY_HEADERS + (_PRODUCTION_HEADERS if settings.profile == "production" else [])
+
+
+def request_id_for(given: str) -> str:
+    """Return the request id that a client has sent, or a new one where that is not sane."""
+    return given if _SANE_REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 class Envelope:
@@ -60,9 +70,7 @@ class Envelope:
     ) -> None:
         self.app = app
         self.budget_s = settings.request_timeout_ms / 1000
-        self.headers = SECURITY_HEADERS + (
-            PRODUCTION_HEADERS if settings.profile == "production" else []
-        )
+        self.headers = common_headers(settings)
         self.names = frozenset(name for name, _ in self.headers)
         self.requests = requests
         self.verbosity = verbosity
@@ -100,9 +108,7 @@ class _Exchange:
         self._start = start_response
         self._status = "500"
         self.body: Iterable[bytes] = ()
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        sane = _SANE_REQUEST_ID.fullmatch(given)
-        self._token = request_id.set(given if sane else os.urandom(16).hex())
+        self._token = request_id.set(request_id_for(environ.get("HTTP_X_REQUEST_ID", "")))
         trace_context.set(parse(environ.get("HTTP_TRACEPARENT", "")))
         envelope.requests.begin()
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import errno
 import io
-import math
-import os
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, NoReturn
 
@@ -34,14 +33,15 @@ from werkzeug.exceptions import (
 from werkzeug.http import HTTP_STATUS_CODES
 
 from portfolio.components import Components
-from portfolio.http.admission import Place
+from portfolio.http.admission import Admission, Place
 from portfolio.http.answers import MAX_BODY_BYTES
-from portfolio.http.envelope import SECURITY_HEADERS
+from portfolio.http.envelope import common_headers, request_id_for
 
 # New connections are still taken this long after the signal: a load balancer needs a moment to
 # hear of it, and a connection in the listener's queue is reset when the listener closes.
 _LISTEN_ON_S = 1.0
 _PAUSE_S = 0.05
+_MOST_TAKEN_AT_ONCE = 64
 
 # The head of a request, once begun, and its body each have this long to arrive, however slowly the
 # client sends; a part of an answer has it to leave, however slowly the client reads.
@@ -86,14 +86,16 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Serve until told to stop, then drain; Gunicorn calls this once."""
         self._admission = self._components.admission
+        self._common_headers = common_headers(self._components.settings)
         servers = []
         for listener in self.sockets:
             listener.setblocking(True)
-            server = StreamServer(
-                listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections)
+            server = _Server(
+                self._admission,
+                listener,
+                handle=partial(self.handle, listener),
+                spawn=Pool(self.worker_connections),
             )
-            if self.cfg.workers > 1:
-                server.max_accept = 1  # else one worker takes all that queue up
             server.start()
             servers.append(server)
         while self.alive:
@@ -132,10 +134,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
         now = time.monotonic()
         for greenlet, wait in list(self._waiting.items()):
             waited = now - wait.begun
-            if waited > _PATIENCE_S and (
-                greenlet not in self._served
-                or _seconds_silent(self._clients[greenlet]) < waited - _PAUSE_S
-            ):
+            if waited < _PATIENCE_S:
+                continue
+            silent = _seconds_silent(self._clients[greenlet])
+            begun = silent is not None and silent < waited - _PAUSE_S
+            if begun or greenlet not in self._served:
                 greenlet.kill(wait, block=False)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
@@ -153,7 +156,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if not req.path.startswith("/api/"):  # probes are never refused
             self._answer(listener_name, req, sock, addr, unread, None)
             return
-        place = self._admission.enter()
+        place = self._admission.enter(_seconds_silent(sock) or 0.0)
         if place is None:
             self._refuse(req, sock, close=unread or not self.alive or req.should_close())
             return
@@ -175,7 +178,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._components.measures.requests.refuse("", str(status))
         detail = "Internal server error" if status == 500 else HTTP_STATUS_CODES[status]
         try:
-            util.write_nonblock(client, _plain_answer(status, detail, close=True))
+            util.write_nonblock(client, self._plain_answer(req, status, detail, close=True))
             util.close_graceful(client)
         except OSError:
             self.log.debug("the client of a refused request is gone")
@@ -188,7 +191,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.alive = False
         self._stop.set()
 
-    def _drain(self, servers: list[StreamServer]) -> None:
+    def _drain(self, servers: Sequence[StreamServer]) -> None:
         """Let connections end: with their next answer, or idle at the end of the drain time."""
         begun = time.monotonic()
         kill_at = begun + self.cfg.graceful_timeout
@@ -256,10 +259,36 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _refuse(self, req: Any, sock: Any, *, close: bool) -> None:
         self._components.measures.requests.refuse(req.method, "503")
-        sock.sendall(_plain_answer(503, "Too many requests are under way", close=close))
+        detail = "Too many requests are under way"
+        sock.sendall(self._plain_answer(req, 503, detail, close=close))
         gevent.sleep(0)
         if close:
             raise StopIteration
+
+    def _plain_answer(self, req: Any, status: int, detail: str, *, close: bool) -> bytes:
+        """Return a whole answer that the application is not asked for.
+
+        Args:
+            req: the request; None where it could not be parsed.
+            status: of the answer.
+            detail: the sentence that the client reads.
+            close: whether the connection ends with it.
+        """
+        body = orjson.dumps({"detail": detail})
+        given = dict(req.headers).get("X-REQUEST-ID", "") if req is not None else ""
+        headers = [
+            ("Date", util.http_date()),
+            *self._common_headers,
+            ("X-Request-ID", request_id_for(given)),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close" if close else "keep-alive"),
+        ]
+        if status == 503:
+            headers.append(("Retry-After", "1"))
+        lines = [f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status]}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        return "\r\n".join([*lines, "", ""]).encode() + body
 
     def _answer(
         self,
@@ -306,6 +335,22 @@ class Worker(GeventWorker):  # type: ignore[misc]
             close = getattr(parts, "close", None)
             if close is not None:
                 close()
+
+
+class _Server(StreamServer):
+    """Takes new connections: one in a turn, else one worker takes all that queue up.
+
+    In overload a turn is long, and connections would wait in the queue for seconds to be refused.
+    """
+
+    def __init__(self, admission: Admission, listener: Any, **options: Any) -> None:
+        self._admission = admission
+        super().__init__(listener, **options)
+
+    @property
+    def max_accept(self) -> int:  # type: ignore[override]
+        """How many are taken in one turn of the event loop."""
+        return _MOST_TAKEN_AT_ONCE if self._admission.overloaded else 1
 
 
 class _SlowReaderError(ConnectionResetError):
@@ -369,10 +414,13 @@ class _Wait(gevent.Timeout):
         return super().__exit__(*error)
 
 
-def _seconds_silent(client: Any) -> float:
-    """Return how long ago the last byte came in, or the connection began."""
+def _seconds_silent(client: Any) -> float | None:
+    """Return how long ago the last byte came in, or the connection began; None where unknown.
+
+    The kernel counts it, also while this process stands still, or the connection waits to be taken.
+    """
     if not hasattr(socket, "TCP_INFO"):
-        return math.inf
+        return None
     info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     (milliseconds,) = struct.unpack_from("I", info, _LAST_DATA_RECEIVED)
     return float(milliseconds) / 1000
@@ -396,20 +444,3 @@ def _framing(req: Any) -> tuple[int, bool]:
         elif name == "TRANSFER-ENCODING":
             chunked = True
     return declared, chunked
-
-
-def _plain_answer(status: int, detail: str, *, close: bool) -> bytes:
-    """Return a whole answer for a request that the application is not asked about."""
-    body = orjson.dumps({"detail": detail})
-    headers = [
-        *SECURITY_HEADERS,
-        ("X-Request-ID", os.urandom(16).hex()),
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("Connection", "close" if close else "keep-alive"),
-    ]
-    if status == 503:
-        headers.append(("Retry-After", "1"))
-    lines = [f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status]}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 
 import pytest
+import requests
 
 from portfolio.local.mongod import Mongod
 from tests.faults.conftest import StartDrill
@@ -15,6 +17,7 @@ from tests.faults.harness import SHED
 from tests.faults.proxy import Proxy
 from tests.faults.slow import BODY, HEADERS, SlowSenders, open_slow_reader
 from tests.gunicorn import Gunicorn, wait_until
+from tests.integration.calls import V2
 
 # What the worker gives a head or a body to arrive in is 10 s; the rest is for a busy machine.
 _ARRIVAL_S = 10.0 + 10.0
@@ -61,6 +64,36 @@ def test_three_times_what_can_be_done_is_shed_at_once_and_probes_answer(
     kinds = {kind for _, kind in under_load.ledger.failures}
     assert kinds == {SHED}
     assert set(statuses) == {200}, "probes are never refused"
+
+
+def test_a_refusal_looks_like_every_other_answer(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+) -> None:
+    mongod = start_mongod()
+    with Proxy(mongod.port) as network:
+        service = serve(
+            network.uri,
+            MAX_REQUESTS_UNDER_WAY="1",
+            WEB_CONCURRENCY="1",
+            PORTFOLIO_SERVICE_ENV="production",
+        )
+        service.wait_ready()
+        network.delay_s = 0.5
+
+        def ask(number: int) -> requests.Response:
+            headers = {"X-Request-ID": f"call {number}"}
+            return requests.get(service.url + V2, headers=headers, timeout=10)
+
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(ask, range(4)))
+    assert sorted(answer.status_code for answer in answers)[1:] == [503] * 3
+    assert [answer.headers["X-Request-ID"] for answer in answers] == [
+        f"call {number}" for number in range(4)
+    ]
+    served, refused = sorted(answers, key=lambda answer: answer.status_code)[:2]
+    assert refused.json() == {"detail": "Too many requests are under way"}
+    assert refused.headers["Retry-After"] == "1"
+    assert served.headers.keys() - refused.headers.keys() <= {"Link", "Server"}
 
 
 @pytest.mark.parametrize(
