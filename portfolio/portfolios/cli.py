@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
+import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,6 +30,12 @@ from portfolio.portfolios.service import MAX_BULK
 portfolios = AppGroup("portfolios", help="Import, export and find portfolios.")
 
 _COLUMNS = list(Portfolio.__annotations__)
+_HEADER = f"{','.join(_COLUMNS)}\r\n".encode()
+# The id at the beginning of a row that an export has written.
+_ID_IN = {
+    "ndjson": re.compile(rb'\{"portfolioId":"([0-9a-f]{24})"'),
+    "csv": re.compile(rb"([0-9a-f]{24}),"),
+}
 _draft = DraftSchema()
 
 
@@ -134,22 +142,32 @@ def import_file(file: Path, kind: str | None, bad_lines: str) -> None:
 @portfolios.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @_kind
-def export_file(file: Path, kind: str | None) -> None:
-    """Write every portfolio to FILE, in the order of insertion.
+@click.option("--anew", is_flag=True, help="Begin anew, whatever is in FILE.part.")
+def export_file(file: Path, kind: str | None, *, anew: bool) -> None:
+    """Write every portfolio to FILE, in the order of their ids.
 
-    FILE appears when all is written: it never holds a part.
+    FILE appears when all is written: until then, what there is stands in FILE.part. Where the
+    export stops, for whatever reason, the same command goes on from there.
     """
     service = components().portfolios
     total = from_database(lambda: service.search(Search(limit=1))).total
-    batches = from_database(service.list_all)
+    kind = _kind_of(file, kind)
     part = file.with_name(f"{file.name}.part")
-    written = 0
-    with part.open("w", encoding="utf-8", newline="") as out, _bar(total, "Exporting") as bar:
-        write = _writer(out, _kind_of(file, kind))
-        while batch := from_database(partial(next, batches, [])):
-            write(batch)
-            written += len(batch)
-            bar.update(len(batch))
+    with part.open("a", encoding="utf-8", newline="") as out:
+        _claim(out)
+        if anew:
+            out.truncate(0)
+        written, last = _keep_whole(part, kind)
+        if written:
+            click.echo(f"Going on after {written} portfolios, behind {last}; --anew begins anew")
+        batches = service.list_by_id(last)
+        write = _writer(out, kind)
+        with _bar(total, "Exporting") as bar:
+            bar.update(written)
+            while batch := from_database(partial(next, batches, [])):
+                write(batch)
+                written += len(batch)
+                bar.update(len(batch))
         out.flush()
         os.fsync(out.fileno())
     part.replace(file)
@@ -218,10 +236,56 @@ def _csv_rows(file: Path) -> Iterator[Row]:
             yield Row(reader.line_num, given)
 
 
+def _claim(out: IO[str]) -> None:
+    # Held until the file is closed, if only by the end of the process, however it ends.
+    try:
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise click.ClickException(f"Another export is writing {out.name}") from None
+
+
+def _keep_whole(part: Path, kind: str) -> tuple[int, ObjectId | None]:
+    """Cut a torn last row off ``part``; return how many portfolios are left, and the last one's id.
+
+    Raises:
+        ClickException: it holds something else than the beginning of an export of this kind.
+    """
+    strange = click.ClickException(
+        f"{part} holds something else than the beginning of an export as {kind}. Look what it is; "
+        "--anew overwrites it."
+    )
+    count, end, last = 0, 0, b""
+    with part.open("rb+") as lines:
+        if kind == "csv":
+            header = lines.readline()
+            if not _HEADER.startswith(header):
+                raise strange
+            end = len(header) if header == _HEADER else 0
+        for row in _whole_rows(lines, kind):
+            found = _ID_IN[kind].match(row)
+            if found is None or found[1] <= last:
+                raise strange
+            count, end, last = count + 1, end + len(row), found[1]
+        lines.truncate(end)
+    return count, ObjectId(last.decode()) if last else None
+
+
+def _whole_rows(lines: Iterable[bytes], kind: str) -> Iterator[bytes]:
+    row, quotes = b"", 0
+    for line in lines:
+        row += line
+        quotes += line.count(b'"')
+        # In CSV a row goes on while a quote is open; a quote within quotes is doubled.
+        if line.endswith(b"\n") and (kind == "ndjson" or quotes % 2 == 0):
+            yield row
+            row = b""
+
+
 def _writer(out: IO[str], kind: str) -> Callable[[list[Portfolio]], None]:
     if kind == "csv":
         writer = csv.DictWriter(out, _COLUMNS)
-        writer.writeheader()
+        if not os.fstat(out.fileno()).st_size:
+            writer.writeheader()
         return writer.writerows
 
     def write(batch: list[Portfolio]) -> None:

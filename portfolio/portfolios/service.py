@@ -128,6 +128,14 @@ class PortfolioService:
         batches = self._repository.batches()
         return _resume(next(batches, []), batches)
 
+    def list_by_id(self, after: ObjectId | None = None) -> Iterator[list[Portfolio]]:
+        """Return every portfolio in the order of ids, in lists, so that one can go on later.
+
+        Args:
+            after: the id of the last portfolio that was seen; None begins at the lowest.
+        """
+        return self._repository.batches_by_id(after)
+
     def get(self, portfolio_id: str) -> Portfolio:
         """Return one portfolio.
 

@@ -155,11 +155,11 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
     file = tmp_path / "all.ndjson"
     file.write_text("before\n")
 
-    def fail(repository: PortfolioRepository) -> Any:
+    def fail(repository: PortfolioRepository, after: Any) -> Any:
         yield [{"portfolioId": "0" * 24, "name": "x", "dateCreated": "", "version": 1}]
         raise Unavailable("Database unavailable")
 
-    monkeypatch.setattr(PortfolioRepository, "batches", fail)
+    monkeypatch.setattr(PortfolioRepository, "batches_by_id", fail)
     assert run(app, "export", file).exit_code == 1
     assert file.read_text() == "before\n"
 

@@ -65,9 +65,15 @@ def plans(standalone: Mongod) -> Iterator[Callable[..., list[Plan]]]:
     )
 
     def explain(path: str, **request: Any) -> list[Plan]:
+        def ask() -> None:
+            response = app.test_client().open(path, **request)
+            assert response.status_code < 300, response.text
+
+        return explain_all(ask)
+
+    def explain_all(ask: Callable[[], Any]) -> list[Plan]:
         sent.queries.clear()
-        response = app.test_client().open(path, **request)
-        assert response.status_code < 300, response.text
+        ask()
         explained = [
             database.database.command("explain", query, verbosity="executionStats")
             for query in sent.queries
@@ -75,7 +81,11 @@ def plans(standalone: Mongod) -> Iterator[Callable[..., list[Plan]]]:
         assert explained
         return explained
 
+    portfolios = app.extensions["portfolio"].portfolios
     explain.identity = str(database.portfolios.find_one()["_id"])  # type: ignore[attr-defined]
+    explain.export = lambda: explain_all(  # type: ignore[attr-defined]
+        lambda: list(portfolios.list_by_id())
+    )
     yield explain
     database.client.drop_database("plans")
     database.close()
@@ -150,3 +160,10 @@ def test_a_common_substring_is_answered_from_the_newest(plans: Any) -> None:
     # Counting looks at each name, but at no document.
     assert_no_scan_and_no_sort([count])
     assert documents_examined([count]) == 0
+
+
+def test_each_list_of_an_export_reads_what_it_holds_along_the_ids(plans: Any) -> None:
+    explained = plans.export()
+    assert_no_scan_and_no_sort(explained)
+    assert len(explained) > 2
+    assert max(documents_examined([each]) for each in explained) <= 1000

@@ -1,0 +1,249 @@
+"""An export that was interrupted goes on behind what is written: nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from bson import ObjectId
+from flask import Flask
+from pymongo.collection import Collection
+
+from portfolio.config import Settings
+from portfolio.errors import Unavailable
+from portfolio.portfolios import repository
+from portfolio.portfolios.repository import PortfolioRepository
+from tests.gunicorn import ROOT
+from tests.integration.test_cli import run
+
+Documents = Collection[dict[str, Any]]
+
+# Ids far apart, so that others fit between them, stored in another order than theirs.
+COUNT = 250
+IDS = [ObjectId(f"{number * 1000:024x}") for number in range(1, COUNT + 1)]
+NAMES = ("Größe 7, «été»", 'a "quoted" one', "two\r\nlines", '"', "plain")
+# What the interrupted exports below have read by then.
+BATCH = 40
+
+# Runs ``flask``, and dies by kill -9 when it asks for the fourth list of an export.
+KILLED = """
+import os, signal
+from flask.cli import main
+from portfolio.portfolios import repository
+
+whole = repository.PortfolioRepository.batches_by_id
+
+def killed(self, after=None):
+    for number, batch in enumerate(whole(self, after)):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+
+repository._STREAM_BATCH = 70
+repository.PortfolioRepository.batches_by_id = killed
+main()
+"""
+
+
+@pytest.fixture
+def stored(collection: Documents) -> Documents:
+    """A collection of 250 portfolios, some without a date or a version."""
+    documents = [
+        {"_id": identity, "name": NAMES[number % len(NAMES)]}
+        | ({} if number % 3 else {"version": number})
+        for number, identity in enumerate(IDS)
+    ]
+    collection.insert_many(documents[1::2] + documents[::2])
+    return collection
+
+
+@pytest.fixture(params=["all.ndjson", "all.csv"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where to export to, once in each format."""
+    return tmp_path / request.param
+
+
+def part_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.part")
+
+
+def export(app: Flask, file: Path, *options: str) -> str:
+    result = run(app, "export", file, *options)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def whole(app: Flask, file: Path) -> bytes:
+    """Return what an export writes that nothing interrupts."""
+    export(app, file)
+    content = file.read_bytes()
+    file.unlink()
+    return content
+
+
+def ids(file: Path) -> list[ObjectId]:
+    if file.suffix == ".csv":
+        with file.open(newline="") as lines:
+            rows: Any = list(csv.DictReader(lines))
+    else:
+        rows = map(orjson.loads, file.read_bytes().splitlines())
+    return [ObjectId(row["portfolioId"]) for row in rows]
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, app: Flask, file: Path, error: Any) -> str:
+    """Let an export meet ``error`` at its third list; return what it said."""
+    batches_by_id = PortfolioRepository.batches_by_id
+
+    def broken(self: PortfolioRepository, after: ObjectId | None) -> Iterator[Any]:
+        for number, batch in enumerate(batches_by_id(self, after)):
+            if number == 2:
+                raise error
+            yield batch
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repository, "_STREAM_BATCH", BATCH)
+        patched.setattr(PortfolioRepository, "batches_by_id", broken)
+        result = run(app, "export", file)
+    assert result.exit_code == 1
+    assert not file.exists()
+    return result.output
+
+
+def test_an_export_is_in_the_order_of_ids_and_has_what_lacks_a_date(
+    app: Flask, stored: Documents, file: Path
+) -> None:
+    assert export(app, file).splitlines()[-1] == f"{COUNT} written to {file}"
+    assert ids(file) == IDS
+
+
+@pytest.mark.parametrize("error", [Unavailable("Database unavailable"), KeyboardInterrupt()])
+def test_a_resumed_export_equals_a_whole_one(
+    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch, error: Any
+) -> None:
+    expected = whole(app, file)
+    interrupt(monkeypatch, app, file, error)
+    told = export(app, file).splitlines()
+    assert told[0].startswith(f"Going on after {2 * BATCH} portfolios, behind {IDS[2 * BATCH - 1]}")
+    assert told[-1] == f"{COUNT} written to {file}"
+    assert file.read_bytes() == expected
+    assert not part_of(file).exists()
+
+
+def test_an_export_goes_on_as_often_as_it_is_interrupted(
+    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = whole(app, file)
+    for _ in range(3):
+        interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    assert f"Going on after {6 * BATCH} portfolios" in export(app, file)
+    assert file.read_bytes() == expected
+
+
+def test_an_export_goes_on_wherever_its_last_row_was_torn(
+    app: Flask, collection: Documents, file: Path
+) -> None:
+    collection.insert_many(
+        {"_id": identity, "name": name} for identity, name in zip(IDS, NAMES[1:4], strict=False)
+    )
+    expected = whole(app, file)
+    for end in range(len(expected) + 1):
+        part_of(file).write_bytes(expected[:end])
+        export(app, file)
+        assert file.read_bytes() == expected, expected[:end]
+
+
+def test_an_export_goes_on_after_kill_9_midway(
+    app: Flask, settings: Settings, stored: Documents, file: Path
+) -> None:
+    expected = whole(app, file)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, "--app", "wsgi", "portfolios", "export", str(file)],
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            "MONGODB_URI": settings.mongodb_uri,
+            "MONGODB_DB": settings.mongodb_db,
+            "PORTFOLIO_RUNTIME_DIR": settings.runtime_dir,
+            "OTEL_SDK_DISABLED": "true",
+        },
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not file.exists()
+    assert 0 < part_of(file).stat().st_size < len(expected)
+    assert "Going on after" in export(app, file)
+    assert file.read_bytes() == expected
+
+
+def test_what_existed_all_along_comes_once_whatever_others_do_meanwhile(
+    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    gone = {IDS[0], IDS[2 * BATCH - 1], IDS[2 * BATCH], IDS[-1]}
+    stored.delete_many({"_id": {"$in": list(gone)}})
+    stored.insert_many(
+        {"_id": ObjectId(f"{number:024x}"), "name": "New"}
+        for number in (1, 2 * BATCH * 1000 + 1, COUNT * 1000 + 1)
+    )
+    export(app, file)
+    written = ids(file)
+    assert len(written) == len(set(written))
+    assert set(IDS) - gone <= set(written)
+
+
+def test_an_export_begins_anew_where_that_is_asked_for(
+    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    stored.update_one({"_id": IDS[0]}, {"$set": {"name": "Changed"}})
+    assert "Going on" not in export(app, file, "--anew")
+    assert ids(file) == IDS
+    assert b"Changed" in file.read_bytes()
+
+
+STRANGE = {
+    "the other format": lambda text: {
+        b"p": b'{"portfolioId":"000000000000000000000001"}\n',
+        b"{": b"portfolioId,name,dateCreated,version\r\n",
+    }[text[:1]],
+    "another order": lambda text: text + text.splitlines(keepends=True)[-1],
+    "something else": lambda text: text[: len(text) // 2] + b"\0\r\n" + text[len(text) // 2 :],
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_a_part_that_no_export_left_is_kept_and_named(
+    app: Flask, stored: Documents, file: Path, strange: str
+) -> None:
+    content = STRANGE[strange](whole(app, file))
+    part_of(file).write_bytes(content)
+    refused = run(app, "export", file)
+    assert refused.exit_code == 1
+    assert str(part_of(file)) in refused.output
+    assert "--anew" in refused.output
+    assert part_of(file).read_bytes() == content
+    export(app, file, "--anew")
+    assert ids(file) == IDS
+
+
+def test_two_exports_do_not_write_one_file_at_once(
+    app: Flask, stored: Documents, file: Path
+) -> None:
+    with part_of(file).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        refused = run(app, "export", file, "--anew")
+    assert refused.exit_code == 1
+    assert "Another export is writing" in refused.output
+    export(app, file)
+    assert ids(file) == IDS
