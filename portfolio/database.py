@@ -190,9 +190,11 @@ class Database:
         Raises:
             Unavailable: MongoDB was never reached, and is not now.
         """
-        if self.topology == "unknown":
+        topology = self.topology
+        if topology == "unknown":
             self.run(lambda: self.client.admin.command("ping"), retry=True)
-        return self.topology in ("replica set", "sharded")
+            topology = self.topology
+        return topology in ("replica set", "sharded")
 
     @property
     def pool(self) -> Pool:
