@@ -71,6 +71,12 @@ limit_request_line = 4094
 limit_request_fields = 64
 limit_request_field_size = 8190
 
+# No answer depends on the scheme or on a forwarded header, so none is taken from anybody, and
+# Gunicorn need not look up for each request whether its peer may set them.
+forwarded_allow_ips = "*"
+secure_scheme_headers = {}
+forwarder_headers = ""
+
 # No operator interface of its own: probes and `flask` commands are the service's.
 control_socket_disable = True
 

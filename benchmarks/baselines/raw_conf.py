@@ -18,6 +18,9 @@ preload_app = True
 keepalive = 75
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
+forwarded_allow_ips = "*"
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
 
 
 def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:

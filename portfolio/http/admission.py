@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 #
 # Waits are looked at this often: the period in which the kernel hands a pod its share of the CPU.
 _LOOK_S = 0.1
+_SAMPLE_S = 0.005
 # A pod that has used up its share stands still for up to 90 ms, and a neighbour can hold the CPU
 # as long: only longer waits, in so many looks one after the other, are overload.
 _LONG_S = 0.12
@@ -64,6 +65,7 @@ class Admission:
         self.refused = 0
         self._clock = clock
         self._looked = clock()
+        self._sample_at = 0.0
         self._longest_wait_s = 0.0
         self._admitted = 0
         self._long_looks = 0
@@ -74,17 +76,22 @@ class Admission:
         """Whether the CPU can't keep up."""
         return self.limit < self.most
 
-    def enter(self, waited_s: float) -> Place | None:
+    def enter(self, waited_s: Callable[[], float]) -> Place | None:
         """Return a place for a request, or None where there is none.
 
         Args:
-            waited_s: the seconds since the request came in.
+            waited_s: tells the seconds since the request came in; asked where it matters, since
+                the answer takes a system call.
         """
-        self._longest_wait_s = max(self._longest_wait_s, waited_s)
-        seconds = self._clock() - self._looked
-        if seconds >= _LOOK_S:
-            self._look(seconds)
-        if self.under_way >= self.limit or (self.overloaded and waited_s > _TARGET_S):
+        now = self._clock()
+        wait_s = 0.0
+        if self.overloaded or now >= self._sample_at:
+            self._sample_at = now + _SAMPLE_S
+            wait_s = waited_s()
+            self._longest_wait_s = max(self._longest_wait_s, wait_s)
+        if now - self._looked >= _LOOK_S:
+            self._look(now - self._looked)
+        if self.under_way >= self.limit or (self.overloaded and wait_s > _TARGET_S):
             self.refused += 1
             return None
         self.under_way += 1

@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, NoReturn
 
 import gevent
@@ -156,7 +156,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if not req.path.startswith("/api/"):  # probes are never refused
             self._answer(listener_name, req, sock, addr, unread, None)
             return
-        place = self._admission.enter(_seconds_silent(sock) or 0.0)
+        place = self._admission.enter(lambda: _seconds_silent(sock) or 0.0)
         if place is None:
             self._refuse(req, sock, close=unread or not self.alive or req.should_close())
             return
@@ -277,7 +277,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         body = orjson.dumps({"detail": detail})
         given = dict(req.headers).get("X-REQUEST-ID", "") if req is not None else ""
         headers = [
-            ("Date", util.http_date()),
+            ("Date", _date(int(time.time()))),
             *self._common_headers,
             ("X-Request-ID", request_id_for(given)),
             ("Content-Type", "application/json"),
@@ -365,6 +365,19 @@ class _Response(wsgi.Response):  # type: ignore[misc]
 
     headers_sent: bool
 
+    def default_headers(self) -> list[str]:
+        """Return the status line and the headers of the connection, each with its line end."""
+        major, minor = self.req.version
+        lines = [
+            f"HTTP/{major}.{minor} {self.status}\r\n",
+            f"Server: {self.version}\r\n",
+            f"Date: {_date(int(time.time()))}\r\n",
+            f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n",
+        ]
+        if self.chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        return lines
+
     def write(self, arg: bytes) -> None:
         """Send the headers, if they are not sent yet, and a part of the body."""
         if self.headers_sent or self.response_length != len(arg) or self._omits_body:
@@ -412,6 +425,10 @@ class _Wait(gevent.Timeout):
     def __exit__(self, *error: Any) -> Literal[True] | None:
         self._all.pop(gevent.getcurrent(), None)
         return super().__exit__(*error)
+
+
+# Writing a date takes as long as looking at all the other headers; a second has one.
+_date = lru_cache(maxsize=1)(util.http_date)
 
 
 def _seconds_silent(client: Any) -> float | None:

@@ -20,7 +20,7 @@ class Worker:
 
     def ask(self, waited_s: float) -> Place | None:
         self.now_s += 0.05
-        return self.admission.enter(waited_s)
+        return self.admission.enter(lambda: waited_s)
 
     def serve(self, waited_s: float, seconds: float) -> list[bool]:
         """Return, for each request of the next ``seconds``, whether it was admitted."""
@@ -45,18 +45,18 @@ def overloaded(worker: Worker) -> Worker:
 
 
 def test_no_more_than_the_bound_are_under_way(worker: Worker) -> None:
-    places = [worker.admission.enter(SHORT_S) for _ in range(MOST + 1)]
+    places = [worker.admission.enter(lambda: SHORT_S) for _ in range(MOST + 1)]
     assert [place is not None for place in places] == [True] * MOST + [False]
 
 
 def test_a_place_that_was_left_is_free_again(worker: Worker) -> None:
-    places = [worker.admission.enter(SHORT_S) for _ in range(MOST)]
+    places = [worker.admission.enter(lambda: SHORT_S) for _ in range(MOST)]
     assert places[0] is not None
     places[0].leave()
     places[0].leave()
     assert worker.admission.under_way == MOST - 1
-    assert worker.admission.enter(SHORT_S) is not None
-    assert worker.admission.enter(SHORT_S) is None
+    assert worker.admission.enter(lambda: SHORT_S) is not None
+    assert worker.admission.enter(lambda: SHORT_S) is None
 
 
 def test_a_stall_of_the_machine_refuses_nobody(worker: Worker) -> None:
@@ -78,7 +78,7 @@ def test_in_overload_those_that_have_waited_are_refused(overloaded: Worker) -> N
 
 
 def test_in_overload_fewer_are_under_way(overloaded: Worker) -> None:
-    places = [overloaded.admission.enter(SHORT_S) for _ in range(MOST)]
+    places = [overloaded.admission.enter(lambda: SHORT_S) for _ in range(MOST)]
     assert 1 <= sum(place is not None for place in places) < MOST / 2
 
 
