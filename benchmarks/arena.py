@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -13,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import servers
+from benchmarks.collector import collector
 from benchmarks.operations import GET_ONE, NAME_EQUALITY, PAGE, documents
 from benchmarks.servers import Server
 from portfolio.database import COLLECTION, INDEXES
-from portfolio.local.mongod import Mongod, free_port
+from portfolio.local.mongod import Mongod
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,7 @@ def arena() -> Iterator[Arena]:
         mongod = Mongod(folder / "mongod")
         mongod.start()
         stack.callback(mongod.stop)
-        port = free_port()
-        collector = subprocess.Popen([sys.executable, "-m", "benchmarks.collector", str(port)])
-        stack.callback(collector.wait)
-        stack.callback(collector.terminate)
-        yield Arena(mongod, f"http://127.0.0.1:{port}", folder)
+        yield Arena(mongod, stack.enter_context(collector()), folder)
 
 
 @contextmanager
