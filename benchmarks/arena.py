@@ -38,11 +38,15 @@ class Arena:
         """Return the service on ``database``."""
         return servers.service(self.mongod.uri, database, self.collector, self.folder)
 
+    def raw(self, database: str) -> Server:
+        """Return the raw baseline on ``database``."""
+        return servers.raw_wsgi(self.mongod.uri, database, self.folder)
+
     def contestants(self) -> list[Server]:
         """Return the service and the baselines, each on a database of its own."""
         return [
             self.service("service"),
-            servers.raw_wsgi(self.mongod.uri, "raw", self.folder),
+            self.raw("raw"),
             servers.lean_fastapi(self.mongod.uri, "lean", self.folder),
         ]
 

@@ -17,7 +17,8 @@ from benchmarks.servers import Server
 
 P95_LIMIT_MS = 50.0
 _STARTS = 3
-_STEP = 50
+_STEP = 25
+_FIRST = 50
 _MOST = 1000
 _STEP_S = 5.0
 _SOAK_S = 30.0
@@ -71,6 +72,8 @@ class Pod:
     capacity: float = 0.0
     memory: list[float] = field(default_factory=list)
     overload: Overload | None = None
+    raw_start: Start | None = None
+    raw_capacity: float = 0.0
 
     @property
     def ready_s(self) -> float:
@@ -87,24 +90,28 @@ def measure(arena: Arena, database: str) -> Pod:
     pod = Pod()
     with pod_limits() as group:
         for _ in range(_STARTS - 1):
-            with _inside(group, arena.service(database), pod):
-                pass
-        with _inside(group, arena.service(database), pod) as server:
-            open_loop(server.port, MIX, Phase(_STEP, 3.0))
+            with _inside(group, arena.service(database)) as (_, start):
+                pod.starts.append(start)
+        with _inside(group, arena.service(database)) as (server, start):
+            pod.starts.append(start)
+            open_loop(server.port, MIX, Phase(_FIRST, 3.0))
             pod.runbook = _runbook(server)
             pod.steps, pod.capacity = _capacity(server)
             pod.memory = _soak(server, group, pod.capacity)
             pod.overload = _overload(server, pod.capacity)
+        # What this machine gives in the same limits to a program that does nothing else.
+        with _inside(group, arena.raw(database)) as (server, pod.raw_start):
+            open_loop(server.port, MIX, Phase(_FIRST, 3.0))
+            _, pod.raw_capacity = _capacity(server)
     return pod
 
 
 @contextmanager
-def _inside(group: Group, server: Server, pod: Pod) -> Iterator[Server]:
+def _inside(group: Group, server: Server) -> Iterator[tuple[Server, Start]]:
     before = group.cpu_seconds()
     try:
         seconds = server.start(joining(group))
-        pod.starts.append(Start(seconds, group.cpu_seconds() - before))
-        yield server
+        yield server, Start(seconds, group.cpu_seconds() - before)
     finally:
         server.stop()
 
@@ -127,7 +134,7 @@ def _capacity(server: Server) -> tuple[list[Point], float]:
     """
     steps: list[Point] = []
     capacity = 0.0
-    for rate in range(_STEP, _MOST + 1, _STEP):
+    for rate in range(_FIRST, _MOST + 1, _STEP):
         for _ in range(2):
             load = summarise(open_loop(server.port, MIX, Phase(rate, _STEP_S)))
             carried = load.p95 < P95_LIMIT_MS and load.errors <= load.requests // 100
@@ -160,7 +167,7 @@ def _soak(server: Server, group: Group, capacity: float) -> list[float]:
 
 
 def _overload(server: Server, capacity: float) -> Overload:
-    asked = 3 * max(capacity, _STEP)
+    asked = 3 * max(capacity, _FIRST)
     samples = open_loop(
         server.port, _PROBED, Phase(asked * 1.1, _OVERLOAD_S), Phase(0.8 * asked / 3, _AFTER_S)
     )
