@@ -81,6 +81,9 @@ forwarder_headers = ""
 control_socket_disable = True
 
 
+_A_MOMENT_S = 1e-6
+
+
 def when_ready(server):
     """Move what is loaded out of the garbage collector's sight, so that workers share it longer."""
     gc.freeze()
@@ -106,6 +109,10 @@ def post_request(worker, req, environ, resp):
 
     A client on keep-alive has its next request ready before the greenlet would wait, so that it
     never yields: with 16 connections on 2 workers one got 29,698 requests while eleven got 1 to
-    38. With this line all got 3,086 to 4,522, for 5% of throughput.
+    38. To yield with ``sleep(0)`` gave all of them 3,086 to 4,522, for 5% of throughput.
+
+    A moment instead of 0, since gevent resumes those who yield before it looks at sockets again: up
+    to 40 requests were served in between. With it, p99 of GET one fell from 36 to 15 ms and of
+    pages from 76 to 17, and reads became 8 to 14% faster, creations 6% slower.
     """
-    gevent.sleep(0)
+    gevent.sleep(_A_MOMENT_S)
