@@ -261,7 +261,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._components.measures.requests.refuse(req.method, "503")
         detail = "Too many requests are under way"
         sock.sendall(self._plain_answer(req, 503, detail, close=close))
-        gevent.sleep(0)
+        self.cfg.post_request(self, req, {}, None)  # yields, as after every other answer
         if close:
             raise StopIteration
 
