@@ -47,7 +47,7 @@ def latency_curves(curves: dict[str, list[dict[str, Any]]]) -> Figure:
         _limit(panel)
         panel.set(title=percentile, xlabel="requests asked a second", yscale="log")
     panels[0].set_ylabel("milliseconds")
-    panels[0].legend(loc="upper left")
+    panels[0].legend(loc="lower right")
     figure.tight_layout()
     return figure
 

@@ -93,7 +93,7 @@ def _comparison(part: dict[str, Any]) -> list[str]:
             "Latency against load",
             f"{charts.as_svg(figure)}<small>Requests leave on a fixed schedule: 70% GET one, 15% "
             "page of 50, 10% create, 5% bulk of 10. A latency counts from when its request was "
-            "due. Dashed: 50 ms.</small>",
+            "due; refusals count as well. Dashed: 50 ms.</small>",
         ),
     ]
 
