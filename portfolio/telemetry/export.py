@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pybreaker
 
@@ -29,6 +30,12 @@ from portfolio.resilience import Breaker
 
 GRPC = "grpc"
 HTTP = "http/protobuf"
+
+T = TypeVar("T")
+
+# Half a millisecond's work; and longer than nothing, since gevent then looks at sockets again.
+_ITEMS_AT_A_TIME = 10
+_MOMENT_S = 1e-6
 
 _DEFAULT_ENDPOINTS = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
 
@@ -152,14 +159,28 @@ class GuardedSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send; called by the processor for each batch."""
+        paced = _Paced(spans)
         sent = _guarded(
-            self._breaker, lambda: self._exporter.export(spans) is SpanExportResult.SUCCESS
+            self._breaker, lambda: self._exporter.export(paced) is SpanExportResult.SUCCESS
         )
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
         """Give up what is under way."""
         self._exporter.shutdown()
+
+
+class _Paced(list[T]):
+    """A list whose reader, the encoder, lets requests go first every few items.
+
+    Encoding an item takes about 50 microseconds, in which a worker serves nobody.
+    """
+
+    def __iter__(self) -> Iterator[T]:
+        for index, item in enumerate(super().__iter__()):
+            if index % _ITEMS_AT_A_TIME == 0:
+                time.sleep(_MOMENT_S)
+            yield item
 
 
 class _NotSentError(Exception):
