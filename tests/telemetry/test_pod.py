@@ -104,10 +104,12 @@ def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
         CIRCUIT_BREAKER_RESET_SECONDS="600",
     )
     gunicorn.wait_ready()
-    mongod.kill()
 
     def states() -> list[str]:
         return [worker["circuit_breakers"]["database"]["state"] for worker in workers(gunicorn)]
+
+    wait_until(lambda: len(states()) == 2, "both workers are on the board")
+    mongod.kill()
 
     def any_open() -> bool:
         # At once, so that each worker gets some.
@@ -117,7 +119,10 @@ def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
 
     # A worker whose pings fail first refuses calls before they reach its breaker.
     wait_until(any_open, "a breaker opens")
-    assert " open " in gunicorn.flask("breakers", "list").stdout
+    wait_until(
+        lambda: " open " in gunicorn.flask("breakers", "list").stdout,
+        "the worker writes so on the board, which it does twice a second",
+    )
 
     result = gunicorn.flask("breakers", "reset", "database")
     assert result.stdout == "2 of 2 workers obeyed\n", result.stderr
