@@ -11,18 +11,10 @@ from flask import Flask, request
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.instrumentation.pymongo import CommandTracer
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.semconv._incubating.attributes.db_attributes import (
-    DB_MONGODB_COLLECTION,
-    DB_NAME,
-    DB_STATEMENT,
-    DB_SYSTEM,
-)
-from opentelemetry.semconv._incubating.attributes.net_attributes import NET_PEER_NAME, NET_PEER_PORT
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATUS_CODE
 from opentelemetry.trace import (
     Span,
-    SpanKind,
     StatusCode,
     TracerProvider,
     format_span_id,
@@ -122,21 +114,8 @@ class CommandSpans(CommandTracer):
     def started(self, event: CommandStartedEvent) -> None:
         """Begin a span; called by PyMongo."""
         # A span that has ended is no parent: the body of a streamed answer is read after it.
-        if not _sampled.get() or not get_current_span().is_recording():
-            return
-        host, port = event.connection_id
-        self._span_dict[event.request_id, event.connection_id] = self._tracer.start_span(
-            f"{event.database_name}.{event.command_name}",
-            kind=SpanKind.CLIENT,
-            attributes={
-                DB_SYSTEM: "mongodb",
-                DB_NAME: event.database_name,
-                DB_STATEMENT: event.command_name,
-                DB_MONGODB_COLLECTION: str(event.command[event.command_name]),
-                NET_PEER_NAME: host,
-                NET_PEER_PORT: port or 0,
-            },
-        )
+        if _sampled.get() and get_current_span().is_recording():
+            super().started(event)
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """End the command's span, if it has one; called by PyMongo."""
