@@ -1,9 +1,11 @@
 """What telemetry costs: GET one with and without it, by turns in one run.
 
-``python -m benchmarks.telemetry_cost [ROUNDS]``. The service runs with everything on (production
-sampling, database tracing), the same with every request sampled, and with
-``OTEL_SDK_DISABLED=true``. Requests a CPU second in a closed loop are the steadier figure: they
-don't depend on what else runs.
+``python -m benchmarks.telemetry_cost [ROUNDS]``. The service runs with ``OTEL_SDK_DISABLED=true``;
+as production is configured (metrics, no tracing); with everything on (a tenth of the requests
+sampled, each with a span of its database command); and with every request sampled. Each round asks
+all of them, so that a ratio compares what was measured within seconds. All are started anew several
+times: two processes of the same build differ by up to 3%, for as long as they run. Requests a CPU
+second are the steadier figure: they don't depend on what else runs.
 
 Then it runs with everything on and an export a second beside collectors that are absent or broken:
 what these cost a request is seen in an open loop, below capacity.
@@ -12,25 +14,30 @@ what these cost a request is seen in an open loop, below capacity.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
+from typing import NamedTuple
 
 from benchmarks import servers
 from benchmarks.arena import Arena, arena, running
 from benchmarks.collector import FAULTS, collector
-from benchmarks.load import Load, Phase, closed_loop, open_loop, summarise
+from benchmarks.load import Phase, Sample, closed_loop, open_loop, summarise
 from benchmarks.operations import GET_ONE, SEEDED
+from benchmarks.report import table
 from benchmarks.servers import Server
 from portfolio.local.mongod import free_port
 
-_ROUNDS = 15
-_ROUND_S = 2.0
+_STARTS = 5
+_ROUNDS = 12
+_ROUND_S = 1.0
 # Few enough that nothing is refused for overload where the machine is busy with other things.
 _CONNECTIONS = 4
 _RATE = 100.0
 _DATABASE = "telemetry_cost"
 _EVERY_SECOND = {"OTEL_METRICS_EXPORT_INTERVAL_SECONDS": "1"}
+_AS_IN_PRODUCTION = {"ENABLE_TRACING": "false", "ENABLE_DATABASE_TRACING": "false"}
 
 
 def main(rounds: int) -> None:
@@ -38,22 +45,21 @@ def main(rounds: int) -> None:
     with ExitStack() as stack:
         place = stack.enter_context(arena())
         place.seed(_DATABASE, SEEDED)
-        absent = f"http://127.0.0.1:{free_port()}"
-        broken = {fault: stack.enter_context(collector(fault)) for fault in FAULTS}
         variants = [
             _variant(place, "disabled", OTEL_SDK_DISABLED="true"),
+            _variant(place, "as in production", **_AS_IN_PRODUCTION),
             _variant(place, "everything on"),
             _variant(place, "every request sampled", METRICS_SAMPLE_RATE="1"),
         ]
+        print(table(_cost(variants, rounds)))
+        absent = f"http://127.0.0.1:{free_port()}"
+        broken = {fault: stack.enter_context(collector(fault)) for fault in FAULTS}
         collectors = {"is well": place.collector, "is absent": absent, **broken}
         beside = [
             _variant(replace(place, collector=url), f"a collector that {how}", **_EVERY_SECOND)
             for how, url in collectors.items()
         ]
-        with running(variants):
-            _report_cost(variants, rounds)
-        with running(beside):
-            _report_latency(beside, rounds)
+        print("\n" + table(_latency(beside, rounds)))
 
 
 def _variant(place: Arena, title: str, **environment: str) -> Server:
@@ -64,42 +70,61 @@ def _variant(place: Arena, title: str, **environment: str) -> Server:
     return server
 
 
-def _report_cost(variants: list[Server], rounds: int) -> None:
-    rates: dict[str, list[float]] = {}
-    efficiencies: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for server in variants:
-            before = server.cpu_seconds()
-            load = closed_loop(server.port, GET_ONE, _CONNECTIONS, _ROUND_S)
-            spent = server.cpu_seconds() - before
-            rates.setdefault(server.title, []).append(load.rate)
-            efficiencies.setdefault(server.title, []).append((load.requests - load.errors) / spent)
-    base_rate, base = (median(figures[variants[0].title]) for figures in (rates, efficiencies))
-    print(f"{'GET one':26} {'req/s':>8} {'':>6} {'req/CPU s':>10}")
-    for server in variants:
-        rate, efficiency = median(rates[server.title]), median(efficiencies[server.title])
-        print(
-            f"{server.title:26} {rate:8.0f} {rate / base_rate:6.1%} "
-            f"{efficiency:10.0f} {efficiency / base:6.1%}"
-        )
+class _Seen(NamedTuple):
+    """Answers a second, of the clock and of the CPU."""
+
+    rate: float
+    efficiency: float
 
 
-def _report_latency(variants: list[Server], rounds: int) -> None:
-    loads: dict[str, list[Load]] = {}
-    for _ in range(rounds):
-        for server in variants:
-            load = summarise(open_loop(server.port, {GET_ONE: 1}, Phase(_RATE, _ROUND_S)))
-            loads.setdefault(server.title, []).append(load)
-    print(
-        f"\n{f'GET one, {_RATE:.0f}/s':24} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8} {'errors':>7}"
-    )
+def _cost(variants: Sequence[Server], rounds: int) -> list[list[str]]:
+    base = variants[0]
+    starts: list[list[dict[Server, _Seen]]] = []
+    for _ in range(_STARTS):
+        with running(variants):
+            starts.append([_round(variants, forth) for forth in _alternately(rounds)])
+    rows = [["GET one", "req/s", "of disabled", "each start", "per CPU second", "each start"]]
     for server in variants:
-        seen = loads[server.title]
-        print(
-            f"{server.title:26} {median(load.p50 for load in seen):8.2f} "
-            f"{median(load.p95 for load in seen):8.2f} {median(load.p99 for load in seen):8.2f} "
-            f"{sum(load.errors for load in seen):7}"
-        )
+        rate = median(seen[server].rate for start in starts for seen in start)
+        row = [server.title, f"{rate:,.0f}"]
+        for figure in range(len(_Seen._fields)):
+            shares = [
+                median(seen[server][figure] / seen[base][figure] for seen in start)
+                for start in starts
+            ]
+            row += [f"{median(shares):.1%}", f"{min(shares):.1%} to {max(shares):.1%}"]
+        rows.append(row)
+    return rows
+
+
+def _round(variants: Sequence[Server], forth: bool) -> dict[Server, _Seen]:
+    seen = {}
+    for server in variants if forth else reversed(variants):
+        before = server.cpu_seconds()
+        load = closed_loop(server.port, GET_ONE, _CONNECTIONS, _ROUND_S)
+        spent = server.cpu_seconds() - before
+        seen[server] = _Seen(load.rate, (load.requests - load.errors) / spent)
+    return seen
+
+
+def _latency(variants: Sequence[Server], rounds: int) -> list[list[str]]:
+    samples: dict[Server, list[Sample]] = {server: [] for server in variants}
+    with running(variants):
+        for forth in _alternately(rounds):
+            for server in variants if forth else reversed(variants):
+                # The schedule begins anew each time: a round's own times say nothing.
+                samples[server] += open_loop(server.port, {GET_ONE: 1}, Phase(_RATE, _ROUND_S))
+    rows = [[f"GET one, {_RATE:.0f}/s", "p50 ms", "p95", "p99", "errors"]]
+    for server in variants:
+        load = summarise(samples[server])
+        figures = [f"{milliseconds:.2f}" for milliseconds in (load.p50, load.p95, load.p99)]
+        rows.append([server.title, *figures, str(load.errors)])
+    return rows
+
+
+def _alternately(rounds: int) -> list[bool]:
+    """Return whether each round goes forth or back, so that none always goes first."""
+    return [index % 2 == 0 for index in range(rounds)]
 
 
 if __name__ == "__main__":
