@@ -16,7 +16,7 @@ from portfolio.http.admission import Admission
 from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
 from portfolio.http.application import Application
 from portfolio.http.compression import Compression
-from portfolio.http.cors import allow_origins
+from portfolio.http.cors import Origins
 from portfolio.http.envelope import Envelope
 from portfolio.pages.routes import register_pages
 from portfolio.portfolios.cli import portfolios
@@ -63,7 +63,6 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     app.cli.add_command(portfolios)
 
     register_error_handlers(app)
-    allow_origins(app, settings.cors_origins)
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
     compressed = Compression(app.wsgi_app)
@@ -88,6 +87,7 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
         cursors=Cursors(settings),
         validation_cache=cache,
         admission=Admission(settings.max_requests_under_way),
+        origins=Origins(app, settings.cors_origins),
         measures=measures,
         verbosity=verbosity,
         pod=Pod(settings, verbosity),

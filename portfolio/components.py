@@ -12,6 +12,7 @@ from portfolio.config import Settings
 from portfolio.database import Database
 from portfolio.health.checks import describe
 from portfolio.http.admission import Admission
+from portfolio.http.cors import Origins
 from portfolio.portfolios.cursors import Cursors
 from portfolio.portfolios.service import PortfolioService
 from portfolio.portfolios.validation import ValidationCache
@@ -34,6 +35,7 @@ class Components:
     cursors: Cursors
     validation_cache: ValidationCache
     admission: Admission
+    origins: Origins
     measures: Measures
     verbosity: Verbosity
     pod: Pod

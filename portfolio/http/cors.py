@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flask import Flask, Response, request
-from flask_cors.core import get_cors_options, set_cors_headers
+from flask_cors.core import get_cors_headers, get_cors_options, set_cors_headers
+from werkzeug.datastructures import Headers
+
+# What a page may read of an answer, beside what every browser lets it.
+_EXPOSED = ["ETag", "Link", "Retry-After", "X-Request-ID"]
 
 
-def allow_origins(app: Flask, origins: Sequence[str]) -> None:
-    """Let browsers call ``app`` from ``origins``; ``*`` is any, without credentials.
+class Origins:
+    """Which origins a browser lets call the service.
 
-    Flask-CORS's own extension looks at every answer; only browsers send an ``Origin``, and services
-    that call at a high rate are none.
+    Args:
+        app: the application.
+        allowed: the origins; ``*`` is any, without credentials.
     """
-    options = get_cors_options(
-        app,
-        {
-            "origins": list(origins),
-            "send_wildcard": "*" in origins,
-            "always_send": False,
-            "max_age": 600,
-        },
-    )
 
-    def add_headers(response: Response) -> Response:
+    def __init__(self, app: Flask, allowed: Sequence[str]) -> None:
+        self._options = get_cors_options(
+            app,
+            {
+                "origins": list(allowed),
+                "send_wildcard": "*" in allowed,
+                "always_send": False,
+                "expose_headers": _EXPOSED,
+                "max_age": 600,
+            },
+        )
+        app.after_request(self._add_headers)
+
+    def headers(self, method: str, asked: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return what an answer carries that the application is not asked for.
+
+        Args:
+            method: of the request.
+            asked: the headers of the request, as pairs.
+        """
+        found = get_cors_headers(self._options, Headers(asked), method)
+        return [(name, str(value)) for name, value in found.items()]
+
+    def _add_headers(self, response: Response) -> Response:
+        # Flask-CORS's own extension looks at every answer; only browsers send an Origin, and
+        # services that call at a high rate are none.
         if "HTTP_ORIGIN" in request.environ:
-            set_cors_headers(response, options)
+            set_cors_headers(response, self._options)
         return response
-
-    app.after_request(add_headers)

@@ -276,17 +276,19 @@ class Worker(GeventWorker):  # type: ignore[misc]
             close: whether the connection ends with it.
         """
         body = orjson.dumps({"detail": detail})
-        given = dict(req.headers).get("X-REQUEST-ID", "") if req is not None else ""
+        given = dict(req.headers) if req is not None else {}
         headers = [
             ("Date", _date(int(time.time()))),
             *self._common_headers,
-            ("X-Request-ID", request_id_for(given)),
+            ("X-Request-ID", request_id_for(given.get("X-REQUEST-ID", ""))),
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
             ("Connection", "close" if close else "keep-alive"),
         ]
         if status == 503:
             headers.append(("Retry-After", "1"))
+        if "ORIGIN" in given:
+            headers += self._components.origins.headers(req.method, req.headers)
         lines = [f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status]}"]
         lines += [f"{name}: {value}" for name, value in headers]
         return "\r\n".join([*lines, "", ""]).encode() + body

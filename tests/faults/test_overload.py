@@ -81,7 +81,7 @@ def test_a_refusal_looks_like_every_other_answer(
         network.delay_s = 0.5
 
         def ask(number: int) -> requests.Response:
-            headers = {"X-Request-ID": f"call {number}"}
+            headers = {"X-Request-ID": f"call {number}", "Origin": "https://portal.example"}
             return requests.get(service.url + V2, headers=headers, timeout=10)
 
         with ThreadPoolExecutor(4) as pool:

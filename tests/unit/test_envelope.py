@@ -261,6 +261,12 @@ def test_any_origin_may_call_without_credentials_by_default(unit_client: FlaskCl
     assert "Access-Control-Allow-Credentials" not in headers
 
 
+def test_a_page_may_read_what_it_needs_to_go_on(unit_client: FlaskClient) -> None:
+    headers = unit_client.get(V2, headers={"Origin": "https://app.example"}).headers
+    exposed = headers["Access-Control-Expose-Headers"].split(", ")
+    assert exposed == ["ETag", "Link", "Retry-After", "X-Request-ID"]
+
+
 def test_configured_origins_alone_may_call() -> None:
     client = make_app(CORS_ORIGINS="https://app.example,https://other.example").test_client()
     allowed = client.get(V2, headers={"Origin": "https://other.example"})
