@@ -29,7 +29,7 @@ _settings = Settings.from_environment()
 
 # A condition asks whether its lock is held by trying to take it, and gevent yields to all others
 # when that fails: PyMongo's pool does it twice a command, while it holds its lock. To look instead
-# saves a sixth of the time of a command (benchmarks/layers.py).
+# saves a fourteenth of the time of a command (benchmarks/layers.py).
 threading.Condition._is_owned = lambda condition: condition._lock.locked()
 
 
