@@ -5,14 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmarks.load import Load, Phase, closed_loop, open_loop, summarise
-from benchmarks.operations import MIX, OPERATIONS
+from benchmarks.operations import MIX, OPERATIONS, Operation
 from benchmarks.servers import Server
 
 CONNECTIONS = 16
 ROUNDS = 7
-_ROUND_S = 1.0
+_TURN_S = 1.0
 _RATES = (100, 250, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000)
 _RATE_S = 3.0
 # Past this a curve only shows how long the load lasted.
@@ -39,8 +40,23 @@ class Point:
     load: Load
 
 
+class Turn(NamedTuple):
+    """One turn of a server in a closed loop, and how many it answered a CPU second."""
+
+    load: Load
+    per_cpu_second: float
+
+
 Closed = dict[str, dict[str, Figures]]
 Curves = dict[str, list[Point]]
+
+
+def take_turn(server: Server, operation: Operation, connections: int) -> Turn:
+    """Keep ``connections`` to ``server`` busy with ``operation`` for a second."""
+    before = server.cpu_seconds()
+    load = closed_loop(server.port, operation, connections, _TURN_S)
+    spent = server.cpu_seconds() - before
+    return Turn(load, (load.requests - load.errors) / spent)
 
 
 def compare(contestants: Sequence[Server], rounds: int = ROUNDS) -> Closed:
@@ -49,15 +65,12 @@ def compare(contestants: Sequence[Server], rounds: int = ROUNDS) -> Closed:
     Many turns of a second, and medians over them: what else the machine does meanwhile then hits
     all alike.
     """
-    seen: dict[str, dict[str, list[tuple[Load, float]]]] = {}
+    seen: dict[str, dict[str, list[Turn]]] = {}
     for _ in range(rounds):
         for operation in OPERATIONS:
             for server in contestants:
-                before = server.cpu_seconds()
-                load = closed_loop(server.port, operation, CONNECTIONS, _ROUND_S)
-                spent = server.cpu_seconds() - before
                 turns = seen.setdefault(operation.key, {}).setdefault(server.title, [])
-                turns.append((load, (load.requests - load.errors) / spent))
+                turns.append(take_turn(server, operation, CONNECTIONS))
     return {
         key: {title: _medians(turns) for title, turns in by_title.items()}
         for key, by_title in seen.items()
@@ -77,13 +90,13 @@ def draw_curves(contestants: Sequence[Server]) -> Curves:
     return curves
 
 
-def _medians(turns: Sequence[tuple[Load, float]]) -> Figures:
-    loads = [load for load, _ in turns]
+def _medians(turns: Sequence[Turn]) -> Figures:
+    loads = [turn.load for turn in turns]
     return Figures(
         rate=statistics.median(load.rate for load in loads),
         p50=statistics.median(load.p50 for load in loads),
         p95=statistics.median(load.p95 for load in loads),
         p99=statistics.median(load.p99 for load in loads),
-        per_cpu_second=statistics.median(rate for _, rate in turns),
+        per_cpu_second=statistics.median(turn.per_cpu_second for turn in turns),
         errors=sum(load.errors for load in loads),
     )

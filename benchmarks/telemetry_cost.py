@@ -14,16 +14,16 @@ what these cost a request is seen in an open loop, below capacity.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
-from typing import NamedTuple
 
 from benchmarks import servers
 from benchmarks.arena import Arena, arena, running
 from benchmarks.collector import FAULTS, collector
-from benchmarks.load import Phase, Sample, closed_loop, open_loop, summarise
+from benchmarks.comparison import Turn, take_turn
+from benchmarks.load import Phase, Sample, open_loop, summarise
 from benchmarks.operations import GET_ONE, SEEDED
 from benchmarks.report import table
 from benchmarks.servers import Server
@@ -70,26 +70,24 @@ def _variant(place: Arena, title: str, **environment: str) -> Server:
     return server
 
 
-class _Seen(NamedTuple):
-    """Answers a second, of the clock and of the CPU."""
-
-    rate: float
-    efficiency: float
-
-
 def _cost(variants: Sequence[Server], rounds: int) -> list[list[str]]:
     base = variants[0]
-    starts: list[list[dict[Server, _Seen]]] = []
+    starts: list[list[dict[Server, Turn]]] = []
     for _ in range(_STARTS):
         with running(variants):
-            starts.append([_round(variants, forth) for forth in _alternately(rounds)])
+            starts.append(
+                [
+                    {server: take_turn(server, GET_ONE, _CONNECTIONS) for server in order}
+                    for order in _orders(variants, rounds)
+                ]
+            )
     rows = [["GET one", "req/s", "of disabled", "each start", "per CPU second", "each start"]]
     for server in variants:
-        rate = median(seen[server].rate for start in starts for seen in start)
+        rate = median(turns[server].load.rate for start in starts for turns in start)
         row = [server.title, f"{rate:,.0f}"]
-        for figure in range(len(_Seen._fields)):
+        for figure in _rate, _per_cpu_second:
             shares = [
-                median(seen[server][figure] / seen[base][figure] for seen in start)
+                median(figure(turns[server]) / figure(turns[base]) for turns in start)
                 for start in starts
             ]
             row += [f"{median(shares):.1%}", f"{min(shares):.1%} to {max(shares):.1%}"]
@@ -97,34 +95,33 @@ def _cost(variants: Sequence[Server], rounds: int) -> list[list[str]]:
     return rows
 
 
-def _round(variants: Sequence[Server], forth: bool) -> dict[Server, _Seen]:
-    seen = {}
-    for server in variants if forth else reversed(variants):
-        before = server.cpu_seconds()
-        load = closed_loop(server.port, GET_ONE, _CONNECTIONS, _ROUND_S)
-        spent = server.cpu_seconds() - before
-        seen[server] = _Seen(load.rate, (load.requests - load.errors) / spent)
-    return seen
+def _rate(turn: Turn) -> float:
+    return turn.load.rate
+
+
+def _per_cpu_second(turn: Turn) -> float:
+    return turn.per_cpu_second
 
 
 def _latency(variants: Sequence[Server], rounds: int) -> list[list[str]]:
     samples: dict[Server, list[Sample]] = {server: [] for server in variants}
     with running(variants):
-        for forth in _alternately(rounds):
-            for server in variants if forth else reversed(variants):
-                # The schedule begins anew each time: a round's own times say nothing.
+        for order in _orders(variants, rounds):
+            for server in order:
                 samples[server] += open_loop(server.port, {GET_ONE: 1}, Phase(_RATE, _ROUND_S))
     rows = [[f"GET one, {_RATE:.0f}/s", "p50 ms", "p95", "p99", "errors"]]
     for server in variants:
+        # Of all rounds together: latencies and errors keep their meaning, a rate does not.
         load = summarise(samples[server])
         figures = [f"{milliseconds:.2f}" for milliseconds in (load.p50, load.p95, load.p99)]
         rows.append([server.title, *figures, str(load.errors)])
     return rows
 
 
-def _alternately(rounds: int) -> list[bool]:
-    """Return whether each round goes forth or back, so that none always goes first."""
-    return [index % 2 == 0 for index in range(rounds)]
+def _orders(variants: Sequence[Server], rounds: int) -> Iterator[Sequence[Server]]:
+    """Yield the variants once a round, forth and back, so that none always goes first."""
+    for index in range(rounds):
+        yield variants[::-1] if index % 2 else variants
 
 
 if __name__ == "__main__":
