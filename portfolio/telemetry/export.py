@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from portfolio.fairness import give_way
 from portfolio.resilience import Breaker
 
 GRPC = "grpc"
@@ -33,9 +33,8 @@ HTTP = "http/protobuf"
 
 T = TypeVar("T")
 
-# Half a millisecond's work; and longer than nothing, since gevent then looks at sockets again.
+# Half a millisecond's work.
 _ITEMS_AT_A_TIME = 10
-_MOMENT_S = 1e-6
 
 _DEFAULT_ENDPOINTS = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
 
@@ -179,7 +178,7 @@ class _Paced(list[T]):
     def __iter__(self) -> Iterator[T]:
         for index, item in enumerate(super().__iter__()):
             if index % _ITEMS_AT_A_TIME == 0:
-                time.sleep(_MOMENT_S)
+                give_way()
             yield item
 
 
