@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from portfolio.telemetry.export import GRPC, HTTP, endpoint, protocol
+from tests.gunicorn import Gunicorn, wait_until
+from tests.telemetry.collector import Collector
 
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -46,3 +50,27 @@ def test_the_endpoint_of_traces(environ: dict[str, str], expected: str) -> None:
 )
 def test_grpc_is_spoken_only_where_it_is_asked_for(environ: dict[str, str], expected: str) -> None:
     assert protocol("metrics", environ) == expected
+
+
+class Proxy(Collector):
+    """Stands between the service and a collector, and notes where it was asked to send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
+        self.asked.add(path)
+        return 200, b""
+
+
+def test_exports_go_through_the_proxy_that_the_environment_names(
+    export: Callable[..., Gunicorn],
+) -> None:
+    proxy = Proxy()
+    try:
+        export("collector.invalid:4318", HTTP_PROXY=f"http://{proxy.start_http()}")
+        wanted = "http://collector.invalid:4318/v1/metrics"
+        wait_until(lambda: wanted in proxy.asked, "an export by way of the proxy")
+    finally:
+        proxy.stop()
