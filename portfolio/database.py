@@ -39,8 +39,9 @@ CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
 )
 # Both end with the order of pages, so that neither a page nor a search by name sorts in memory.
 # The first carries the name too: a search for a substring then reads keys alone.
+PAGES_INDEX = "newest_first"
 INDEXES = (
-    IndexModel([("dateCreated", -1), ("_id", -1), ("name", 1)], name="newest_first"),
+    IndexModel([("dateCreated", -1), ("_id", -1), ("name", 1)], name=PAGES_INDEX),
     IndexModel(
         [("name", 1), ("dateCreated", -1), ("_id", -1)],
         name="name_case_insensitive",

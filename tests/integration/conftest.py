@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 
 from portfolio import create_app
-from portfolio.config import Settings
+from portfolio.config import SERVICE, Settings
+from portfolio.local.mongod import Mongod
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,19 @@ def app(settings: Settings, prepared: set[str]) -> Iterator[Flask]:
     for collection in (database.portfolios, database.idempotency):
         collection.delete_many({})
     database.close()
+
+
+@pytest.fixture
+def fail(mongod: Mongod) -> Iterator[Callable[..., None]]:
+    """Let MongoDB fail commands of the service: ``fail(["insert"], times=1, errorCode=...)``."""
+
+    def arm(commands: list[str], times: int = 1, **how: Any) -> None:
+        data = {"failCommands": commands, "appName": SERVICE, **how}
+        with mongod.client() as client:
+            client.admin.command(
+                "configureFailPoint", "failCommand", mode={"times": times}, data=data
+            )
+
+    yield arm
+    with mongod.client() as client:
+        client.admin.command("configureFailPoint", "failCommand", mode="off")

@@ -9,8 +9,6 @@ import pytest
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from portfolio.config import SERVICE
-from portfolio.local.mongod import Mongod
 from tests.gunicorn import wait_until
 from tests.integration.calls import BULK, V1, V2, create, create_all, one
 
@@ -34,22 +32,6 @@ def refuse_name(collection: Documents) -> Iterator[Callable[[str], None]]:
 
     yield refuse
     validate({})
-
-
-@pytest.fixture
-def fail(mongod: Mongod) -> Iterator[Callable[..., None]]:
-    """Let MongoDB fail commands of the service: ``fail(["insert"], times=1, errorCode=...)``."""
-
-    def arm(commands: list[str], times: int = 1, **how: Any) -> None:
-        data = {"failCommands": commands, "appName": SERVICE, **how}
-        with mongod.client() as client:
-            client.admin.command(
-                "configureFailPoint", "failCommand", mode={"times": times}, data=data
-            )
-
-    yield arm
-    with mongod.client() as client:
-        client.admin.command("configureFailPoint", "failCommand", mode="off")
 
 
 def bulk(names: list[str]) -> list[dict[str, str]]:

@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from flask import Flask
 from pymongo import MongoClient, monitoring
 
 from portfolio import create_app
 from portfolio.config import Settings
 from portfolio.local.mongod import Mongod
+from portfolio.portfolios import halves
 from tests.integration.calls import BULK, V2, one
 
 DOCUMENTS = 2000
@@ -53,6 +55,7 @@ def plans(standalone: Mongod) -> Iterator[Callable[..., list[Plan]]]:
         {}, mongodb_uri=standalone.uri, mongodb_db="plans", min_pool_size=0
     )
     app = create_app(settings, connect)
+    another = create_app(settings, connect)
     database = app.extensions["portfolio"].database
     database.ensure_indexes()
     database.portfolios.insert_many(
@@ -64,7 +67,7 @@ def plans(standalone: Mongod) -> Iterator[Callable[..., list[Plan]]]:
         for number in range(DOCUMENTS)
     )
 
-    def explain(path: str, **request: Any) -> list[Plan]:
+    def explain(path: str, app: Flask = app, **request: Any) -> list[Plan]:
         def ask() -> None:
             response = app.test_client().open(path, **request)
             assert response.status_code < 300, response.text
@@ -83,12 +86,14 @@ def plans(standalone: Mongod) -> Iterator[Callable[..., list[Plan]]]:
 
     portfolios = app.extensions["portfolio"].portfolios
     explain.identity = str(database.portfolios.find_one()["_id"])  # type: ignore[attr-defined]
+    explain.another = another  # type: ignore[attr-defined]
     explain.export = lambda: explain_all(  # type: ignore[attr-defined]
         lambda: list(portfolios.list_by_id())
     )
     yield explain
     database.client.drop_database("plans")
-    database.close()
+    for each in (app, another):
+        each.extensions["portfolio"].database.close()
 
 
 def find_all(key: str, plan: Any) -> list[Any]:
@@ -160,6 +165,22 @@ def test_a_common_substring_is_answered_from_the_newest(plans: Any) -> None:
     # Counting looks at each name, but at no document.
     assert_no_scan_and_no_sort([count])
     assert documents_examined([count]) == 0
+
+
+def test_among_very_many_either_half_looks_at_keys_of_its_own(
+    plans: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = V2 + "?name_like=folio&limit=10"
+    _, whole = plans(search)
+    monkeypatch.setattr(halves, "_MANY", DOCUMENTS)
+    _sample, *pages, newer, older = plans(search, plans.another)
+    assert len(pages) == 2
+    assert_no_scan_and_no_sort([*pages, newer, older])
+    # A key at either end tells where a half begins and that it is over.
+    assert max(keys_examined([page]) for page in pages) <= 11 + 2
+    assert keys_examined([newer, older]) <= keys_examined([whole]) + 4
+    assert 0 < keys_examined([newer]) < keys_examined([whole])
+    assert documents_examined([newer, older]) == 0
 
 
 def test_each_list_of_an_export_reads_what_it_holds_along_the_ids(plans: Any) -> None:
