@@ -134,16 +134,17 @@ class Worker(GeventWorker):  # type: ignore[misc]
         """Close connections whose client is too long about the head of a request.
 
         Each could hold one of ``worker_connections`` for the whole keep-alive time, by a byte a
-        second or by none.
+        second or by none. The time of a head begins when this first sees a byte of it: where a
+        worker stood still, one may have come a moment ago, on a connection that was long idle.
         """
         now = time.monotonic()
         for greenlet, wait in list(self._waiting.items()):
-            waited = now - wait.begun
-            if waited < _PATIENCE_S:
-                continue
             silent = _seconds_silent(self._clients[greenlet])
-            begun = silent is not None and silent < waited - _PAUSE_S
-            if begun or greenlet not in self._served:
+            if silent is not None and silent < now - wait.begun - _PAUSE_S:
+                wait.head_seen = wait.head_seen or now
+            elif greenlet in self._served:
+                continue  # idle: it may be, for the keep-alive time
+            if now - (wait.head_seen or wait.begun) >= _PATIENCE_S:
                 greenlet.kill(wait, block=False)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
@@ -423,6 +424,7 @@ class _Wait(gevent.Timeout):
         super().__init__(seconds, False)  # type: ignore[arg-type]
         self._all = waiting
         self.begun = time.monotonic()
+        self.head_seen = 0.0
 
     def __enter__(self) -> _Wait:
         self._all[gevent.getcurrent()] = self

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import Any
 
 import psutil
@@ -21,6 +22,10 @@ from tests.gunicorn import Gunicorn, wait_until
 # mongod's fail point between the documents of one insert command.
 _HALT = "hangDuringBatchInsert"
 _CLIENTS = 8
+# Longer than a client may take to send the head of a request, which a worker looks after each
+# second: after a standstill of more than one it does so at once.
+_LONG_IDLE_S = 11.0
+_STANDSTILL_S = 1.2
 
 
 def worker_behind(service: Gunicorn, connection: Connection) -> psutil.Process:
@@ -38,6 +43,32 @@ def halted(client: MongoClient[dict[str, Any]]) -> int:
     """Return how many inserts wait at the fail point."""
     waiting = [{"$currentOp": {}}, {"$match": {"failpointMsg": _HALT}}]
     return len(list(client.admin.aggregate(waiting)))
+
+
+def test_a_request_that_comes_while_its_worker_stands_still_is_answered(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+) -> None:
+    service = serve(start_mongod().uri, WEB_CONCURRENCY="1")
+    (worker,) = service.workers()
+    connections = [HTTPConnection("127.0.0.1", service.port, timeout=10) for _ in range(5)]
+
+    def send() -> None:
+        for connection in connections:
+            connection.request("GET", "/health/live")
+
+    def statuses() -> list[int]:
+        answers = [connection.getresponse() for connection in connections]
+        return [answer.status for answer in answers if answer.read()]
+
+    send()
+    assert statuses() == [200] * 5
+    time.sleep(_LONG_IDLE_S)
+    worker.suspend()
+    wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker stands still")
+    send()
+    time.sleep(_STANDSTILL_S)
+    worker.resume()
+    assert statuses() == [200] * 5
 
 
 @pytest.mark.parametrize(
