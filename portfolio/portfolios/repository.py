@@ -84,18 +84,7 @@ class PortfolioRepository:
     def find(self, search: Search, limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios that match, newest first, from the search's offset."""
         filter, options = self._criteria(search)
-        documents = self._find_in_halves(search, filter, search.offset + limit)
-        if documents is None:
-            documents = self._find_documents(
-                filter,
-                projection=_FIELDS,
-                sort=_NEWEST_FIRST,
-                skip=search.offset,
-                limit=limit,
-                **options,
-            )
-        else:
-            documents = documents[search.offset :]
+        documents = self._find_page(search, filter, options, search.offset, limit)
         return [from_document(document) for document in documents]
 
     def find_beyond(
@@ -111,13 +100,16 @@ class PortfolioRepository:
             the portfolios, newest first, and the position of the last if more lie beyond it.
         """
         filter, options = self._criteria(search)
-        if after is not None:
+        limit = search.limit + 1
+        if after is None:
+            documents = self._find_page(search, filter, options, 0, limit)
+        else:
             # The criteria go into each branch: MongoDB then merges two scans of an index, where it
             # would else filter one long scan.
-            filter = {"$or": [filter | branch for branch in _beyond(after)]}
-        documents = self._find_documents(
-            filter, projection=_FIELDS, sort=_NEWEST_FIRST, limit=search.limit + 1, **options
-        )
+            beyond = {"$or": [filter | branch for branch in _beyond(after)]}
+            documents = self._find_documents(
+                beyond, projection=_FIELDS, sort=_NEWEST_FIRST, limit=limit, **options
+            )
         page = documents[: search.limit]
         position = None
         if len(documents) > search.limit:
@@ -224,26 +216,25 @@ class PortfolioRepository:
         collection = self._database.portfolios
         return self._database.run(lambda: collection.count_documents(filter, **options), retry=True)
 
-    def _find_in_halves(
-        self, search: Search, filter: Document, limit: int
-    ) -> list[Document] | None:
-        """Return the newest ``limit`` of what ``filter`` matches; None where halves don't help."""
-        if search.name_like is None or limit > _MOST_OF_A_HALF:
-            return None
-        halves = self._halves.ask(
-            lambda half: self._find_documents(
-                filter | half,
-                projection=_FIELDS,
-                sort=_NEWEST_FIRST,
-                limit=limit,
-                hint=PAGES_INDEX,
+    def _find_page(
+        self, search: Search, filter: Document, options: Document, skip: int, limit: int
+    ) -> list[Document]:
+        """Return up to ``limit`` of what ``filter`` matches, newest first, ``skip`` left out."""
+        if search.name_like is not None and skip + limit <= _MOST_OF_A_HALF:
+            halves = self._halves.ask(
+                lambda half: self._find_documents(
+                    filter | half,
+                    projection=_FIELDS,
+                    sort=_NEWEST_FIRST,
+                    limit=skip + limit,
+                    hint=PAGES_INDEX,
+                )
             )
+            if halves is not None:
+                return _joined(*halves)[skip : skip + limit]
+        return self._find_documents(
+            filter, projection=_FIELDS, sort=_NEWEST_FIRST, skip=skip, limit=limit, **options
         )
-        if halves is None:
-            return None
-        newer, older = halves
-        above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
-        return [*above, *newer, *older[len(above) :]][:limit]
 
     def _find_documents(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
         database = self._database
@@ -262,6 +253,12 @@ class PortfolioRepository:
             return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
 
         return database.run(find, retry=True)
+
+
+def _joined(newer: list[Document], older: list[Document]) -> list[Document]:
+    """Return what was found in either half, newest first."""
+    above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
+    return [*above, *newer, *older[len(above) :]]
 
 
 def _unchanged(identity: ObjectId, version: int) -> Document:

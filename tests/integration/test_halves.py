@@ -78,6 +78,16 @@ def test_every_page_and_total_is_that_of_one_search(
     assert pages(halve().test_client(), query) == whole
 
 
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("limit", [7, 100])
+def test_the_first_page_by_cursor_and_where_it_ends_are_those_of_one_search(
+    client: FlaskClient, halve: Callable[[], Flask], limit: int
+) -> None:
+    query = f"{SEARCH}&limit={limit}&cursor="
+    whole = client.get(query).json
+    assert halve().test_client().get(query).json == whole
+
+
 def test_without_the_index_of_pages_a_search_is_answered_all_the_same(
     halve: Callable[[], Flask], collection: Stored, stored: int
 ) -> None:
