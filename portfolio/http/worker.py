@@ -139,13 +139,17 @@ class Worker(GeventWorker):  # type: ignore[misc]
         """
         now = time.monotonic()
         for greenlet, wait in list(self._waiting.items()):
-            silent = _seconds_silent(self._clients[greenlet])
-            if silent is not None and silent < now - wait.begun - _PAUSE_S:
+            if self._has_begun(greenlet, wait):
                 wait.head_seen = wait.head_seen or now
             elif greenlet in self._served:
                 continue  # idle: it may be, for the keep-alive time
             if now - (wait.head_seen or wait.begun) >= _PATIENCE_S:
                 greenlet.kill(wait, block=False)
+
+    def _has_begun(self, greenlet: Any, wait: _Wait) -> bool:
+        """Whether a byte of the request that a connection waits for is there, read or not."""
+        silent = _seconds_silent(self._clients[greenlet])
+        return silent is not None and silent < time.monotonic() - wait.begun - _PAUSE_S
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request of a connection, unless the worker has too much under way.
@@ -210,7 +214,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 close_at = float("inf")
             if now >= self._drain_until:
                 for connection, wait in list(self._waiting.items()):
-                    connection.kill(wait, block=False)
+                    if not self._has_begun(connection, wait):
+                        connection.kill(wait, block=False)
             if close_at == float("inf") and not any(server.pool for server in servers):
                 return
             self.notify()

@@ -26,6 +26,7 @@ _CLIENTS = 8
 # second: after a standstill of more than one it does so at once.
 _LONG_IDLE_S = 11.0
 _STANDSTILL_S = 1.2
+_DRAIN_S = 2
 
 
 def worker_behind(service: Gunicorn, connection: Connection) -> psutil.Process:
@@ -45,30 +46,56 @@ def halted(client: MongoClient[dict[str, Any]]) -> int:
     return len(list(client.admin.aggregate(waiting)))
 
 
-def test_a_request_that_comes_while_its_worker_stands_still_is_answered(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
-) -> None:
-    service = serve(start_mongod().uri, WEB_CONCURRENCY="1")
-    (worker,) = service.workers()
-    connections = [HTTPConnection("127.0.0.1", service.port, timeout=10) for _ in range(5)]
+@pytest.fixture
+def idle(start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]) -> Idle:
+    """A service of one worker, and connections that it has answered on."""
+    return Idle(serve(start_mongod().uri, WEB_CONCURRENCY="1", DRAIN_SECONDS=str(_DRAIN_S)))
 
-    def send() -> None:
-        for connection in connections:
+
+class Idle:
+    """Connections on keep-alive to a service of one worker, which may be made to stand still."""
+
+    def __init__(self, service: Gunicorn) -> None:
+        self.service = service
+        (self.worker,) = service.workers()
+        self._connections = [
+            HTTPConnection("127.0.0.1", service.port, timeout=10) for _ in range(5)
+        ]
+        self.send()
+        assert self.statuses() == {200}
+
+    def send(self) -> None:
+        """Send a request on each."""
+        for connection in self._connections:
             connection.request("GET", "/health/live")
 
-    def statuses() -> list[int]:
-        answers = [connection.getresponse() for connection in connections]
-        return [answer.status for answer in answers if answer.read()]
+    def statuses(self) -> set[int]:
+        """Return the statuses of the answers."""
+        answers = [connection.getresponse() for connection in self._connections]
+        return {answer.status for answer in answers if answer.read()}
 
-    send()
-    assert statuses() == [200] * 5
+    def send_in_a_standstill(self, seconds: float) -> None:
+        """Send a request on each while the worker stands still, which it does for ``seconds``."""
+        self.worker.suspend()
+        wait_until(lambda: self.worker.status() == psutil.STATUS_STOPPED, "the worker stands still")
+        self.send()
+        time.sleep(seconds)
+        self.worker.resume()
+
+
+def test_a_request_in_a_standstill_is_answered_though_its_connection_was_long_idle(
+    idle: Idle,
+) -> None:
     time.sleep(_LONG_IDLE_S)
-    worker.suspend()
-    wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker stands still")
-    send()
-    time.sleep(_STANDSTILL_S)
-    worker.resume()
-    assert statuses() == [200] * 5
+    idle.send_in_a_standstill(_STANDSTILL_S)
+    assert idle.statuses() == {200}
+
+
+def test_a_request_in_a_standstill_is_answered_though_the_drain_is_over_by_then(idle: Idle) -> None:
+    idle.service.signal(signal.SIGTERM)
+    time.sleep(_DRAIN_S / 2)
+    idle.send_in_a_standstill(_DRAIN_S)
+    assert idle.statuses() == {200}
 
 
 @pytest.mark.parametrize(
