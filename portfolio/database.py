@@ -37,9 +37,9 @@ CASE_INSENSITIVE = Collation(locale="en", strength=2)
 CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_CLAMP
 )
+PAGES_INDEX = "newest_first"
 # Both end with the order of pages, so that neither a page nor a search by name sorts in memory.
 # The first carries the name too: a search for a substring then reads keys alone.
-PAGES_INDEX = "newest_first"
 INDEXES = (
     IndexModel([("dateCreated", -1), ("_id", -1), ("name", 1)], name=PAGES_INDEX),
     IndexModel(

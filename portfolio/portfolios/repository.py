@@ -83,8 +83,7 @@ class PortfolioRepository:
 
     def find(self, search: Search, limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios that match, newest first, from the search's offset."""
-        filter, options = self._criteria(search)
-        documents = self._find_page(search, filter, options, search.offset, limit)
+        documents = self._find_page(search, search.offset, limit)
         return [from_document(document) for document in documents]
 
     def find_beyond(
@@ -99,17 +98,15 @@ class PortfolioRepository:
         Returns:
             the portfolios, newest first, and the position of the last if more lie beyond it.
         """
-        filter, options = self._criteria(search)
         limit = search.limit + 1
         if after is None:
-            documents = self._find_page(search, filter, options, 0, limit)
+            documents = self._find_page(search, 0, limit)
         else:
+            filter, options = self._criteria(search)
             # The criteria go into each branch: MongoDB then merges two scans of an index, where it
             # would else filter one long scan.
             beyond = {"$or": [filter | branch for branch in _beyond(after)]}
-            documents = self._find_documents(
-                beyond, projection=_FIELDS, sort=_NEWEST_FIRST, limit=limit, **options
-            )
+            documents = self._find_newest(beyond, limit=limit, **options)
         page = documents[: search.limit]
         position = None
         if len(documents) > search.limit:
@@ -216,24 +213,20 @@ class PortfolioRepository:
         collection = self._database.portfolios
         return self._database.run(lambda: collection.count_documents(filter, **options), retry=True)
 
-    def _find_page(
-        self, search: Search, filter: Document, options: Document, skip: int, limit: int
-    ) -> list[Document]:
-        """Return up to ``limit`` of what ``filter`` matches, newest first, ``skip`` left out."""
+    def _find_page(self, search: Search, skip: int, limit: int) -> list[Document]:
+        """Return up to ``limit`` of what matches, newest first, ``skip`` of it left out."""
+        filter, options = self._criteria(search)
         if search.name_like is not None and skip + limit <= _MOST_OF_A_HALF:
             halves = self._halves.ask(
-                lambda half: self._find_documents(
-                    filter | half,
-                    projection=_FIELDS,
-                    sort=_NEWEST_FIRST,
-                    limit=skip + limit,
-                    hint=PAGES_INDEX,
-                )
+                lambda half: self._find_newest(filter | half, limit=skip + limit, hint=PAGES_INDEX)
             )
             if halves is not None:
                 return _joined(*halves)[skip : skip + limit]
+        return self._find_newest(filter, skip=skip, limit=limit, **options)
+
+    def _find_newest(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
         return self._find_documents(
-            filter, projection=_FIELDS, sort=_NEWEST_FIRST, skip=skip, limit=limit, **options
+            filter, projection=_FIELDS, sort=_NEWEST_FIRST, limit=limit, **options
         )
 
     def _find_documents(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:

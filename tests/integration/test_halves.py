@@ -60,9 +60,8 @@ def pages(client: FlaskClient, query: str) -> list[dict[str, Any]]:
     """Return the pages of a search as they are answered, until one is the last."""
     found: list[dict[str, Any]] = []
     while True:
-        separator = "&" if "?" in query else "?"
         offset = sum(len(page["portfolios"]) for page in found)
-        answer = client.get(f"{query}{separator}offset={offset}")
+        answer = client.get(f"{query}&offset={offset}")
         assert answer.status_code == 200, answer.text
         found.append(answer.json)
         if not answer.json["pagination"]["hasNext"]:
