@@ -44,8 +44,11 @@ def test_health_sums_over_both_workers_whichever_is_asked(gunicorn: Gunicorn) ->
 
     def complete() -> Any:
         detailed = get(gunicorn, "/health/detailed")
-        cache = detailed["checks"]["validation_cache"]
-        return detailed if cache["hits"] + cache["misses"] == 40 else None
+        checks = detailed["checks"]
+        cache, breaker = checks["validation_cache"], checks["circuit_breakers"]["breakers"]
+        # A worker may have shown itself in the middle of a request: looked up, not yet answered.
+        counts = cache["hits"] + cache["misses"], breaker["database"]["successes"]
+        return detailed if counts == (40, 40) else None
 
     detailed = wait_until(complete, "all forty requests are seen")
     checks, listed = detailed["checks"], detailed["workers"]
@@ -53,9 +56,7 @@ def test_health_sums_over_both_workers_whichever_is_asked(gunicorn: Gunicorn) ->
     assert checks["database"]["pool"]["max"] == 2 * 20
     misses = [worker["validation_cache"]["misses"] for worker in listed]
     assert checks["validation_cache"]["misses"] == sum(misses)
-    breaker = checks["circuit_breakers"]["breakers"]["database"]
-    assert breaker["successes"] == 40
-    assert breaker["state"] == "closed"
+    assert checks["circuit_breakers"]["breakers"]["database"]["state"] == "closed"
 
     def counted() -> Any:
         found = get(gunicorn, "/health/metrics")["requests"]["endpoints"]
