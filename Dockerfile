@@ -20,11 +20,11 @@ RUN python -m venv build && \
         --only-binary :all: --no-binary gunicorn-h1c --no-build-isolation --wheel-dir wheels && \
     python -m venv --without-pip venv && \
     build/bin/pip --python venv/bin/python install --no-index --no-deps --no-compile wheels/*.whl
-COPY gunicorn.conf.py wsgi.py ./
+COPY gunicorn.conf.py patches.py wsgi.py ./
 COPY portfolio portfolio
 # Compiled here, because the service runs on a read-only file system and starts at 0.2 CPU; by hash,
 # because a copied file's time may change.
-RUN python -m compileall -q --invalidation-mode unchecked-hash venv portfolio wsgi.py
+RUN python -m compileall -q --invalidation-mode unchecked-hash venv portfolio patches.py wsgi.py
 
 FROM ${PYTHON_IMAGE}
 ARG REVISION=unknown
@@ -44,7 +44,7 @@ RUN install -d -o 10001 -g 10001 -m 0700 /run/portfolio
 WORKDIR /opt/portfolio
 COPY --from=build /opt/portfolio/venv venv
 COPY --from=build /opt/portfolio/portfolio portfolio
-COPY --from=build /opt/portfolio/gunicorn.conf.py /opt/portfolio/wsgi.py ./
+COPY --from=build /opt/portfolio/gunicorn.conf.py /opt/portfolio/patches.py /opt/portfolio/wsgi.py ./
 USER 10001:10001
 EXPOSE 8000
 # For engines without probes of their own; Kubernetes does not look at it.

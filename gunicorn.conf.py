@@ -1,42 +1,15 @@
 """How Gunicorn serves: ``gunicorn`` alone, in this folder, starts the service."""
 
-# Before anything that opens sockets, makes locks or imports ssl: what was imported earlier would
-# keep blocking calls, and with preload_app the master imports the application too.
-from gevent import events, monkey
-
-# gevent tells installed plugins of each thing that it patches, and reads the metadata of every
-# package to find them: a third of the CPU that it takes to start. There are none here.
-events.notify_and_call_entry_points = events.notify
-monkey.patch_all()
-
-import gc
-
-# Imports make hundreds of thousands of objects and no garbage; when_ready switches it on again.
-gc.disable()
-
-import os
-import re
-import threading
-from logging.config import dictConfig
-
-
-class _Later:
-    """A pattern that is compiled when it is first used."""
-
-    def __init__(self, *pattern):
-        self._pattern = pattern
-
-    def match(self, text):
-        return _compile(*self._pattern).match(text)
-
+# First: it patches what all others import.
+from patches import freeze, large_patterns_later
 
 # Marshmallow compiles a pattern of all e-mail addresses, with every letter of Unicode, while it is
 # imported: a fifteenth of the CPU that it takes to start, and no portfolio has an address.
-_compile = re.compile
-re.compile = lambda *pattern: (_Later if "\uffff" in str(pattern[0]) else _compile)(*pattern)
-import marshmallow.validate  # noqa: F401
+with large_patterns_later():
+    import marshmallow.validate  # noqa: F401
 
-re.compile = _compile
+import os
+from logging.config import dictConfig
 
 # What a worker needs when it first connects; loaded here, it is loaded once.
 import gevent.resolver.thread
@@ -48,12 +21,6 @@ from portfolio.fairness import give_way
 from portfolio.telemetry.logging import logging_config
 
 _settings = Settings.from_environment()
-
-
-# A condition asks whether its lock is held by trying to take it, and gevent yields to all others
-# when that fails: PyMongo's pool does it twice a command, while it holds its lock. To look instead
-# saves a fourteenth of the time of a command (benchmarks/layers.py).
-threading.Condition._is_owned = lambda condition: condition._lock.locked()
 
 
 class _Logger(Logger):
@@ -82,8 +49,9 @@ keepalive = 75
 
 # Most that one worker holds open; far above what it works on at once.
 worker_connections = 1000
-# DRAIN_SECONDS, at most 20, and a little for what is under way; a pod's grace period outlasts both.
-graceful_timeout = 25
+# DRAIN_SECONDS, at most 20, and a little for what is under way. With 2 s for the last export this
+# ends within the 25 s that a pod's grace period leaves behind its preStop.
+graceful_timeout = 22
 timeout = 60
 
 # A shared-memory file, where there is one: a worker's heartbeat must not wait for a disk.
@@ -105,9 +73,8 @@ control_socket_disable = True
 
 
 def when_ready(server):
-    """Move what is loaded out of the garbage collector's sight, so that workers share it longer."""
-    gc.freeze()
-    gc.enable()
+    """Hand over to workers, now that everything is loaded."""
+    freeze()
 
 
 on_reload = when_ready

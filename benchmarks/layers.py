@@ -6,32 +6,32 @@ includes the ones that are indented below it.
 
 from __future__ import annotations
 
-from gevent import monkey
+from patches import freeze, stock_is_owned
 
-monkey.patch_all()
+# isort: split
 
-import io  # noqa: E402
-import os  # noqa: E402
-import socket  # noqa: E402
-import struct  # noqa: E402
-import sys  # noqa: E402
-import threading  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+import io
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import bson  # noqa: E402
-from pymongo import MongoClient  # noqa: E402
+import bson
+from pymongo import MongoClient
 
-from benchmarks.arena import Arena, arena  # noqa: E402
-from benchmarks.operations import GET_ONE, LIVE, PAGE, Operation, identity  # noqa: E402
-from benchmarks.report import table  # noqa: E402
-from benchmarks.servers import EVERY_FEATURE  # noqa: E402
-from benchmarks.timing import cpu_microseconds  # noqa: E402
-from portfolio import create_app  # noqa: E402
-from portfolio.config import Settings  # noqa: E402
-from portfolio.database import COLLECTION  # noqa: E402
-from portfolio.portfolios.model import Search  # noqa: E402
+from benchmarks.arena import Arena, arena
+from benchmarks.operations import GET_ONE, LIVE, PAGE, Operation, identity
+from benchmarks.report import table
+from benchmarks.servers import EVERY_FEATURE
+from benchmarks.timing import cpu_microseconds
+from portfolio import create_app
+from portfolio.config import Settings
+from portfolio.database import COLLECTION
+from portfolio.portfolios.model import Search
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -67,15 +67,14 @@ def measure(place: Arena) -> dict[str, float]:
     database = MongoClient[dict[str, Any]](place.mongod.uri)[_DATABASE]
     bare = _Bare(place.mongod.port)
     service = parts.portfolios
-    stock = threading.Condition._is_owned  # type: ignore[attr-defined]
+    looking = threading.Condition._is_owned  # type: ignore[attr-defined]
 
     def with_stock_conditions() -> None:
-        _set_conditions(stock)
+        _set_conditions(stock_is_owned)
         database.command(find_one)
-        _set_conditions(_look)
+        _set_conditions(looking)
 
-    # As gunicorn.conf.py does.
-    _set_conditions(_look)
+    freeze()
     return cpu_microseconds(
         {
             "liveness": _request(app, LIVE),
@@ -94,10 +93,6 @@ def measure(place: Arena) -> dict[str, float]:
             "  raw WSGI and PyMongo ": _request(raw, PAGE),
         }
     )
-
-
-def _look(condition: Any) -> Any:
-    return condition._lock.locked()
 
 
 def _set_conditions(is_owned: Callable[[Any], Any]) -> None:

@@ -199,12 +199,13 @@ class Database:
 
     @property
     def pool(self) -> Pool:
-        """The connection pools of all servers, summed."""
+        """What the pools of all servers have in use, beside the size of one server's."""
+        in_use = self._pool.in_use
         return Pool(
             max=self._settings.max_pool_size,
             min=self._settings.min_pool_size,
-            in_use=self._pool.in_use,
-            available=max(self._settings.max_pool_size - self._pool.in_use, 0),
+            in_use=in_use,
+            available=max(self._settings.max_pool_size - in_use, 0),
             waiting=self._pool.waiting,
         )
 

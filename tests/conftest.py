@@ -18,14 +18,14 @@ from portfolio.local.mongod import Mongod
 from portfolio.local.stand_in import StandInClient
 from tests.gunicorn import Gunicorn
 
-# Lets a test arm fail points, and notice a step-down or a lost member sooner than by default.
-_TEST_PARAMETERS = {"enableTestCommands": "1"}
+# Lets a test arm fail points.
+TEST_PARAMETERS = {"enableTestCommands": "1"}
 
 
 @pytest.fixture(scope="session")
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """A standalone MongoDB."""
-    mongod = Mongod(tmp_path_factory.mktemp("standalone"), parameters=_TEST_PARAMETERS)
+    mongod = Mongod(tmp_path_factory.mktemp("standalone"), parameters=TEST_PARAMETERS)
     mongod.start()
     yield mongod
     mongod.stop()
@@ -35,7 +35,7 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
 def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """A replica set of one member: what it takes to have transactions."""
     mongod = Mongod(
-        tmp_path_factory.mktemp("replica-set"), replica_set="rs", parameters=_TEST_PARAMETERS
+        tmp_path_factory.mktemp("replica-set"), replica_set="rs", parameters=TEST_PARAMETERS
     )
     mongod.start()
     mongod.initiate()

@@ -1,9 +1,9 @@
 """How Gunicorn serves the raw baseline: the settings of the service that concern speed."""
 
-# Before anything that opens sockets, as in the service's own configuration.
-from gevent import monkey
+# First, as in the service's own configuration.
+from patches import freeze
 
-monkey.patch_all()
+# isort: split
 
 import os
 from typing import Any
@@ -21,6 +21,11 @@ control_socket_disable = True
 forwarded_allow_ips = "*"
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
+
+
+def when_ready(server: Any) -> None:
+    """Hand over to workers, as in the service."""
+    freeze()
 
 
 def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:

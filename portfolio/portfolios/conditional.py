@@ -30,7 +30,7 @@ def tagged(
     """Return ``portfolio`` as an answer with its tag."""
     response = answer(portfolio, status, headers)
     # `add`, since an assignment looks for a header to replace first and takes longer.
-    response.headers.add("ETag", f'"{portfolio["portfolioId"]}-{portfolio["version"]}"')
+    response.headers.add("ETag", f'"{tag(portfolio["portfolioId"], portfolio["version"])}"')
     return response
 
 

@@ -16,7 +16,6 @@ from portfolio.database import (
     CASE_INSENSITIVE,
     CODEC_OPTIONS,
     COLLECTION,
-    PAGES_INDEX,
     Database,
     Document,
 )
@@ -40,7 +39,7 @@ _BY_ID = {"_id": 1}
 _ANY_DATE = {"$gte": MinKey()}
 # What sorts above every date.
 _ABOVE_DATES = (Timestamp, Regex, MaxKey)
-# A page that begins deeper is not put together from halves, since either would be read as deep.
+# A page that ends deeper is not put together from halves, since either would be read as deep.
 _MOST_OF_A_HALF = 2000
 _STREAM_BATCH = 1000
 
@@ -120,7 +119,7 @@ class PortfolioRepository:
             collection = self._database.portfolios
             return self._database.run(collection.estimated_document_count, retry=True)
         if search.name_like is not None:
-            halves = self._halves.ask(lambda half: self._count(filter | half, hint=PAGES_INDEX))
+            halves = self._halves.ask(lambda half, hint: self._count(filter | half, hint=hint))
             if halves is not None:
                 return sum(halves)
         return self._count(filter, **options)
@@ -218,7 +217,7 @@ class PortfolioRepository:
         filter, options = self._criteria(search)
         if search.name_like is not None and skip + limit <= _MOST_OF_A_HALF:
             halves = self._halves.ask(
-                lambda half: self._find_newest(filter | half, limit=skip + limit, hint=PAGES_INDEX)
+                lambda half, hint: self._find_newest(filter | half, limit=skip + limit, hint=hint)
             )
             if halves is not None:
                 return _joined(*halves)[skip : skip + limit]

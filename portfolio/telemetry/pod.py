@@ -170,7 +170,10 @@ class Pod:
 
     def _obey_level(self, order: dict[str, Any], now: float) -> None:
         until = order["until"]
-        if now < until and until != self._level_until:
+        if now >= until:
+            # It was over before this worker looked, and so is the one that it replaced.
+            self._level_until = min(self._level_until, until)
+        elif until != self._level_until:
             self._level_until = until
             self._verbosity.set_level(order["level"])
             log.warning(

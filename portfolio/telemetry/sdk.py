@@ -41,7 +41,7 @@ _PROCESS_METRICS: dict[str, list[str] | None] = {
 # one is tried again after half a minute.
 _FAILURES = 2
 _RETRY_AFTER_S = 30.0
-# A worker that ends has this long to send what it still holds; the drain before it has 15 s.
+# A worker that ends has this long to send what it still holds, after its drain.
 _FLUSH_TIMEOUT_S = 2.0
 
 

@@ -113,6 +113,7 @@ class TestDockerfile:
         for wanted in (
             "wsgi.py",
             "gunicorn.conf.py",
+            "patches.py",
             "portfolio/config.py",
             "deploy/requirements.lock",
         ):

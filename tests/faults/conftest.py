@@ -18,6 +18,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from portfolio.local.mongod import Mongod
+from tests.conftest import TEST_PARAMETERS
 from tests.faults.harness import RECOVERY_S, Ledger, Load, audit
 from tests.gunicorn import Gunicorn, wait_until
 
@@ -92,7 +93,7 @@ def start_mongod(tmp_path: Path) -> Iterator[Callable[..., Mongod]]:
     started: list[Mongod] = []
 
     def start(parameters: Mapping[str, str] | None = None, **options: Any) -> Mongod:
-        parameters = {"enableTestCommands": "1", **(parameters or {})}
+        parameters = TEST_PARAMETERS | dict(parameters or {})
         folder = tmp_path / f"mongod-{len(started)}"
         mongod = Mongod(folder, parameters=parameters, **options)
         started.append(mongod)

@@ -27,7 +27,7 @@ from tests.gunicorn import wait_until
 _LATE_AFTER_S = 10.0
 # A client that waits longer calls it a hang, which the contract forbids.
 _PATIENCE_S = 15.0
-# The limit: every fault has to be over this long after its cause is gone.
+# Every fault has to be over this long after its cause is gone.
 RECOVERY_S = 10.0
 # Service counts as back once nothing failed for as long as this.
 _QUIET_S = 2.0

@@ -117,7 +117,7 @@ def test_clients_that_send_a_byte_a_second_do_not_stop_others(
     ):
         under_load.run_for(3)
         assert slow.patient > 0
-    assert under_load.ledger.failures == []
+    assert under_load.ledger.failed == []
 
 
 @pytest.mark.slow

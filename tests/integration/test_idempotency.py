@@ -36,7 +36,7 @@ def test_the_same_key_and_body_give_the_first_answer_again(
     assert again.json == first.json
     assert "Idempotent-Replay" not in first.headers
     assert again.headers["Idempotent-Replay"] == "true"
-    assert collection.count_documents({}) == len(body) if isinstance(body, list) else 1
+    assert collection.count_documents({}) == (len(body) if isinstance(body, list) else 1)
 
 
 def test_a_replayed_fast_bulk_is_not_refused_for_the_names_that_it_stored(

@@ -25,7 +25,7 @@ class LocalRun:
     """A run of the command in a folder of its own."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        for name in ("portfolio", "wsgi.py", "gunicorn.conf.py"):
+        for name in ("portfolio", "wsgi.py", "gunicorn.conf.py", "patches.py"):
             link = folder / name
             if not link.exists():
                 link.symlink_to(ROOT / name)

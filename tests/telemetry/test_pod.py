@@ -77,9 +77,11 @@ def test_a_killed_worker_is_forgotten_and_its_successor_seen(gunicorn: Gunicorn)
 
 
 def test_a_log_level_reaches_every_worker_and_ends_by_itself(gunicorn: Gunicorn) -> None:
-    result = gunicorn.flask("log-level", "DEBUG", "--for", "2s")
+    result = gunicorn.flask("log-level", "DEBUG", "--for", "1h")
     assert result.stdout == "2 of 2 workers obeyed\n", result.stderr
+    assert {worker["log_level"] for worker in workers(gunicorn)} == {"DEBUG"}
     requests.get(f"{gunicorn.url}/health", headers={"X-Request-ID": "seen"}, timeout=10)
+    gunicorn.flask("log-level", "DEBUG", "--for", "1s")
     wait_until(
         lambda: {worker["log_level"] for worker in workers(gunicorn)} == {"WARNING"},
         "the level is back",
