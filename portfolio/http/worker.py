@@ -51,10 +51,10 @@ _MOST_TAKEN_AT_ONCE = 64
 # The head of a request, once begun, and its body each have this long to arrive, however slowly the
 # client sends; a part of an answer has it to leave, however slowly the client reads.
 _PATIENCE_S = 10.0
-# Smaller answers fit into the socket's buffer and leave at once.
-_MAX_BUFFERED_BYTES = 64 * 1024
 # Most that a worker holds of bodies that are still arriving: an eighth of a pod's memory.
 _MAX_ARRIVING_BYTES = 32 * MAX_BODY_BYTES
+# A body is counted in such pieces: few fill a second one, and a thousand hold 8 MiB uncounted.
+_PIECE_BYTES = 8 * 1024
 
 # Where Linux's struct tcp_info has tcpi_last_data_recv.
 _LAST_DATA_RECEIVED = 52
@@ -80,7 +80,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._stop = Event()
         self._waiting: dict[Any, _Wait] = {}
         self._clients: dict[Any, Any] = {}
-        self._served: set[Any] = set()
+        self._answered: dict[Any, float] = {}
         self._arriving_bytes = 0
         self._drain_until = 0.0
 
@@ -121,7 +121,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             super().handle(listener, client, addr)
         finally:
             del self._clients[greenlet]
-            self._served.discard(greenlet)
+            self._answered.pop(greenlet, None)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to drain, on SIGTERM."""
@@ -145,7 +145,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         for greenlet, wait in list(self._waiting.items()):
             if self._has_begun(greenlet, wait):
                 wait.head_seen = wait.head_seen or now
-            elif greenlet in self._served:
+            elif greenlet in self._answered:
                 continue  # idle: it may be, for the keep-alive time
             if now - (wait.head_seen or wait.begun) >= _PATIENCE_S:
                 greenlet.kill(wait, block=False)
@@ -169,18 +169,24 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.log.info("recycling after %s requests", self.nr)
             self._retire()
         unread = not self._receive(req, sock)
-        self._served.add(gevent.getcurrent())
-        if not req.path.startswith("/api/"):  # probes are never refused
+        if req.path == "/" or req.path.startswith("/health"):  # probes are never refused
             self._answer(listener_name, req, sock, addr, unread, None)
-            return
-        place = self._admission.enter(lambda: _seconds_silent(sock) or 0.0)
-        if place is None:
+        elif place := self._admission.enter(lambda: self._seconds_waited(sock)):
+            try:
+                self._answer(listener_name, req, sock, addr, unread, place)
+            finally:
+                place.leave()
+        else:
             self._refuse(req, sock, close=unread or not self.alive or req.should_close())
-            return
-        try:
-            self._answer(listener_name, req, sock, addr, unread, place)
-        finally:
-            place.leave()
+        self._answered[gevent.getcurrent()] = time.monotonic()
+
+    def _seconds_waited(self, sock: Any) -> float:
+        """Return how long the request that was just read has waited for this worker.
+
+        One that its client sent ahead has waited for the answer before it, and no longer than that.
+        """
+        answered = self._answered.get(gevent.getcurrent(), 0.0)
+        return min(_seconds_silent(sock) or 0.0, time.monotonic() - answered)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that can't be parsed with JSON, as every other error is."""
@@ -246,39 +252,44 @@ class Worker(GeventWorker):  # type: ignore[misc]
         declared, chunked = _framing(req)
         if not declared and not chunked:
             return True
-        share = MAX_BODY_BYTES if chunked else declared
-        if share > MAX_BODY_BYTES:
+        if declared > MAX_BODY_BYTES:
             # Nobody is asked to continue with a body that will not be read.
             req._expected_100_continue = False
             return False
-        if self._arriving_bytes + share > _MAX_ARRIVING_BYTES:
-            req.body = _Refusal(ServiceUnavailable(retry_after=1))
-            return False
         if req._expected_100_continue:
             req._expected_100_continue = False
-            sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._arriving_bytes += share
-        body = None
+            _send_all(sock, b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = bytearray()
+        fault: HTTPException | None = RequestTimeout()
         try:
             with gevent.Timeout(_PATIENCE_S, False):  # type: ignore[arg-type]
-                body = req.body.read(MAX_BODY_BYTES + 1)
+                fault = self._take(req.body, body)
         finally:
-            self._arriving_bytes -= share
-        if body is None:
-            req.body = _Refusal(RequestTimeout())
-            return False
-        if len(body) > MAX_BODY_BYTES:
-            req.body = _Refusal(RequestEntityTooLarge())
+            self._arriving_bytes -= len(body)
+        if fault is not None:
+            req.body = _Refusal(fault)
             return False
         if len(body) < declared:
             raise StopIteration
         req.body = io.BytesIO(body)
         return True
 
+    def _take(self, source: Any, body: bytearray) -> HTTPException | None:
+        """Add to ``body`` what arrives of it; return what to answer where that may not be."""
+        while len(body) <= MAX_BODY_BYTES:
+            piece = source.read(_PIECE_BYTES)
+            body += piece
+            self._arriving_bytes += len(piece)
+            if len(piece) < _PIECE_BYTES:
+                return None
+            if self._arriving_bytes > _MAX_ARRIVING_BYTES:
+                return ServiceUnavailable(retry_after=1)
+        return RequestEntityTooLarge()
+
     def _refuse(self, req: Any, sock: Any, *, close: bool) -> None:
         self._components.measures.requests.refuse(req.method, "503")
         detail = "Too many requests are under way"
-        sock.sendall(self._plain_answer(req, 503, detail, close=close))
+        _send_all(sock, self._plain_answer(req, 503, detail, close=close))
         self.cfg.post_request(self, req, {}, None)  # yields, as after every other answer
         if close:
             raise StopIteration
@@ -308,7 +319,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             headers += self._components.origins.headers(req.method, req.headers)
         lines = [f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status]}"]
         lines += [f"{name}: {value}" for name, value in headers]
-        return "\r\n".join([*lines, "", ""]).encode() + body
+        head = "\r\n".join([*lines, "", ""]).encode()
+        return head if req is not None and req.method == "HEAD" else head + body
 
     def _answer(
         self,
@@ -404,17 +416,10 @@ class _Response(wsgi.Response):  # type: ignore[misc]
             with gevent.Timeout(_PATIENCE_S, _SlowReaderError()):
                 super().write(arg)
             return
-        if len(arg) > _MAX_BUFFERED_BYTES:
-            with gevent.Timeout(_PATIENCE_S, _SlowReaderError()):
-                self._write_whole(arg)
-        else:
-            self._write_whole(arg)
-
-    def _write_whole(self, arg: bytes) -> None:
         lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
         self.headers_sent = True
         self.sent = len(arg)
-        self.sock.sendall("".join([*lines, "\r\n"]).encode("latin-1") + arg)
+        _send_all(self.sock, "".join([*lines, "\r\n"]).encode("latin-1") + arg)
 
 
 class _Refusal:
@@ -453,6 +458,21 @@ wsgi.WSGIErrorsWrapper = lru_cache(maxsize=1)(wsgi.WSGIErrorsWrapper)
 
 # Writing a date takes as long as looking at all the other headers; a second has one.
 _date = lru_cache(maxsize=1)(util.http_date)
+
+
+def _send_all(sock: Any, data: bytes) -> None:
+    """Send ``data``, nearly always at once: a client that reads leaves room in the buffer.
+
+    Raises:
+        _SlowReaderError: the client did not read in time.
+    """
+    try:
+        sent = sock.send(data, 0, 0.0)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        with gevent.Timeout(_PATIENCE_S, _SlowReaderError()):
+            sock.sendall(memoryview(data)[sent:])
 
 
 def _seconds_silent(client: Any) -> float | None:

@@ -13,6 +13,11 @@ BODY = (
     b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     b"Content-Length: 1000\r\n\r\n" + b" " * 1000
 )
+# The head alone, of a body of one mebibyte.
+LARGEST_BODY = (
+    b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 1048576\r\n\r\n"
+)
 LIST_ALL = b"GET /api/v1/portfolios HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from select import select
+from socket import create_connection, socket
 
 import pytest
 import requests
@@ -15,32 +17,51 @@ from portfolio.local.mongod import Mongod
 from tests.faults.conftest import StartDrill
 from tests.faults.harness import SHED
 from tests.faults.proxy import Proxy
-from tests.faults.slow import BODY, HEADERS, SlowSenders, open_slow_reader
+from tests.faults.slow import BODY, HEADERS, LARGEST_BODY, SlowSenders, open_slow_reader
 from tests.gunicorn import Gunicorn, wait_until
 from tests.integration.calls import V2
 
 # What the worker gives a head or a body to arrive in is 10 s; the rest is for a busy machine.
 _ARRIVAL_S = 10.0 + 10.0
+REFUSAL = '{"detail":"Too many requests are under way"}'
+# So many of the largest bodies a worker takes at once.
+_BODIES_IN_MEMORY = 32
+
+
+def readable(sockets: list[socket]) -> list[socket]:
+    """Return those of ``sockets`` on which something has come in."""
+    return select(sockets, [], [], 0)[0]
+
+
+@contextmanager
+def constantly(ask: Callable[[], object], pause_s: float = 0.0) -> Iterator[None]:
+    """Ask again and again, all the while."""
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(pause_s):
+            ask()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager
 def probing(service: Gunicorn) -> Iterator[Counter[int]]:
     """Probe liveness and readiness all the while; count the statuses."""
     statuses: Counter[int] = Counter()
-    stop = threading.Event()
 
     def probe() -> None:
-        while not stop.wait(0.1):
-            statuses[service.status("/health/live")] += 1
-            statuses[service.status("/health/ready")] += 1
+        statuses[service.status("/health/live")] += 1
+        statuses[service.status("/health/ready")] += 1
 
-    thread = threading.Thread(target=probe)
-    thread.start()
-    try:
+    with constantly(probe, 0.1):
         yield statuses
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.mark.slow
@@ -66,9 +87,9 @@ def test_three_times_what_can_be_done_is_shed_at_once_and_probes_answer(
     assert set(statuses) == {200}, "probes are never refused"
 
 
-def test_a_refusal_looks_like_every_other_answer(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
-) -> None:
+@pytest.fixture
+def full(start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]) -> Iterator[Gunicorn]:
+    """A service of one worker with one place, in which a request that reads stays for a second."""
     mongod = start_mongod()
     with Proxy(mongod.port) as network:
         service = serve(
@@ -79,21 +100,96 @@ def test_a_refusal_looks_like_every_other_answer(
         )
         service.wait_ready()
         network.delay_s = 0.5
+        yield service
 
-        def ask(number: int) -> requests.Response:
-            headers = {"X-Request-ID": f"call {number}", "Origin": "https://portal.example"}
-            return requests.get(service.url + V2, headers=headers, timeout=10)
 
-        with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(ask, range(4)))
+def test_a_refusal_looks_like_every_other_answer(full: Gunicorn) -> None:
+    def ask(number: int) -> requests.Response:
+        headers = {"X-Request-ID": f"call {number}", "Origin": "https://portal.example"}
+        return requests.get(full.url + V2, headers=headers, timeout=10)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(ask, range(4)))
     assert sorted(answer.status_code for answer in answers)[1:] == [503] * 3
     assert [answer.headers["X-Request-ID"] for answer in answers] == [
         f"call {number}" for number in range(4)
     ]
     served, refused = sorted(answers, key=lambda answer: answer.status_code)[:2]
-    assert refused.json() == {"detail": "Too many requests are under way"}
+    assert refused.text == REFUSAL
     assert refused.headers["Retry-After"] == "1"
     assert served.headers.keys() - refused.headers.keys() <= {"Link", "Server"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/v1/portfolio/unknown", REFUSAL),
+        ("GET", "/%61pi/v1/portfolios", REFUSAL),
+        ("HEAD", V2, ""),
+    ],
+)
+def test_however_it_is_asked_a_request_is_refused_and_the_next_one_answered(
+    full: Gunicorn, method: str, path: str, body: str
+) -> None:
+    both = f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n"
+    both += "GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    def refused() -> str:
+        with create_connection(("127.0.0.1", full.port), timeout=10) as connection:
+            connection.sendall(both.encode())
+            answers = connection.makefile(newline="").read()
+        return answers if answers.startswith("HTTP/1.1 503") else ""
+
+    with constantly(lambda: full.status(V2)):
+        answers = wait_until(refused, f"{method} {path} is refused")
+    head, _, rest = answers.partition("\r\n\r\n")
+    assert f"Content-Length: {len(REFUSAL)}" in head
+    assert rest.startswith(f"{body}HTTP/1.1 200")
+
+
+def test_bodies_that_are_announced_and_do_not_come_take_no_room_from_others(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+) -> None:
+    service = serve(start_mongod().uri, WEB_CONCURRENCY="1")
+    service.wait_ready()
+    with ExitStack() as held:
+        for _ in range(_BODIES_IN_MEMORY):
+            held.enter_context(closing(open_slow_reader(service, LARGEST_BODY)))
+        answer = requests.post(f"{service.url}/api/v1/portfolios", json={"name": "s"}, timeout=10)
+        assert answer.status_code == 201
+
+
+def test_no_more_bodies_arrive_at_once_than_memory_was_set_aside_for(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+) -> None:
+    service = serve(start_mongod().uri, WEB_CONCURRENCY="1")
+    service.wait_ready()
+    most = LARGEST_BODY + b" " * (1024 * 1024 - 1)
+    with ExitStack() as held:
+        arriving = [
+            held.enter_context(closing(open_slow_reader(service, most)))
+            for _ in range(_BODIES_IN_MEMORY + 2)
+        ]
+        wait_until(
+            lambda: any(readable([each]) and b" 503 " in each.recv(100) for each in arriving),
+            "one is refused",
+        )
+        assert len(readable(arriving)) <= 2
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_many_small_answers_gives_its_place_back(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+) -> None:
+    mongod = start_mongod()
+    service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="1", WEB_CONCURRENCY="1")
+    service.wait_ready()
+    with mongod.client() as client:
+        client["portfolio"]["portfolio"].insert_many({"name": "x" * 200} for _ in range(100))
+    page = f"GET {V2}?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with closing(open_slow_reader(service, page * 1000)):
+        wait_until(lambda: service.status(V2) == 503, "it holds the place")
+        wait_until(lambda: service.status(V2) == 200, "another client is served", _ARRIVAL_S)
 
 
 @pytest.mark.parametrize(
