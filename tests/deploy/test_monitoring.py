@@ -106,9 +106,10 @@ SELECTED = {
         "/api/fast/portfolios/bulk",
         "/health/live",
         "/health/ready",
+        "refused",
     },
     ("http_requests_total", "method"): {"GET", "POST"},
-    ("http_requests_total", "status_code"): {"200", "201"},
+    ("http_requests_total", "status_code"): {"200", "201", "501"},
     ("portfolio_bulk_operation_duration_seconds", "api"): {"v2", "fast"},
     ("circuit_breaker_state", "circuit_name"): {
         "database",
@@ -142,6 +143,7 @@ def sent(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Itera
         requests.post(service.url + path, json=[{"name": f"Monitoring {path[5:7]}"}], timeout=10)
     requests.post(f"{service.url}/api/v1/portfolios", json={"name": "Monitoring"}, timeout=10)
     requests.get(f"{service.url}/health/live", timeout=10)
+    requests.get(service.url, headers={"Transfer-Encoding": ""}, timeout=10)
     # The last requests are in the next export, and every worker has one of its own.
     begun = collector.exports
     wait_until(lambda: collector.exports >= begun + 6, "three exports of both workers")
@@ -193,6 +195,11 @@ class TestDashboards:
         for expression in expressions(path):
             if "_limit_" not in expression:
                 assert 'environment=~".*"' in expression, expression
+
+    def test_refusals_count_as_requests_and_not_in_durations(self) -> None:
+        for expression in expressions(DASHBOARDS / "red.json"):
+            if "endpoint=~" in expression:
+                assert ("|refused" in expression) == ("http_requests_total" in expression)
 
     @pytest.mark.parametrize("path", DASHBOARD_FILES, ids=lambda path: path.stem)
     def test_panels_neither_overlap_nor_leave_the_grid(self, path: Path) -> None:

@@ -67,6 +67,11 @@ def durations(name: str, below: str, fast: int, slow: int, **labels: str) -> Ser
     )
 
 
+def refused(status: str, values: str) -> Series:
+    """Requests that were answered before they were routed."""
+    return requests(status, values, endpoint="refused")
+
+
 def ready_pods(*pods: str, values: str = "0+12x300") -> Series:
     found: Series = {}
     for pod in pods:
@@ -151,6 +156,29 @@ CASES = [
         "every request is a mistake of the client",
         requests("200", "0+1x90"),
         requests("404", "0+99x90"),
+    ),
+    case(
+        "HighErrorRate",
+        FIRES,
+        "nine requests in ten are refused for too much load",
+        requests("200", "0+10x90"),
+        refused("503", "0+90x90"),
+    ),
+    case(
+        "HighErrorRate",
+        FIRES,
+        "one request in ten is answered with 500, beside much that is no proper HTTP",
+        requests("200", "0+90x90"),
+        requests("500", "0+10x90"),
+        refused("400", "0+900x90"),
+    ),
+    case(
+        "HighErrorRate",
+        SILENT,
+        "nine requests in ten are no proper HTTP",
+        requests("200", "0+10x90"),
+        refused("400", "0+60x90"),
+        refused("501", "0+30x90"),
     ),
     case(
         "HighErrorRate",
@@ -355,11 +383,26 @@ CASES = [
     case(
         "ErrorBudgetBurn",
         FIRES,
+        "nine requests in ten are refused for an hour",
+        requests("200", "0+10x90"),
+        refused("503", "0+90x90"),
+    ),
+    case(
+        "ErrorBudgetBurn",
+        FIRES,
         "two requests in a hundred fail for three days",
         requests("200", "0+980x470"),
         requests("500", "0+20x470"),
         at="77h",
         every="10m",
+    ),
+    case(
+        "ErrorBudgetBurn",
+        SILENT,
+        "nine requests in ten are no proper HTTP, for an hour",
+        requests("200", "0+10x90"),
+        refused("400", "0+60x90"),
+        refused("501", "0+30x90"),
     ),
     case(
         "ErrorBudgetBurn",
@@ -464,6 +507,15 @@ def test_every_recorded_series_is_used() -> None:
         if "record" in rule:
             pattern = re.compile(rf"{re.escape(rule['record'])}(?![\w:])")
             assert any(pattern.search(use) for use in uses), rule["record"]
+
+
+def test_ratios_of_errors_differ_in_nothing_but_the_window() -> None:
+    ratio = "portfolio_service:error_ratio:rate"
+    rules = [rule for rule in ALL_RULES if rule.get("record", "").startswith(ratio)]
+    windows = [rule["record"].removeprefix(ratio) for rule in rules]
+    assert windows == ["5m", "30m", "1h", "2h", "6h", "1d", "3d"]
+    forms = {r["expr"].replace(f"[{w}]", "[window]") for r, w in zip(rules, windows, strict=True)}
+    assert len(forms) == 1, forms
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
