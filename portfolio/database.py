@@ -88,6 +88,7 @@ class Database:
     ) -> None:
         self._settings = settings
         self._client_factory = client_factory or _client_factory(settings.mongodb_uri)
+        self._in_dns = settings.mongodb_uri.startswith("mongodb+srv:")
         self._client: MongoClient[Document] | None = None
         self._database: MongoDatabase[Document] | None = None
         self._lock = threading.Lock()
@@ -216,9 +217,12 @@ class Database:
         first request comes.
         """
         if self._watcher is None:
-            self._look(_FIRST_PING_TIMEOUT_S)
-            self._watcher = threading.Thread(target=self._watch, name="database-watch", daemon=True)
+            looked = threading.Event()
+            self._watcher = threading.Thread(
+                target=self._watch, args=(looked,), name="database-watch", daemon=True
+            )
             self._watcher.start()
+            looked.wait(_FIRST_PING_TIMEOUT_S)
 
     def close(self) -> None:
         """Stop watching and close every connection."""
@@ -259,10 +263,15 @@ class Database:
             # transaction number, which a standalone refuses.
             maxAdaptiveRetries=0,
             event_listeners=self.listeners,
+            # Servers that DNS names are then looked up with the first call, and again until known.
+            **({"connect": False} if self._in_dns else {}),
         )
         return client
 
     def _known_away(self) -> bool:
+        if self._in_dns and self._last_answer is None:
+            # No deadline bounds the look-up of its servers: only the watcher waits for that.
+            return True
         if self._failing_since is None:
             return False
         if self._last_answer is None and self._turned_away():
@@ -277,7 +286,9 @@ class Database:
             for server in servers
         )
 
-    def _watch(self) -> None:
+    def _watch(self, looked: threading.Event) -> None:
+        self._look(_FIRST_PING_TIMEOUT_S)
+        looked.set()
         while not self._stopped.wait(_PING_INTERVAL_S):
             self._look()
 

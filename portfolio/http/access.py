@@ -16,7 +16,8 @@ def require_api_key(app: Flask, keys: Sequence[str]) -> None:
     A key comes in ``X-API-Key`` or as a bearer token. Each is compared in constant time, and all
     of them always, so that an answer's time tells nothing of a key.
     """
-    known = [key.encode() for key in keys]
+    # As the environment gave them, valid UTF-8 or not.
+    known = [key.encode("utf-8", "surrogateescape") for key in keys]
 
     def check() -> None:
         # A preflight request carries no credentials by design.
@@ -26,8 +27,10 @@ def require_api_key(app: Flask, keys: Sequence[str]) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if not given and scheme.lower() == "bearer":
             given = token.strip()
-        candidate = given.encode("utf-8", "surrogateescape")
-        matches = [hmac.compare_digest(candidate, key) for key in known]
+        # WSGI hands bytes over as Latin-1. Those of most clients are UTF-8; browsers and Python's
+        # own client write Latin-1, which is what the text then is.
+        sent = given.encode("latin-1"), given.encode()
+        matches = [hmac.compare_digest(each, key) for key in known for each in sent]
         if not any(matches):
             raise Unauthorized("A valid API key is required")
 

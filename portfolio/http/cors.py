@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from flask import Flask, Response, request
@@ -17,14 +18,14 @@ class Origins:
 
     Args:
         app: the application.
-        allowed: the origins; ``*`` is any, without credentials.
+        allowed: the origins, compared without regard to case; ``*`` is any, without credentials.
     """
 
     def __init__(self, app: Flask, allowed: Sequence[str]) -> None:
         self._options = get_cors_options(
             app,
             {
-                "origins": list(allowed),
+                "origins": [origin if origin == "*" else _exactly(origin) for origin in allowed],
                 "send_wildcard": "*" in allowed,
                 "always_send": False,
                 "expose_headers": _EXPOSED,
@@ -49,3 +50,12 @@ class Origins:
         if "HTTP_ORIGIN" in request.environ:
             set_cors_headers(response, self._options)
         return response
+
+
+def _exactly(origin: str) -> re.Pattern[str]:
+    """Return what matches ``origin`` alone.
+
+    Flask-CORS takes a text with brackets, as an IPv6 address has, for a regular expression that
+    need not match up to the end.
+    """
+    return re.compile(re.escape(origin) + r"\Z", re.ASCII | re.IGNORECASE)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal, NoReturn
+from urllib.parse import unquote
 
 import gevent
 import orjson
@@ -169,7 +170,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.log.info("recycling after %s requests", self.nr)
             self._retire()
         unread = not self._receive(req, sock)
-        if req.path == "/" or req.path.startswith("/health"):  # probes are never refused
+        if not unquote(req.path).startswith("/api/"):  # probes are never refused
             self._answer(listener_name, req, sock, addr, unread, None)
         elif place := self._admission.enter(lambda: self._seconds_waited(sock)):
             try:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
+import dns.resolver
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from portfolio import create_app
 from portfolio.config import Settings
-from portfolio.local.mongod import free_port
 from tests.gunicorn import wait_until
 from tests.integration.calls import V1, V2, refusal
 
@@ -34,11 +35,29 @@ def watched(app: Flask) -> Iterator[FlaskClient]:
 
 
 @pytest.fixture(scope="module")
-def without_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+def silent_dns() -> Iterator[None]:
+    """A name server that never answers, in the place of the machine's."""
+    with pytest.MonkeyPatch.context() as patch, socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers = ["127.0.0.1"]
+        resolver.port = server.getsockname()[1]
+        patch.setattr(dns.resolver, "default_resolver", resolver)
+        yield
+
+
+@pytest.fixture(
+    scope="module",
+    params=["mongodb://127.0.0.1:9", "mongodb+srv://db.example.invalid"],
+    ids=["refuses", "can't be looked up"],
+)
+def without_database(
+    request: pytest.FixtureRequest, silent_dns: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FlaskClient]:
     """A client of an application whose MongoDB is not there, once it has noticed."""
     settings = Settings.from_environment(
         {"OTEL_SDK_DISABLED": "true", "PORTFOLIO_RUNTIME_DIR": str(tmp_path_factory.mktemp("run"))},
-        mongodb_uri=f"mongodb://127.0.0.1:{free_port()}",
+        mongodb_uri=request.param,
         min_pool_size=0,
     )
     app = create_app(settings)
