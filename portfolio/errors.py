@@ -6,7 +6,7 @@ turns these, and every other exception, into JSON.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
 
@@ -95,6 +95,10 @@ class Fault(NamedTuple):
 
     msg: str
     type: str
+
+
+# What is wrong with values, by their names.
+Faults = Mapping[str, Sequence[Fault]]
 
 
 class LocatedFault(TypedDict):

@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 
 from flask import Request
 
-from portfolio.errors import Fault, Invalid, MalformedJSON, UnsupportedMediaType
-from portfolio.portfolios.schemas import locate
+from portfolio.errors import Fault, Faults, MalformedJSON, UnsupportedMediaType
+
+_REPEATED = Fault("Parameter should be given once", "repeated")
 
 
 def json_body(request: Request) -> Any:
@@ -38,11 +39,11 @@ def json_body(request: Request) -> Any:
         raise MalformedJSON(str(error)) from None
 
 
-def query_arguments(request: Request, known: Container[str]) -> dict[str, str]:
+def query_arguments(request: Request, known: Container[str]) -> tuple[dict[str, str], Faults]:
     """Return those query parameters of ``request`` that are ``known``; others are ignored.
 
-    Raises:
-        Invalid: a parameter is given more than once.
+    Returns:
+        the first value of each, and which of them are given more than once.
     """
     arguments = {}
     repeated = {}
@@ -51,10 +52,8 @@ def query_arguments(request: Request, known: Container[str]) -> dict[str, str]:
             continue
         arguments[name] = values[0]
         if len(values) > 1:
-            repeated[name] = [Fault("Parameter should be given once", "repeated")]
-    if repeated:
-        raise Invalid(locate(repeated, "query"))
-    return arguments
+            repeated[name] = [_REPEATED]
+    return arguments, repeated
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

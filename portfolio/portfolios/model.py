@@ -35,7 +35,6 @@ class Draft(NamedTuple):
 class Change(NamedTuple):
     """What a client asks to change: ``version`` is the one that it has seen."""
 
-    portfolio_id: str
     name: str
     version: int
     date_created: datetime | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Request
 
 from portfolio.components import components
-from portfolio.errors import BadRequest
+from portfolio.errors import BadRequest, Faults
 from portfolio.http.requests import query_arguments
 from portfolio.portfolios.model import Search
 from portfolio.portfolios.schemas import SearchSchema, load
@@ -23,7 +23,7 @@ def search_query(request: Request) -> Search:
     """
 
     def check() -> Search:
-        return check_search(load(_search, query_arguments(request, _search.fields), "query"))
+        return check_search(_load(*query_arguments(request, _search.fields)))
 
     return components().validation_cache.verdict(request.query_string.decode("latin-1"), check)
 
@@ -37,7 +37,11 @@ def cursor_query(request: Request) -> tuple[Search, str] | None:
     """
     if b"cursor" not in request.query_string or "cursor" not in request.args:
         return None
-    arguments = query_arguments(request, {*_search.fields, "cursor"})
+    arguments, repeated = query_arguments(request, {*_search.fields, "cursor"})
     if "offset" in arguments:
         raise BadRequest("Only one of cursor and offset allowed")
-    return check_search(load(_search, arguments, "query")), arguments["cursor"]
+    return check_search(_load(arguments, repeated)), arguments["cursor"]
+
+
+def _load(arguments: dict[str, str], repeated: Faults) -> Search:
+    return load(_search, arguments, "query", repeated)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
 
-from portfolio.errors import Fault, Invalid, LocatedFault
+from portfolio.errors import Fault, Faults, Invalid, LocatedFault
 from portfolio.portfolios.model import MAX_VERSION, Change, Draft, Search
 
 MAX_NAME_LENGTH = 200
@@ -30,6 +30,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1)
 # Spelling in Persian and in several scripts of India needs these, and so do emoji.
 _JOINERS = "\u200c\u200d"
+
+_NONE: Faults = {}
 
 MISSING = Fault("Field required", "missing")
 NOT_AN_OBJECT = Fault("Input should be an object", "dict_type")
@@ -220,7 +222,7 @@ class ChangeSchema(_Input):
 
     @post_load
     def _to_change(self, data: dict[str, Any], **kwargs: Any) -> Change:
-        return Change(**data)
+        return Change(data["name"], data["version"], data["date_created"])
 
 
 class IdsSchema(_Input):
@@ -266,23 +268,28 @@ class SearchSchema(_Input):
         return Search(**data)
 
 
-def load(schema: Schema, data: Any, source: str) -> Any:
+def load(schema: Schema, data: Any, source: str, found: Faults = _NONE) -> Any:
     """Load ``data`` with ``schema``.
 
     Args:
         schema: one of this module's; with ``many`` set it takes a list.
         data: what the client sent.
         source: where it came from: ``body``, ``query`` or ``path``.
+        found: what was found to be wrong with it already.
 
     Raises:
         Invalid: listing every fault.
     """
     if schema.many and not isinstance(data, list):
         raise Invalid(locate([NOT_AN_ARRAY], source))
+    faults = locate(found, source)
     try:
-        return schema.load(data)
+        loaded = schema.load(data)
     except ValidationError as error:
-        raise Invalid(locate(error.messages, source)) from None
+        faults += locate(error.messages, source)
+    if faults:
+        raise Invalid(faults)
+    return loaded
 
 
 def locate(messages: Any, *path: str | int) -> list[LocatedFault]:

@@ -170,13 +170,14 @@ class PortfolioService:
             Conflict: names are stored already, or a creation with this key is under way.
             Invalid: the key was used for something else.
         """
-        if ticket is not None:
-            earlier = self._creations.recall(ticket.key)
-            if earlier is not None:
-                return self._replay(earlier, ticket)
+        if earlier := self._earlier(ticket):
+            return earlier
         if new_names:
             taken = self._repository.existing_names([draft.name for draft in drafts])
             if taken:
+                # Perhaps by a rival with this very ticket, since it was looked for.
+                if earlier := self._earlier(ticket):
+                    return earlier
                 raise Conflict(f"Portfolio names already exist: {', '.join(sorted(taken))}")
         now = utc_now()
         documents = [to_document(draft, now) for draft in drafts]
@@ -186,10 +187,9 @@ class PortfolioService:
             try:
                 self._creations.insert_once(Record(ticket, documents, done=False, created=now))
             except KeyTakenError:
-                rival = self._creations.recall(ticket.key)
-                if rival is None:
-                    raise Conflict(UNDER_WAY) from None
-                return self._replay(rival, ticket)
+                if earlier := self._earlier(ticket):
+                    return earlier
+                raise Conflict(UNDER_WAY) from None
         return Created([from_document(document) for document in documents])
 
     def create_missing(self, drafts: Sequence[Draft]) -> int:
@@ -208,18 +208,10 @@ class PortfolioService:
     def update(self, portfolio_id: str, change: Change) -> Portfolio:
         """Change one portfolio and return it with its next version.
 
-        Args:
-            portfolio_id: the id that the caller addressed.
-            change: what to change; its own id must be the same.
-
         Raises:
-            Invalid: the ids differ.
             NotFound: there is no such portfolio.
             Conflict: the version is not the stored one.
         """
-        if change.portfolio_id.lower() != portfolio_id.lower():
-            differs = Fault("portfolioId should be the id in the path", "id_mismatch")
-            raise Invalid(locate([differs], "body", "portfolioId"))
         identity = _identity(portfolio_id)
         portfolio = self._repository.update(change, identity)
         if portfolio is None:
@@ -273,7 +265,11 @@ class PortfolioService:
         valid = [text for text in portfolio_ids if identities.get(text) in existing]
         return valid, [text for text in portfolio_ids if identities.get(text) not in existing]
 
-    def _replay(self, record: Record, ticket: Ticket) -> Created:
+    def _earlier(self, ticket: Ticket | None) -> Created | None:
+        """Return what was created with this ticket in the last day, or None."""
+        record = self._creations.recall(ticket.key) if ticket is not None else None
+        if record is None:
+            return None
         if record.ticket != ticket:
             raise Invalid(locate([KEY_REUSED], "body"))
         if not record.done:

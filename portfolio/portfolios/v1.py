@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
 
 from portfolio.components import components
+from portfolio.errors import Fault, Faults
 from portfolio.http.answers import answer
 from portfolio.http.requests import json_body, query_arguments
 from portfolio.portfolios.conditional import guarded, shown, tagged
@@ -64,7 +66,8 @@ def get_portfolio(portfolio_id: str) -> Response:
 @blueprint.put("/portfolio/<portfolio_id>")
 def update_portfolio(portfolio_id: str) -> Response:
     """Change one portfolio, if the version is the stored one."""
-    change = load(_change, json_body(request), "body")
+    body = json_body(request)
+    change = load(_change, body, "body", _wrong_id(body, portfolio_id))
     portfolios = components().portfolios
     updated = guarded(
         request,
@@ -79,7 +82,8 @@ def update_portfolio(portfolio_id: str) -> Response:
 @blueprint.delete("/portfolio/<portfolio_id>")
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete one portfolio, if the version is the stored one."""
-    version = load(_version, query_arguments(request, _version.fields), "query")
+    arguments, repeated = query_arguments(request, _version.fields)
+    version = load(_version, arguments, "query", repeated)
     portfolios = components().portfolios
     guarded(
         request,
@@ -99,6 +103,13 @@ def validate_portfolios() -> Response:
     ids = load(_ids, json_body(request), "body")
     valid, invalid = components().portfolios.sort_by_existence(ids)
     return answer({"valid": valid, "invalid": invalid, "inactive": []})
+
+
+def _wrong_id(body: Any, portfolio_id: str) -> Faults:
+    named = body.get("portfolioId") if isinstance(body, dict) else None
+    if not isinstance(named, str) or named.lower() == portfolio_id.lower():
+        return {}
+    return {"portfolioId": [Fault("portfolioId should be the id in the path", "id_mismatch")]}
 
 
 def _as_lines(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:

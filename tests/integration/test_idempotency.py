@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from pymongo.collection import Collection
 
 from portfolio.portfolios.idempotency import ticket
 from portfolio.portfolios.model import Record, Ticket, to_document, utc_now
+from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.schemas import DraftSchema, load
 
 ONE = ("/api/v1/portfolios", {"name": "Growth"})
@@ -84,6 +86,24 @@ def test_of_many_requests_with_one_key_at_once_one_creates(
     assert {answer.status_code for answer in answers} <= {201, 409}
     assert len({answer.text for answer in answers if answer.status_code == 201}) == 1
     assert collection.count_documents({}) == 2
+
+
+def test_a_retry_that_overlaps_the_first_is_not_told_that_its_own_names_are_taken(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = PortfolioRepository.existing_names
+    first = []
+
+    def look_late(self: PortfolioRepository, names: Sequence[str]) -> list[str]:
+        monkeypatch.setattr(PortfolioRepository, "existing_names", look)
+        first.append(post(app.test_client(), *FAST).json)
+        return look(self, names)
+
+    monkeypatch.setattr(PortfolioRepository, "existing_names", look_late)
+    retry = post(client, *FAST)
+    assert retry.status_code == 201, retry.text
+    assert retry.headers["Idempotent-Replay"] == "true"
+    assert retry.json["portfolios"] == first[0]["portfolios"]
 
 
 def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> Record:

@@ -142,7 +142,9 @@ def test_an_update_that_is_not_valid_changes_nothing(client: FlaskClient) -> Non
     assert faults(client.put(path, json=created | {"portfolioId": UNKNOWN})) == {
         ("body", "portfolioId", "id_mismatch")
     }
-    assert faults(client.put(path, json=created | {"name": " ", "version": 1.5})) == {
+    wrong = {"portfolioId": UNKNOWN, "name": " ", "version": 1.5}
+    assert faults(client.put(path, json=created | wrong)) == {
+        ("body", "portfolioId", "id_mismatch"),
         ("body", "name", "string_blank"),
         ("body", "version", "int_type"),
     }

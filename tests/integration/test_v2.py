@@ -226,9 +226,13 @@ def test_a_search_that_breaks_a_rule_is_told_which(
             {("query", "limit", "int_type"), ("query", "offset", "int_type")},
         ),
         ("?limit=", {("query", "limit", "int_type")}),
+        (
+            "?limit=0&name=a&name=b",
+            {("query", "limit", "greater_than_equal"), ("query", "name", "repeated")},
+        ),
     ],
 )
-def test_a_limit_or_offset_that_is_not_valid_is_named(
+def test_each_parameter_that_is_not_valid_is_named(
     unit_client: FlaskClient, query: str, expected: set[Any]
 ) -> None:
     assert faults(unit_client.get(V2 + query)) == expected
