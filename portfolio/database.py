@@ -33,9 +33,10 @@ WRITE_CONCERN = WriteConcern(w="majority", j=True)
 IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
-# A date outside Python's years, written by somebody else, must not make a page fail.
+# A date outside Python's years, written by somebody else, must not make a page fail; it comes as
+# BSON's own DatetimeMS.
 CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
 PAGES_INDEX = "newest_first"
 # Both end with the order of pages, so that neither a page nor a search by name sorts in memory.

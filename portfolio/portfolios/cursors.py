@@ -15,6 +15,7 @@ import hmac
 import bson
 
 from portfolio.config import Settings
+from portfolio.database import CODEC_OPTIONS
 from portfolio.errors import BadRequest
 from portfolio.portfolios.model import Position, Search
 
@@ -55,7 +56,7 @@ class Cursors:
         signature, place = data[:_SIGNATURE_BYTES], data[_SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, self._sign(search, place)):
             raise _invalid()
-        return Position(**bson.decode(place))
+        return Position(**bson.decode(place, CODEC_OPTIONS))
 
     def _sign(self, search: Search, place: bytes) -> bytes:
         names = bson.encode({"name": search.name, "name_like": search.name_like})

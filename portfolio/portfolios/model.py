@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypedDict
 
-from bson import ObjectId
+from bson import CodecOptions, DatetimeMS, ObjectId
+from bson.codec_options import DatetimeConversion
 
 from portfolio.moments import rfc3339
 
 MAX_VERSION = 2**63 - 1
 # What a portfolio starts with, and what a document that lacks the field is shown with.
 DEFAULT_VERSION = 1
+
+_NEAREST: CodecOptions[Any] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
 
 
 class Portfolio(TypedDict):
@@ -113,14 +116,16 @@ def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
 def from_document(document: dict[str, Any]) -> Portfolio:
     """Return the portfolio that ``document`` stores, whichever service wrote it.
 
-    A document without a date gets the one that its id carries, which never changes. What lies below
+    A document without a date gets the one that its id carries, which never changes; a date outside
+    Python's years is shown as the nearest inside. What lies below
     a millisecond is cut off here as PyMongo does it, so that creation and later reads answer the
     same.
     """
     identity = document["_id"]
     created = document.get("dateCreated")
     if not isinstance(created, datetime):
-        created = identity.generation_time
+        far = isinstance(created, DatetimeMS)
+        created = created.as_datetime(_NEAREST) if far else identity.generation_time
     version = document.get("version")
     return {
         "portfolioId": str(identity),

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from bson import ObjectId
+from bson import DatetimeMS, ObjectId
 from flask import Flask
 from flask.testing import FlaskClient
 from pymongo import monitoring
@@ -29,6 +29,13 @@ def store(collection: Stored, count: int) -> list[str]:
     dates[::7] = [{} for _ in dates[::7]]
     dates[::11] = [{"dateCreated": None} for _ in dates[::11]]
     dates[::13] = [{"dateCreated": "yesterday"} for _ in dates[::13]]
+    # Years that Python's dates don't have, on either side.
+    dates[5::17] = [
+        {"dateCreated": DatetimeMS(400_000_000_000_000 + n)} for n in range(len(dates[5::17]))
+    ]
+    dates[6::17] = [
+        {"dateCreated": DatetimeMS(-100_000_000_000_000 - n)} for n in range(len(dates[6::17]))
+    ]
     documents = [{"name": f"Fund {n % 3}", "version": 1, **date} for n, date in enumerate(dates)]
     collection.insert_many(documents)
     return [str(document["_id"]) for document in documents]
