@@ -124,8 +124,10 @@ def from_document(document: dict[str, Any]) -> Portfolio:
     identity = document["_id"]
     created = document.get("dateCreated")
     if not isinstance(created, datetime):
-        far = isinstance(created, DatetimeMS)
-        created = created.as_datetime(_NEAREST) if far else identity.generation_time
+        if isinstance(created, DatetimeMS):
+            created = created.as_datetime(_NEAREST)
+        else:
+            created = identity.generation_time
     version = document.get("version")
     return {
         "portfolioId": str(identity),
