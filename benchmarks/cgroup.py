@@ -13,7 +13,9 @@ MEMORY_BYTES = 256 * 1024 * 1024
 _PERIOD_US = 100_000
 _ROOT = Path("/sys/fs/cgroup")
 # Joins the groups, then becomes the command: what a container's runtime does.
-_JOIN = 'for group in $GROUPS_TO_JOIN; do echo $$ > "$group/cgroup.procs"; done; exec "$@"'
+_JOIN = (
+    'for group in $GROUPS_TO_JOIN; do echo $$ > "$group/cgroup.procs" || exit 1; done; exec "$@"'
+)
 
 
 class NoRight(RuntimeError):

@@ -32,9 +32,12 @@ from matplotlib import pyplot  # noqa: E402  after the backend was chosen
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from benchmarks.pod import P95_LIMIT_MS  # noqa: E402
+
 COLOURS = {"service": "#2f7ed8", "raw WSGI": "#8a94a0", "lean FastAPI": "#e08a2e"}
 _PERCENTILES = ("p50", "p95", "p99")
-_LIMIT_MS = 50
+# Of the answers to a point that is drawn full.
+_MOST_REFUSED = 0.01
 _MARKS = "osD^vP*"
 
 
@@ -52,11 +55,12 @@ def latency_curves(curves: dict[str, list[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def pod_curves(steps: list[dict[str, Any]]) -> Figure:
-    """Draw the percentiles inside the pod's limits against the load that was asked."""
+def pod_curves(steps: list[dict[str, Any]], raw: list[dict[str, Any]]) -> Figure:
+    """Draw the percentiles inside the pod's limits against the load, and raw WSGI's p95."""
     figure, panel = pyplot.subplots(figsize=(5.4, 3.4))
     for percentile, colour in zip(_PERCENTILES, ("#7fb2ea", "#2f7ed8", "#174b86"), strict=True):
         _line(panel, steps, percentile, label=percentile, colour=colour)
+    _line(panel, raw, "p95", label="p95 of raw WSGI", colour=COLOURS["raw WSGI"])
     _limit(panel)
     panel.set(xlabel="requests asked a second", ylabel="milliseconds", yscale="log")
     panel.legend(loc="upper left")
@@ -102,8 +106,13 @@ def _line(
     points = list(points)
     asked = [point["asked"] for point in points]
     values = [point["load"][percentile] for point in points]
-    panel.plot(asked, values, marker="o", markersize=3.5, color=colour, label=label)
+    (line,) = panel.plot(asked, values, color=colour, label=label)
+    for point, value in zip(points, values, strict=True):
+        load = point["load"]
+        refused = load["errors"] > load["requests"] * _MOST_REFUSED
+        face = "none" if refused else line.get_color()
+        panel.plot(point["asked"], value, "o", ms=3.5, mfc=face, mec=line.get_color())
 
 
 def _limit(panel: Axes) -> None:
-    panel.axhline(_LIMIT_MS, linestyle="--", linewidth=0.9, color="#c0504d")
+    panel.axhline(P95_LIMIT_MS, linestyle="--", linewidth=0.9, color="#c0504d")

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -373,8 +373,3 @@ def _deal(hand: Mapping[Operation, int]) -> Iterator[Operation]:
     ]
     places.sort(key=lambda place: place[0])
     return itertools.cycle([operation for _, operation in places])
-
-
-def statuses(samples: Sequence[Sample]) -> dict[str, int]:
-    """Return how many samples had each status; ``0`` is no answer."""
-    return dict(Counter(str(sample.status) for sample in samples))

@@ -93,7 +93,8 @@ def _comparison(part: dict[str, Any]) -> list[str]:
             "Latency against load",
             f"{charts.as_svg(figure)}<small>Requests leave on a fixed schedule: 70% GET one, 15% "
             "page of 50, 10% create, 5% bulk of 10. A latency counts from when its request was "
-            "due; refusals count as well. Dashed: 50 ms.</small>",
+            "due; refusals count as well. Hollow: more than one in a hundred was refused. "
+            "Dashed: 50 ms.</small>",
         ),
     ]
 
@@ -119,7 +120,7 @@ def _pod(part: dict[str, Any]) -> list[str]:
     title = "Inside a pod: a fifth of a CPU, 256 MiB"
     if "skipped" in part:
         return [_section(title, f"<p>Skipped: {escape(part['skipped'])}.</p>")]
-    figure = charts.pod_curves(part["steps"])
+    figure = charts.pod_curves(part["steps"], part["raw_steps"])
     charts.save(figure, FOLDER / "pod.png")
     return [_section(title, _beside(charts.as_svg(figure), report.pod(part)))]
 

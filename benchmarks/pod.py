@@ -11,28 +11,29 @@ from dataclasses import dataclass, field
 from benchmarks.arena import Arena
 from benchmarks.cgroup import Group, joining, pod_limits
 from benchmarks.comparison import Point
-from benchmarks.load import Phase, Sample, open_loop, percentile, statuses, summarise
+from benchmarks.load import Phase, Sample, open_loop, percentile, summarise
 from benchmarks.operations import BULK, CREATE, GET_ONE, LIVE, MIX, PAGE
 from benchmarks.servers import Server
 
 P95_LIMIT_MS = 50.0
 _STARTS = 3
 _STEP = 25
-_FIRST = 50
+_FIRST = 25
 _MOST = 1000
 _STEP_S = 5.0
 _SOAK_S = 30.0
+_WARM_RATE = 50
+_WARM_S = 3.0
 _OVERLOAD_S = 8.0
 _AFTER_S = 6.0
 _WINDOW_S = 0.25
 # Kubernetes waits no longer for a probe unless told to.
 _PROBE_TIMEOUT_MS = 1000.0
-# The mix at 50 a second, and five probes beside it.
-_RUNBOOK = {GET_ONE: 14, PAGE: 3, CREATE: 2, BULK: 1, LIVE: 2}
+# The mix, and a probe with every tenth request of it.
+_PROBED = MIX | {LIVE: 2}
+# With those probes, the mix at 50 a second.
 _RUNBOOK_RATE = 55
 _RUNBOOK_S = 12.0
-# The mix, and a probe with every tenth request of it.
-_PROBED = {GET_ONE: 14, PAGE: 3, CREATE: 2, BULK: 1, LIVE: 2}
 _MIB = 1024 * 1024
 
 
@@ -59,7 +60,6 @@ class Overload:
     probes_answered: int
     probes_p95: float
     recovered_s: float | None
-    statuses: dict[str, int]
 
 
 @dataclass
@@ -73,6 +73,7 @@ class Pod:
     memory: list[float] = field(default_factory=list)
     overload: Overload | None = None
     raw_start: Start | None = None
+    raw_steps: list[Point] = field(default_factory=list)
     raw_capacity: float = 0.0
 
     @property
@@ -94,15 +95,15 @@ def measure(arena: Arena, database: str) -> Pod:
                 pod.starts.append(start)
         with _inside(group, arena.service(database)) as (server, start):
             pod.starts.append(start)
-            open_loop(server.port, MIX, Phase(_FIRST, 3.0))
+            open_loop(server.port, MIX, Phase(_WARM_RATE, _WARM_S))
             pod.runbook = _runbook(server)
             pod.steps, pod.capacity = _capacity(server)
             pod.memory = _soak(server, group, pod.capacity)
             pod.overload = _overload(server, pod.capacity)
         # What this machine gives in the same limits to a program that does nothing else.
         with _inside(group, arena.raw(database)) as (server, pod.raw_start):
-            open_loop(server.port, MIX, Phase(_FIRST, 3.0))
-            _, pod.raw_capacity = _capacity(server)
+            open_loop(server.port, MIX, Phase(_WARM_RATE, _WARM_S))
+            pod.raw_steps, pod.raw_capacity = _capacity(server)
     return pod
 
 
@@ -118,7 +119,7 @@ def _inside(group: Group, server: Server) -> Iterator[tuple[Server, Start]]:
 
 def _runbook(server: Server) -> dict[str, float]:
     """Return the 95th percentiles of single operations, bulks and probes at 50 a second."""
-    samples = open_loop(server.port, _RUNBOOK, Phase(_RUNBOOK_RATE, _RUNBOOK_S))
+    samples = open_loop(server.port, _PROBED, Phase(_RUNBOOK_RATE, _RUNBOOK_S))
     single = {GET_ONE.key, PAGE.key, CREATE.key}
     return {
         "single": _p95(sample for sample in samples if sample.kind in single),
@@ -167,7 +168,7 @@ def _soak(server: Server, group: Group, capacity: float) -> list[float]:
 
 
 def _overload(server: Server, capacity: float) -> Overload:
-    asked = 3 * max(capacity, _FIRST)
+    asked = 3 * max(capacity, _WARM_RATE)
     samples = open_loop(
         server.port, _PROBED, Phase(asked * 1.1, _OVERLOAD_S), Phase(0.8 * asked / 3, _AFTER_S)
     )
@@ -190,7 +191,6 @@ def _overload(server: Server, capacity: float) -> Overload:
         ),
         probes_p95=_p95(probes),
         recovered_s=recovery(samples, _OVERLOAD_S, _AFTER_S),
-        statuses=statuses(during),
     )
 
 

@@ -45,7 +45,9 @@ def pod(part: dict[str, Any]) -> str:
         ["", f"{start['seconds']:.1f}", f"{start['cpu_seconds']:.2f}"] for start in part["starts"]
     ]
     steps = [["pod: open loop, mix", "asked/s", "req/s", "p50", "p95", "p99 ms", "errors"]]
-    steps += [["", *_point(point)] for point in part["steps"]]
+    for title, name in ((SERVICE, "steps"), (RAW, "raw_steps")):
+        points = part[name]
+        steps += [[title if not index else "", *_point(p)] for index, p in enumerate(points)]
     return "\n\n".join(map(table, (starts, steps)))
 
 

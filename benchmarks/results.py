@@ -18,6 +18,7 @@ from benchmarks.servers import ROOT
 from benchmarks.targets import Target
 
 FOLDER = ROOT / "build" / "bench"
+_LOAD_BEFORE = os.getloadavg()
 _PACKAGES = ("gunicorn", "gevent", "flask", "pymongo", "fastapi", "uvicorn", "uvloop")
 
 
@@ -47,8 +48,8 @@ def machine() -> dict[str, str]:
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
-        # Above the number of cores, the figures are of a machine that had other work.
-        "load average": ", ".join(f"{load:.1f}" for load in os.getloadavg()),
+        # Of what else the machine had to do: this program has not begun.
+        "load average before": ", ".join(f"{load:.1f}" for load in _LOAD_BEFORE),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "commit": _commit(),

@@ -17,7 +17,7 @@ from flask.cli import AppGroup, with_appcontext
 from pymongo.errors import PyMongoError
 
 from portfolio.components import components
-from portfolio.config import mask, settings_fields
+from portfolio.config import mask, settings_fields, shown
 from portfolio.errors import PortfolioError
 from portfolio.portfolios.model import Draft
 from portfolio.portfolios.service import MAX_BULK
@@ -167,11 +167,11 @@ def show_config() -> None:
         variable = declared.metadata["variable"]
         given = bool(os.environ.get(variable, "").strip())
         source = "environment" if given else f"default, {settings.profile}"
-        value = _shown(getattr(settings, declared.name), secret=declared.metadata["secret"])
+        value = shown(variable, _text(getattr(settings, declared.name)))
         rows.append((variable, value, source, declared.metadata["help"]))
     known = {row[0] for row in rows}
     rows += [
-        (name, _shown(value, secret="HEADERS" in name), "environment", "OpenTelemetry's own")
+        (name, shown(name, value), "environment", "OpenTelemetry's own")
         for name, value in sorted(os.environ.items())
         if name.startswith("OTEL_") and name not in known
     ]
@@ -197,9 +197,11 @@ def check_telemetry() -> None:
         begun = time.perf_counter()
         sent = send(settings, _CHECK_TIMEOUT_S)
         took_ms = (time.perf_counter() - begun) * 1000
-        outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {complaints.first}"
+        destination = probe.destination(signal)
+        complaint = _without_password(complaints.first, destination)
+        outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {complaint}"
         note = "" if switched_on else "; switched off in this profile"
-        click.echo(f"{signal:8} {probe.destination(signal)}: {outcome}{note}")
+        click.echo(f"{signal:8} {mask(destination)}: {outcome}{note}")
         failed |= not sent
     if failed:
         sys.exit(1)
@@ -254,11 +256,22 @@ def _await_workers(pod: Pod, order: int) -> None:
         time.sleep(0.05)
 
 
-def _shown(value: Any, *, secret: bool) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    values = value if isinstance(value, tuple) else (value,)
-    return ",".join(mask(str(each)) if secret else str(each) for each in values)
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _without_password(complaint: str, uri: str) -> str:
+    """Return ``complaint`` without the password of ``uri``, whole or in part.
+
+    gRPC quotes the address that it can't reach, up to the first / of a password with one.
+    """
+    credentials = uri.partition("://")[2].rpartition("@")[0]
+    password = credentials.partition(":")[2] or credentials
+    for part in filter(None, re.split("[:/?#@]", password)):
+        complaint = complaint.replace(part, "***")
+    return complaint
 
 
 def _mebibytes(size: float) -> str:

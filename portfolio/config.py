@@ -7,10 +7,13 @@ this one table is what start-up checks, ``flask config show`` prints and the ref
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
-from urllib.parse import urlsplit
+
+from pymongo import MongoClient
 
 SERVICE = "globeco-portfolio-service"
 VERSION = "2.0.0"
@@ -19,6 +22,19 @@ PROFILES = ("development", "staging", "production")
 _PROFILE_VARIABLES = ("PORTFOLIO_SERVICE_ENV", "ENVIRONMENT", "ENV")
 _NAMESPACE_VARIABLES = ("MY_NAMESPACE", "KUBERNETES_NAMESPACE")
 _SYNONYMS = {"dev": "development", "stage": "staging", "prod": "production"}
+
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
+)
+# Variables, OpenTelemetry's own among them, whose values let in whoever knows them.
+_SECRET_VARIABLE = re.compile("HEADERS|KEY|PASSWORD|SECRET|TOKEN")
+_SCHEME = re.compile("[^:@/?]*://")
+# Up to what looks like the next option: a value that should have been escaped may go on after &.
+_SECRET_OPTION = re.compile(
+    r"([?&;]\w*(?:pass|secret|token|properties)\w*=).*?(?=[&;]\w+=|$)", re.IGNORECASE | re.DOTALL
+)
+# A colon that no port follows: here @ and the host were forgotten.
+_PASSWORD_ALONE = re.compile(r"\A([^:[/?]*:)(?![0-9]+(?:[,/?]|$)).*", re.DOTALL)
 
 
 class ConfigurationError(ValueError):
@@ -78,13 +94,37 @@ def _parse_flag(text: str) -> bool:
 
 
 def _parse_mongodb_uri(text: str) -> str:
-    if urlsplit(text).scheme not in ("mongodb", "mongodb+srv", "mongomock"):
+    if text.startswith("mongomock://"):
+        return text
+    if not text.startswith(("mongodb://", "mongodb+srv://")):
         raise ValueError(text)
+    try:
+        # A client that never connects: it checks what the workers' clients will, credentials and
+        # files of TLS included, and looks no SRV name up. What PyMongo ignores with a warning was
+        # asked for in vain. The pool's size is the service's to say, whatever the URI has.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            MongoClient[Any](text, connect=False, minPoolSize=0)
+    except Exception:  # of many types: an unreadable file is an OSError
+        # Not as its cause: PyMongo's words may quote a password that was not escaped.
+        raise ValueError from None
     return text
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
-    return tuple(item for item in (part.strip() for part in text.split(",")) if item)
+    items = tuple(item for item in (part.strip() for part in text.split(",")) if item)
+    if not items:
+        raise ValueError(text)
+    return items
+
+
+def _parse_origins(text: str) -> tuple[str, ...]:
+    origins = _parse_list(text)
+    for origin in origins:
+        match = _ORIGIN.fullmatch(origin)
+        if origin != "*" and not (match and int(match["port"] or 0) <= 65535):
+            raise ValueError(text)
+    return origins
 
 
 def _parse_database_name(text: str) -> str:
@@ -95,14 +135,21 @@ def _parse_database_name(text: str) -> str:
 
 FLAG = Rule(_parse_flag, "true or false")
 TEXT = Rule(str, "any text")
-LIST = Rule(_parse_list, "a list separated by commas")
-URI = Rule(_parse_mongodb_uri, "a URI that starts with mongodb:// or mongodb+srv://")
+KEYS = Rule(_parse_list, "one or more, separated by commas")
+ORIGINS = Rule(
+    _parse_origins, "* or origins separated by commas, each scheme://host or scheme://host:port"
+)
+URI = Rule(
+    _parse_mongodb_uri,
+    "a URI that starts with mongodb:// or mongodb+srv://, user and password percent-encoded, "
+    "with nothing in it that PyMongo refuses or ignores",
+)
 DATABASE_NAME = Rule(
     _parse_database_name, 'a name of 1 to 63 bytes without any of / \\ . " $ space'
 )
 
 
-def _variable(name: str, rule: Rule, *defaults: Any, help: str, secret: bool = False) -> Any:
+def _variable(name: str, rule: Rule, *defaults: Any, help: str) -> Any:
     """Declare a setting.
 
     Args:
@@ -110,10 +157,9 @@ def _variable(name: str, rule: Rule, *defaults: Any, help: str, secret: bool = F
         rule: what its text must be.
         defaults: one value for all profiles, or one each for development, staging, production.
         help: the meaning, with its unit, for the reference and ``flask config show``.
-        secret: whether the value must be masked wherever it is shown.
     """
     by_profile = defaults if len(defaults) == len(PROFILES) else defaults * len(PROFILES)
-    metadata = {"variable": name, "rule": rule, "help": help, "secret": secret}
+    metadata = {"variable": name, "rule": rule, "help": help}
     return field(metadata=metadata | {"defaults": dict(zip(PROFILES, by_profile, strict=True))})
 
 
@@ -127,7 +173,6 @@ class Settings:
         URI,
         "mongodb://globeco-portfolio-service-mongodb:27017",
         help="standalone, replica set or sharded cluster",
-        secret=True,
     )
     mongodb_db: str = _variable("MONGODB_DB", DATABASE_NAME, "portfolio", help="database name")
     port: int = _variable("PORT", integer(1, 65535), 8000, help="port that Gunicorn binds")
@@ -233,17 +278,16 @@ class Settings:
         help="seconds after SIGTERM until idle connections are closed",
     )
     cors_origins: tuple[str, ...] = _variable(
-        "CORS_ORIGINS", LIST, ("*",), help="origins that browsers may call from; * is any"
+        "CORS_ORIGINS", ORIGINS, ("*",), help="origins that browsers may call from; * is any"
     )
     api_keys: tuple[str, ...] = _variable(
-        "API_KEYS", LIST, (), help="keys, one of which every /api/ call needs", secret=True
+        "API_KEYS", KEYS, (), help="keys, one of which every /api/ call needs"
     )
     cursor_secret: str = _variable(
         "CURSOR_SECRET",
         TEXT,
         "",
         help="signs cursors of pages, the same in all pods; the database's name where not set",
-        secret=True,
     )
     enable_docs: bool = _variable(
         "ENABLE_DOCS", FLAG, True, help="the pages /docs, /redoc and /status, and /openapi.json"
@@ -273,15 +317,15 @@ class Settings:
             if declared.name in given:
                 values[declared.name] = given[declared.name]
                 continue
-            text = environ.get(declared.metadata["variable"], "").strip()
+            variable = declared.metadata["variable"]
+            text = environ.get(variable, "").strip()
             values[declared.name] = declared.metadata["defaults"][profile]
             if text:
                 try:
                     values[declared.name] = declared.metadata["rule"].parse(text)
                 except ValueError:
-                    shown = mask(text) if declared.metadata["secret"] else text
                     problems.append(
-                        f"{declared.metadata['variable']}={shown!r} is not valid: "
+                        f"{variable}={shown(variable, text)!r} is not valid: "
                         f"it must be {declared.metadata['rule'].allowed}"
                     )
         if not problems and values["min_pool_size"] > values["max_pool_size"]:
@@ -302,19 +346,35 @@ def settings_fields() -> list[Field[Any]]:
     return [declared for declared in fields(Settings) if declared.metadata]
 
 
-def mask(secret: str) -> str:
-    """Return ``secret`` fit to be shown: a URI without its password, any other text as asterisks.
+def shown(variable: str, text: str) -> str:
+    """Return ``text``, the value of ``variable``, fit to be shown.
 
-    >>> mask("mongodb://app:hunter2@db:27017")
-    'mongodb://app:***@db:27017'
+    Keys and headers are asterisks alone, a URI is without its secrets.
     """
-    scheme, separator, rest = secret.partition("://")
-    if not separator:
-        return "***"
+    if _SECRET_VARIABLE.search(variable):
+        return text and "***"
+    # The endpoint of a collector may come without a scheme.
+    has_credentials = "@" in text and ("://" in text or variable.endswith("_ENDPOINT"))
+    return mask(text) if has_credentials or variable.endswith("_URI") else text
+
+
+def mask(uri: str) -> str:
+    """Return ``uri`` without its password and the secrets among its options, however malformed.
+
+    What is no URI becomes asterisks.
+
+    >>> mask("mongodb://app:hunter2@db:27017/?tlsCertificateKeyFilePassword=secret")
+    'mongodb://app:***@db:27017/?tlsCertificateKeyFilePassword=***'
+    """
+    found = _SCHEME.match(uri)
+    scheme = found[0] if found else ""
+    rest = _SECRET_OPTION.sub(r"\1***", uri[len(scheme) :])
+    # The last @: one in a password that was not escaped is none of the end.
     credentials, at, hosts = rest.rpartition("@")
     if not at:
-        return secret
-    return f"{scheme}://{credentials.partition(':')[0]}:***@{hosts}"
+        return scheme + _PASSWORD_ALONE.sub(r"\1***", rest) if scheme else "***"
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{user}:***@{hosts}" if colon else f"{scheme}***@{hosts}"
 
 
 def _read_profile(environ: Mapping[str, str], problems: list[str]) -> str:

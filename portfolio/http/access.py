@@ -26,7 +26,8 @@ def require_api_key(app: Flask, keys: Sequence[str]) -> None:
         given = request.headers.get("X-API-Key", "")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if not given and scheme.lower() == "bearer":
-            given = token.strip()
+            # Not strip(): the last byte of à is a space to Latin-1.
+            given = token.strip(" \t")
         # WSGI hands bytes over as Latin-1. Those of most clients are UTF-8; browsers and Python's
         # own client write Latin-1, which is what the text then is.
         sent = given.encode("latin-1"), given.encode()

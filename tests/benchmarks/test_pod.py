@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from benchmarks.cgroup import MEMORY_BYTES, GroupV1, GroupV2, NoRight, is_version_2, pod_limits
+from benchmarks.cgroup import (
+    MEMORY_BYTES,
+    GroupV1,
+    GroupV2,
+    NoRight,
+    is_version_2,
+    joining,
+    pod_limits,
+)
 from benchmarks.load import Sample
 from benchmarks.pod import recovery
 
@@ -81,3 +90,9 @@ def test_recovery_is_when_a_second_without_a_slow_answer_begins(
         for tick in range(600)
     ]
     assert recovery(samples, begin, 6.0) == seconds
+
+
+def test_a_program_that_can_not_be_limited_does_not_run(tmp_path: Path) -> None:
+    command = [*joining(GroupV2(tmp_path, "not made")), "echo", "unlimited"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")

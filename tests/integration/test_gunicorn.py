@@ -95,7 +95,13 @@ def test_gunicorn_alone_starts_two_workers_and_both_serve(service: Gunicorn) -> 
 
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
-    [("LOG_LEVEL", "LOUD", "DEBUG"), ("MONGODB_URI", "http://app:hunter2@db", "mongodb://")],
+    [
+        ("LOG_LEVEL", "LOUD", "DEBUG"),
+        ("MONGODB_URI", "http://app:hunter2@db", "mongodb://"),
+        ("MONGODB_URI", "mongodb://app:/hunter2@db", "percent-encoded"),
+        ("API_KEYS", ",", "one or more"),
+        ("CORS_ORIGINS", "https://*.b.example", "scheme://host"),
+    ],
 )
 def test_a_value_that_does_not_parse_stops_the_start(
     variable: str, value: str, allowed: str

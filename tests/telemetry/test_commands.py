@@ -138,6 +138,45 @@ def test_config_show_tells_where_each_value_comes_from(
     assert "environment" in by_variable["MONGODB_DB"]
 
 
+def test_config_show_shows_no_secret(container: Callable[..., Gunicorn]) -> None:
+    lines = (
+        container(
+            "mongodb://app:hunter2@h:1/?authMechanism=MONGODB-AWS"
+            "&authMechanismProperties=AWS_SESSION_TOKEN:hunter2&tls=false",
+            API_KEYS="one://hunter2,two",
+            CURSOR_SECRET="hunter2",
+            OTEL_EXPORTER_OTLP_ENDPOINT="http://otel:hunter2@c:4318",
+            OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="otel:hunter2@c:4318",
+            OTEL_EXPORTER_OTLP_HEADERS="authorization=hunter2",
+        )
+        .flask("config", "show")
+        .stdout.splitlines()
+    )
+    values = {line.split()[0]: line.split()[1] for line in lines}
+    assert "hunter2" not in "".join(lines)
+    assert values["MONGODB_URI"] == (
+        "mongodb://app:***@h:1/?authMechanism=MONGODB-AWS&authMechanismProperties=***&tls=false"
+    )
+    assert values["API_KEYS"] == values["CURSOR_SECRET"] == "***"
+    assert values["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://otel:***@c:4318"
+    assert values["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] == "otel:***@c:4318"
+    assert values["OTEL_EXPORTER_OTLP_HEADERS"] == "***"
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_telemetry_check_does_not_give_the_collectors_password_away(
+    protocol: str, container: Callable[..., Gunicorn]
+) -> None:
+    port = free_port()
+    result = container(
+        OTEL_SDK_DISABLED="false",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://otel:hunter2@127.0.0.1:{port}",
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+    ).flask("telemetry", "check")
+    assert result.stdout.count(f" http://otel:***@127.0.0.1:{port}") == 2
+    assert "hunter2" not in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_telemetry_check_sends_a_metric_and_a_span(
     protocol: str, container: Callable[..., Gunicorn]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from portfolio.config import ConfigurationError, Settings, mask
+from portfolio.config import ConfigurationError, Settings, mask, shown
 
 
 def read(**variables: str) -> Settings:
@@ -79,6 +79,9 @@ def test_each_profile_has_its_defaults(
     ("variable", "text", "field", "value"),
     [
         ("MONGODB_URI", "mongodb://a,b/?replicaSet=rs", "mongodb_uri", None),
+        ("MONGODB_URI", "mongodb://app:hun%2Fter2@[::1]:27017", "mongodb_uri", None),
+        ("MONGODB_URI", "mongodb://h/?minPoolSize=200&maxPoolSize=300", "mongodb_uri", None),
+        ("MONGODB_URI", "mongomock://localhost", "mongodb_uri", None),
         ("MONGODB_DB", "other", "mongodb_db", None),
         ("PORT", "8080", "port", 8080),
         ("WEB_CONCURRENCY", "4", "web_concurrency", 4),
@@ -97,7 +100,10 @@ def test_each_profile_has_its_defaults(
         ("VALIDATION_CACHE_SIZE", "10", "validation_cache_size", 10),
         ("ENABLE_VALIDATION_CACHING", "False", "enable_validation_caching", False),
         ("ENABLE_CIRCUIT_BREAKER", "FALSE", "enable_circuit_breaker", False),
+        ("CORS_ORIGINS", "*", "cors_origins", ("*",)),
         ("CORS_ORIGINS", "https://a, https://b", "cors_origins", ("https://a", "https://b")),
+        ("CORS_ORIGINS", "http://localhost:3000", "cors_origins", ("http://localhost:3000",)),
+        ("CORS_ORIGINS", "http://[::1]:3000", "cors_origins", ("http://[::1]:3000",)),
         ("API_KEYS", "one,two", "api_keys", ("one", "two")),
     ],
 )
@@ -106,7 +112,25 @@ def test_each_variable_sets_its_value(variable: str, text: str, field: str, valu
 
 
 def test_an_empty_variable_counts_as_absent() -> None:
-    assert read(PORT="", LOG_LEVEL=" ") == read()
+    assert read(PORT="", LOG_LEVEL=" ", API_KEYS=" ") == read()
+
+
+@pytest.mark.parametrize("text", [",", " , "])
+def test_api_keys_without_a_key_do_not_leave_the_api_open(text: str) -> None:
+    assert "API_KEYS" in refusal(API_KEYS=text)
+
+
+def test_an_srv_name_is_not_looked_up_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[Any] = []
+
+    def look_up(*name: Any, **_: Any) -> None:
+        looked_up.append(name)
+
+    monkeypatch.setattr("dns.resolver.resolve", look_up)
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    uri = "mongodb+srv://app:hunter2@db.example.net/?retryWrites=true&w=majority&appName=app"
+    assert read(MONGODB_URI=uri).mongodb_uri == uri
+    assert not looked_up
 
 
 @pytest.mark.parametrize(
@@ -116,6 +140,14 @@ def test_an_empty_variable_counts_as_absent() -> None:
         ("ENVIRONMENT", "local"),
         ("ENV", "qa"),
         ("MONGODB_URI", "http://localhost"),
+        ("MONGODB_URI", "mongodb://localhost:99999"),
+        ("MONGODB_URI", "mongodb://localhost/?readPreference=banana"),
+        ("MONGODB_URI", "mongodb://localhost/?noSuchOption=1"),
+        ("MONGODB_URI", "mongodb://localhost/?tlsCAFile=/no/such/file"),
+        ("MONGODB_URI", "mongodb://localhost/?datetime_conversion=banana"),
+        ("MONGODB_URI", "mongodb://a,b/?directConnection=true"),
+        ("MONGODB_URI", "mongodb+srv://db.example.net:27017"),
+        ("MONGODB_URI", "mongodb+srv://db.example.net/?readPreference=banana"),
         ("MONGODB_DB", "a/b"),
         ("PORT", "http"),
         ("PORT", "0"),
@@ -132,6 +164,15 @@ def test_an_empty_variable_counts_as_absent() -> None:
         ("OTEL_METRICS_EXPORT_INTERVAL_SECONDS", "0"),
         ("LOG_SAMPLING_RATE", "-0.1"),
         ("VALIDATION_CACHE_SIZE", "many"),
+        ("CORS_ORIGINS", ","),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "a.example"),
+        ("CORS_ORIGINS", "https://a.example,https://*.b.example"),
+        ("CORS_ORIGINS", "https://a.example/"),
+        ("CORS_ORIGINS", "https://a.example/page"),
+        ("CORS_ORIGINS", "https://a.example?x"),
+        ("CORS_ORIGINS", "https://a.example:99999"),
+        ("CORS_ORIGINS", ".*"),
     ],
 )
 def test_a_value_that_does_not_parse_is_named_with_what_is_allowed(
@@ -166,13 +207,76 @@ def test_the_password_of_a_wrong_uri_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "shown"),
+    "uri",
+    [
+        "mongodb://app:hun/ter2@localhost:27501",
+        "mongodb://app:hun?ter2@localhost:27501",
+        "mongodb://app:hun@ter2@localhost:27501",
+        "mongodb://app:hun:ter2@localhost:27501",
+        "mongodb://app:hun%ter2@localhost:27501",
+        "mongodb://app:hun://ter2@localhost:27501",
+        "mongodb://app:hun?pass=ter2@localhost:27501",
+        "mongodb:app:hun://ter2@localhost:27501",
+        "mongodb://app:hun/ter2",
+        "mongodb://app:hunter2",
+        "mongodb://:hunter2@localhost",
+        "mongodb://localhost/hun ter2@localhost",
+        "mongodb://localhost/?tlsCertificateKeyFilePassword=hun&ter2",
+        "mongodb://localhost/?authMechanismProperties=AWS_SESSION_TOKEN:hun=ter2@x",
+        "hunter2",
+    ],
+)
+def test_a_refused_uri_does_not_give_its_password_away(uri: str) -> None:
+    message = refusal(MONGODB_URI=uri)
+    assert "MONGODB_URI=" in message
+    assert "hun" not in message
+    assert "ter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("uri", "masked"),
     [
         ("mongodb://app:hunter2@db:27017", "mongodb://app:***@db:27017"),
         ("mongodb://app:hunter@2@db", "mongodb://app:***@db"),
         ("mongodb://db:27017/portfolio", "mongodb://db:27017/portfolio"),
+        ("mongodb://[::1]:27017,b:27018/?w=1", "mongodb://[::1]:27017,b:27018/?w=1"),
+        (
+            "mongodb://app:hunter2@h:1/?tlsCertificateKeyFilePassword=KEYPASS&w=1",
+            "mongodb://app:***@h:1/?tlsCertificateKeyFilePassword=***&w=1",
+        ),
+        (
+            "mongodb://h/?w=1;AUTHMECHANISMPROPERTIES=AWS_SESSION_TOKEN:a@b;appName=app",
+            "mongodb://h/?w=1;AUTHMECHANISMPROPERTIES=***;appName=app",
+        ),
+        (
+            "mongodb://h/?proxyUsername=app&proxyPassword=hunter2",
+            "mongodb://h/?proxyUsername=app&proxyPassword=***",
+        ),
+        ("http://token@collector:4318/v1/traces", "http://***@collector:4318/v1/traces"),
+        ("app:hunter2@collector:4317", "app:***@collector:4317"),
         ("a-key", "***"),
     ],
 )
-def test_a_secret_is_masked(secret: str, shown: str) -> None:
-    assert mask(secret) == shown
+def test_a_uri_is_masked(uri: str, masked: str) -> None:
+    assert mask(uri) == masked
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("API_KEYS", "first://key@1,second", "***"),
+        ("API_KEYS", "", ""),
+        ("CURSOR_SECRET", "http://a@b", "***"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer x", "***"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "tenant=a://b@c", "***"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:secret@c:4318", "http://otel:***@c:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel:secret@c:4318", "otel:***@c:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "10.0.0.1:4317", "10.0.0.1:4317"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "owner=me@a.example", "owner=me@a.example"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=http://u:secret@h", "a=http://u:***@h"),
+        ("CORS_ORIGINS", "https://a,https://b", "https://a,https://b"),
+        ("LOG_LEVEL", "DEBUG", "DEBUG"),
+    ],
+)
+def test_a_value_is_shown_without_what_is_secret(variable: str, text: str, expected: str) -> None:
+    assert shown(variable, text) == expected

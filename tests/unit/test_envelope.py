@@ -275,6 +275,25 @@ def test_configured_origins_alone_may_call() -> None:
     assert "Access-Control-Allow-Origin" not in refused.headers
 
 
+@pytest.mark.parametrize(
+    ("allowed", "origin"),
+    [
+        ("https://app.example", "https://app.example.evil.com"),
+        ("https://app.example", "https://appxexample"),
+        ("https://app.example", "https://app.example:8443"),
+        ("https://app.example", "xhttps://app.example"),
+        ("https://app.example", "https://app.example\n"),
+        ("https://ss.example", "https://ß.example"),
+        ("http://[::1]:3000", "http://:evil"),
+    ],
+)
+def test_an_origin_is_compared_exactly(allowed: str, origin: str) -> None:
+    client = make_app(CORS_ORIGINS=f"https://other.example,{allowed}").test_client()
+    for asked, answered in ((allowed, allowed), (allowed.upper(), allowed.upper()), (origin, None)):
+        response = client.get(V2, environ_overrides={"HTTP_ORIGIN": asked})
+        assert response.headers.get("Access-Control-Allow-Origin") == answered
+
+
 def test_a_preflight_request_is_answered() -> None:
     client = make_app(API_KEYS="key").test_client()
     response = client.options(
@@ -334,6 +353,17 @@ def test_every_api_call_needs_a_key_where_keys_are_set(
 def test_a_key_opens_the_api(guarded: FlaskClient, headers: dict[str, str]) -> None:
     assert guarded.get(V2, headers=headers).status_code == 200
     assert guarded.post(V1, json={"name": "Growth"}, headers=headers).status_code == 201
+
+
+# WSGI hands the bytes of a header over as Latin-1, whatever the client wrote them in.
+@pytest.mark.parametrize("written_in", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("key", ["schlüssel", "voilà"])
+def test_a_key_may_have_letters_beyond_ascii(key: str, written_in: str) -> None:
+    client = make_app(API_KEYS=f"{key},abc").test_client()
+    given = key.encode(written_in).decode("latin-1")
+    for headers in ({"X-API-Key": given}, {"Authorization": f"Bearer {given}"}):
+        assert client.get(V2, headers=headers).status_code == 200
+    assert client.get(V2, headers={"X-API-Key": "schlussel"}).status_code == 401
 
 
 def test_probes_stay_open_where_keys_are_set(guarded: FlaskClient) -> None:
