@@ -21,7 +21,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import bson
+import orjson
+from flask import Flask
+from gunicorn.config import Config
+from gunicorn.http import RequestParser
 from pymongo import MongoClient
+from pymongo.database import Database
+from werkzeug import Request, Response
+from werkzeug.routing import Map, Rule
 
 from benchmarks.arena import Arena, arena
 from benchmarks.operations import GET_ONE, LIVE, PAGE, Operation, identity
@@ -40,6 +47,13 @@ _DATABASE = "layers"
 _DOCUMENTS = 1000
 _OP_MSG = 2013
 _HEADER = struct.Struct("<iiiiIB")
+_CONFIG = Config()
+# As in a worker, which looks them up once.
+_CONFIG.__dict__.update({name: each.get() for name, each in _CONFIG.settings.items()})
+_HEAD = (
+    b"GET /api/v1/portfolio/000000000000000000000000 HTTP/1.1\r\n"
+    b"Host: localhost:8000\r\nUser-Agent: client/1.0\r\nAccept: application/json\r\n\r\n"
+)
 
 
 def measure(place: Arena) -> dict[str, float]:
@@ -74,9 +88,15 @@ def measure(place: Arena) -> dict[str, float]:
         database.command(find_one)
         _set_conditions(looking)
 
+    stored = service.get(str(one))
+    page = service.search(Search())._asdict()
+
     freeze()
     return cpu_microseconds(
         {
+            "Gunicorn's parser, in C": _parse,
+            "Werkzeug alone: a request, one route, a response": _request(_werkzeug(), LIVE),
+            "Flask alone: the same": _request(_flask(), LIVE),
             "liveness": _request(app, LIVE),
             "GET one": _request(app, GET_ONE),
             "  service": lambda: service.get(str(one)),
@@ -84,15 +104,50 @@ def measure(place: Arena) -> dict[str, float]:
             "    PyMongo": lambda: database.command(find_one),
             "    PyMongo, conditions as threading has them": with_stock_conditions,
             "      the same bytes on a bare socket": lambda: bare.command(find_one),
+            "      BSON: the command and its answer": _bson(database, find_one),
+            "  JSON: the answer": lambda: orjson.dumps(stored),
             "  raw WSGI and PyMongo": _request(raw, GET_ONE),
             "page of 50": _request(app, PAGE),
             "  service ": lambda: service.search(Search()),
             "    PyMongo: the documents": lambda: database.command(find_page),
             "      the same bytes on a bare socket ": lambda: bare.command(find_page),
+            "      BSON: the command and its answer ": _bson(database, find_page),
             "    PyMongo: the count": database[COLLECTION].estimated_document_count,
+            "  JSON: the answer ": lambda: orjson.dumps(page),
             "  raw WSGI and PyMongo ": _request(raw, PAGE),
         }
     )
+
+
+def _parse() -> None:
+    next(RequestParser(_CONFIG, iter([_HEAD]), None))
+
+
+def _werkzeug() -> WSGIApplication:
+    routes = Map([Rule(LIVE.target(0), endpoint="live")])
+
+    @Request.application
+    def app(request: Request) -> Response:
+        routes.bind_to_environ(request.environ).match()
+        return Response(b"{}", mimetype="application/json")
+
+    return app
+
+
+def _flask() -> WSGIApplication:
+    app = Flask(__name__)
+    app.add_url_rule(LIVE.target(0), view_func=lambda: Response(b"{}", mimetype="application/json"))
+    return app
+
+
+def _bson(database: Database[dict[str, Any]], command: dict[str, Any]) -> Callable[[], None]:
+    answer = bson.encode(database.command(command))
+
+    def convert() -> None:
+        bson.encode(command)
+        bson.decode(answer)
+
+    return convert
 
 
 def _set_conditions(is_owned: Callable[[Any], Any]) -> None:

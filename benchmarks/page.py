@@ -120,7 +120,7 @@ def _pod(part: dict[str, Any]) -> list[str]:
     title = "Inside a pod: a fifth of a CPU, 256 MiB"
     if "skipped" in part:
         return [_section(title, f"<p>Skipped: {escape(part['skipped'])}.</p>")]
-    figure = charts.pod_curves(part["steps"], part["raw_steps"])
+    figure = charts.pod_curves(part["steps"], part.get("raw_steps", []))
     charts.save(figure, FOLDER / "pod.png")
     return [_section(title, _beside(charts.as_svg(figure), report.pod(part)))]
 

@@ -12,7 +12,7 @@ from benchmarks.arena import Arena
 from benchmarks.cgroup import Group, joining, pod_limits
 from benchmarks.comparison import Point
 from benchmarks.load import Phase, Sample, open_loop, percentile, summarise
-from benchmarks.operations import BULK, CREATE, GET_ONE, LIVE, MIX, PAGE
+from benchmarks.operations import BULK, CREATE, GET_ONE, LIVE, MIX, OPERATIONS, PAGE
 from benchmarks.servers import Server
 
 P95_LIMIT_MS = 50.0
@@ -22,6 +22,7 @@ _FIRST = 25
 _MOST = 1000
 _STEP_S = 5.0
 _SOAK_S = 30.0
+_COST_S = 4.0
 _WARM_RATE = 50
 _WARM_S = 3.0
 _OVERLOAD_S = 8.0
@@ -72,9 +73,11 @@ class Pod:
     capacity: float = 0.0
     memory: list[float] = field(default_factory=list)
     overload: Overload | None = None
+    costs: dict[str, float] = field(default_factory=dict)
     raw_start: Start | None = None
     raw_steps: list[Point] = field(default_factory=list)
     raw_capacity: float = 0.0
+    raw_costs: dict[str, float] = field(default_factory=dict)
 
     @property
     def ready_s(self) -> float:
@@ -97,12 +100,14 @@ def measure(arena: Arena, database: str) -> Pod:
             pod.starts.append(start)
             open_loop(server.port, MIX, Phase(_WARM_RATE, _WARM_S))
             pod.runbook = _runbook(server)
+            pod.costs = _costs(server, group)
             pod.steps, pod.capacity = _capacity(server)
             pod.memory = _soak(server, group, pod.capacity)
             pod.overload = _overload(server, pod.capacity)
         # What this machine gives in the same limits to a program that does nothing else.
         with _inside(group, arena.raw(database)) as (server, pod.raw_start):
             open_loop(server.port, MIX, Phase(_WARM_RATE, _WARM_S))
+            pod.raw_costs = _costs(server, group)
             pod.raw_steps, pod.raw_capacity = _capacity(server)
     return pod
 
@@ -126,6 +131,20 @@ def _runbook(server: Server) -> dict[str, float]:
         "bulk": _p95(sample for sample in samples if sample.kind == BULK.key),
         "health": _p95(sample for sample in samples if sample.kind == LIVE.key),
     }
+
+
+def _costs(server: Server, group: Group) -> dict[str, float]:
+    """Return the CPU microseconds of a request of each operation, at 50 a second.
+
+    What goes on without requests is shared among them; between any two the processes sleep, so
+    that little of what the next one needs is left in the CPU's caches.
+    """
+    costs = {}
+    for operation in OPERATIONS:
+        before = group.cpu_seconds()
+        samples = open_loop(server.port, {operation: 1}, Phase(_WARM_RATE, _COST_S))
+        costs[operation.key] = (group.cpu_seconds() - before) / len(samples) * 1e6
+    return costs
 
 
 def _capacity(server: Server) -> tuple[list[Point], float]:

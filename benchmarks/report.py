@@ -44,11 +44,16 @@ def pod(part: dict[str, Any]) -> str:
     starts += [
         ["", f"{start['seconds']:.1f}", f"{start['cpu_seconds']:.2f}"] for start in part["starts"]
     ]
+    costs = [["pod: CPU µs a request at 50/s", SERVICE, RAW]]
+    costs += [
+        [TITLES[key], f"{cost:,.0f}", f"{part['raw_costs'][key]:,.0f}"]
+        for key, cost in part.get("costs", {}).items()
+    ]
     steps = [["pod: open loop, mix", "asked/s", "req/s", "p50", "p95", "p99 ms", "errors"]]
     for title, name in ((SERVICE, "steps"), (RAW, "raw_steps")):
-        points = part[name]
+        points = part.get(name, [])  # what an earlier version measured lacks the second
         steps += [[title if not index else "", *_point(p)] for index, p in enumerate(points)]
-    return "\n\n".join(map(table, (starts, steps)))
+    return "\n\n".join(map(table, (starts, costs, steps)))
 
 
 def growth(part: dict[str, Any]) -> str:
