@@ -38,6 +38,7 @@ from benchmarks.timing import cpu_microseconds
 from portfolio import create_app
 from portfolio.config import Settings
 from portfolio.database import COLLECTION
+from portfolio.http.worker import look_up_once
 from portfolio.portfolios.model import Search
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ _DOCUMENTS = 1000
 _OP_MSG = 2013
 _HEADER = struct.Struct("<iiiiIB")
 _CONFIG = Config()
-# As in a worker, which looks them up once.
-_CONFIG.__dict__.update({name: each.get() for name, each in _CONFIG.settings.items()})
+look_up_once(_CONFIG)
 _HEAD = (
     b"GET /api/v1/portfolio/000000000000000000000000 HTTP/1.1\r\n"
     b"Host: localhost:8000\r\nUser-Agent: client/1.0\r\nAccept: application/json\r\n\r\n"

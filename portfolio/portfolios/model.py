@@ -117,9 +117,8 @@ def from_document(document: dict[str, Any]) -> Portfolio:
     """Return the portfolio that ``document`` stores, whichever service wrote it.
 
     A document without a date gets the one that its id carries, which never changes; a date outside
-    Python's years is shown as the nearest inside. What lies below
-    a millisecond is cut off here as PyMongo does it, so that creation and later reads answer the
-    same.
+    Python's years is shown as the nearest inside. What lies below a millisecond is cut off here as
+    PyMongo does it, so that creation and later reads answer the same.
     """
     identity = document["_id"]
     created = document.get("dateCreated")

@@ -9,15 +9,10 @@ from types import TracebackType
 from tests.gunicorn import Gunicorn
 
 HEADERS = b"GET /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"s" * 1000
-BODY = (
-    b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    b"Content-Length: 1000\r\n\r\n" + b" " * 1000
-)
+_CREATE = b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+BODY = _CREATE + b"Content-Length: 1000\r\n\r\n" + b" " * 1000
 # The head alone, of a body of one mebibyte.
-LARGEST_BODY = (
-    b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    b"Content-Length: 1048576\r\n\r\n"
-)
+LARGEST_BODY = _CREATE + b"Content-Length: 1048576\r\n\r\n"
 LIST_ALL = b"GET /api/v1/portfolios HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
