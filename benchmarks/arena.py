@@ -15,7 +15,7 @@ from benchmarks.collector import collector
 from benchmarks.operations import GET_ONE, NAME_EQUALITY, PAGE, documents
 from benchmarks.servers import Server
 from portfolio.database import COLLECTION, INDEXES
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 
 
 @dataclass(frozen=True)

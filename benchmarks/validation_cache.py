@@ -12,7 +12,7 @@ from benchmarks.report import table
 from benchmarks.timing import cpu_microseconds
 from portfolio import create_app
 from portfolio.config import Settings
-from portfolio.local.stand_in import StandInClient
+from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.portfolios.model import Search
 from portfolio.portfolios.queries import search_query
 from portfolio.portfolios.schemas import is_strict_name
@@ -29,7 +29,7 @@ def measure() -> dict[str, float]:
             Settings.from_environment(
                 {}, mongodb_uri="mongomock://localhost", enable_validation_caching=cached
             ),
-            StandInClient,
+            MongomockClient,
         )
         for cached in (False, True)
     }

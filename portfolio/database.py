@@ -329,9 +329,9 @@ def _client_factory(uri: str) -> Callable[..., Any]:
     if not uri.startswith("mongomock:"):
         return MongoClient
     # Deferred: only a local run without a mongod has it.
-    from portfolio.local.stand_in import StandInClient  # noqa: PLC0415
+    from portfolio.devserver.mongomock_client import MongomockClient  # noqa: PLC0415
 
-    return StandInClient
+    return MongomockClient
 
 
 def _describe(error: BaseException) -> str:

@@ -14,8 +14,8 @@ from pymongo.collection import Collection
 
 from portfolio import create_app
 from portfolio.config import Settings
-from portfolio.local.mongod import Mongod
-from portfolio.local.stand_in import StandInClient
+from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.mongomock_client import MongomockClient
 from tests.gunicorn import Gunicorn
 
 # Lets a test arm fail points.
@@ -90,7 +90,7 @@ def collection(app: Flask) -> Collection[dict[str, Any]]:
 def unit_client() -> FlaskClient:
     """A client of an application on mongomock, for what does not concern the database."""
     settings = Settings.from_environment({}, mongodb_uri="mongomock://localhost")
-    return create_app(settings, StandInClient).test_client()
+    return create_app(settings, MongomockClient).test_client()
 
 
 @pytest.fixture

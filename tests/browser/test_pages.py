@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.browser.conftest import Browser
 from tests.gunicorn import Gunicorn, wait_until
 

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from portfolio.config import settings_fields
-from portfolio.local.mongod import free_port
+from portfolio.devserver.mongod import free_port
 from tests.deploy.conftest import (
     DEPLOY,
     KUSTOMIZATIONS,
@@ -123,7 +123,7 @@ class TestDockerfile:
             "tests/conftest.py",
             "tox.ini",
             ".data/x",
-            "portfolio/local/mongod.py",
+            "portfolio/devserver/mongod.py",
             "portfolio/__pycache__/x.pyc",
         ):
             assert ignored(Path(unwanted)), unwanted

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.local.mongod import find_mongod, free_port
+from portfolio.devserver.mongod import find_mongod, free_port
 
 from .conftest import K8S, run, tool
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 import yaml
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector, Series
 

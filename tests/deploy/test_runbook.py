@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn
 from tests.telemetry.collector import Collector
 

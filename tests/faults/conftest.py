@@ -17,7 +17,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.conftest import TEST_PARAMETERS
 from tests.faults.harness import RECOVERY_S, Ledger, Load, audit
 from tests.gunicorn import Gunicorn, wait_until

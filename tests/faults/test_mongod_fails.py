@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
 from tests.gunicorn import Gunicorn
 

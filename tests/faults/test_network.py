@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
 from tests.faults.proxy import Proxy
 from tests.gunicorn import Gunicorn

@@ -13,7 +13,7 @@ from socket import create_connection, socket
 import pytest
 import requests
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
 from tests.faults.harness import SHED
 from tests.faults.proxy import Proxy

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import tracebacks
 from tests.faults.harness import Answer, Connection, NoAnswer
 from tests.faults.proxy import Proxy

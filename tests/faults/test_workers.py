@@ -14,7 +14,7 @@ import psutil
 import pytest
 from pymongo import MongoClient
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
 from tests.faults.harness import RECOVERY_S, Connection, NoAnswer
 from tests.gunicorn import Gunicorn, wait_until

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn
 
 _POST = b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -16,7 +16,7 @@ from bson import ObjectId
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.faults.harness import Answer, Connection
 from tests.fuzz import hostile
 from tests.fuzz.contract import check, check_portfolio, is_json, is_name, is_strict_name, is_version

@@ -13,7 +13,7 @@ from flask import Flask
 
 from portfolio import create_app
 from portfolio.config import SERVICE, Settings
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 
 
 @pytest.fixture(scope="session")

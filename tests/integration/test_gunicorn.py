@@ -18,7 +18,7 @@ import psutil
 import pytest
 import requests
 
-from portfolio.local.mongod import Mongod, free_port
+from portfolio.devserver.mongod import Mongod, free_port
 from tests.gunicorn import ROOT, Gunicorn, wait_until
 from tests.integration.calls import V1, V2, one
 

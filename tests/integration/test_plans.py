@@ -15,7 +15,7 @@ from pymongo import MongoClient, monitoring
 
 from portfolio import create_app
 from portfolio.config import Settings
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from portfolio.portfolios import halves
 from tests.integration.calls import BULK, V2, one
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import ROOT, Gunicorn
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()

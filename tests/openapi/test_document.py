@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from portfolio import create_app
 from portfolio.config import Settings
-from portfolio.local.stand_in import StandInClient
+from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.openapi.answers import EXAMPLE_ID
 
 METHODS = {"get", "put", "post", "delete"}
@@ -142,7 +142,7 @@ class Asker:
 
 def test_api_keys_are_described_where_they_are_asked_for() -> None:
     settings = Settings.from_environment({}, mongodb_uri="mongomock://", api_keys=("secret",))
-    client = create_app(settings, StandInClient).test_client()
+    client = create_app(settings, MongomockClient).test_client()
     document = client.get("/openapi.json").json
     assert set(document["components"]["securitySchemes"]) == {"apiKey", "bearer"}
     for (_, path), operation in operations(document).items():

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from portfolio import create_app
 from portfolio.config import Settings
-from portfolio.local.stand_in import StandInClient
+from portfolio.devserver.mongomock_client import MongomockClient
 
 VENDOR = Path(__file__).parents[2] / "portfolio" / "pages" / "vendor"
 PAGES = ["/docs", "/redoc", "/status"]
@@ -20,7 +20,7 @@ PAGES = ["/docs", "/redoc", "/status"]
 
 def client_of(**settings: object) -> FlaskClient:
     found = Settings.from_environment({}, mongodb_uri="mongomock://localhost", **settings)
-    return create_app(found, StandInClient).test_client()
+    return create_app(found, MongomockClient).test_client()
 
 
 @pytest.mark.parametrize("path", PAGES)

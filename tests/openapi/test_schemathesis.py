@@ -15,7 +15,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn
 
 _PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn
 from tests.telemetry.collector import Collector
 

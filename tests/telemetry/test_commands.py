@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from portfolio.local.mongod import Mongod, free_port
+from portfolio.devserver.mongod import Mongod, free_port
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector
 

@@ -9,7 +9,7 @@ from flask import Flask
 
 from portfolio import create_app
 from portfolio.config import Settings
-from portfolio.local.stand_in import StandInClient
+from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.telemetry.logging import Verbosity
 
 
@@ -23,7 +23,7 @@ def quiet() -> Settings:
 
 @pytest.fixture
 def quiet_app(quiet: Settings) -> Flask:
-    app = create_app(quiet, StandInClient)
+    app = create_app(quiet, MongomockClient)
 
     @app.get("/breaks")
     def breaks() -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector
 from tests.telemetry.conftest import Script, exporting

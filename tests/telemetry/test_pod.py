@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.conftest import Script
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
-from portfolio.local.mongod import Mongod
+from portfolio.devserver.mongod import Mongod
 from portfolio.telemetry.trace_context import TraceContext, parse
 from tests.gunicorn import Gunicorn
 from tests.telemetry.collector import Collector, attributes_of

@@ -13,8 +13,8 @@ from werkzeug.test import TestResponse
 
 from portfolio import create_app
 from portfolio.config import Settings
+from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Unavailable
-from portfolio.local.stand_in import StandInClient
 from portfolio.portfolios.service import PortfolioService
 from portfolio.telemetry.logging import JSONFormatter
 
@@ -25,7 +25,7 @@ FAST = "/api/fast/portfolios/bulk"
 
 def make_app(**variables: str) -> Flask:
     settings = Settings.from_environment(variables, mongodb_uri="mongomock://localhost")
-    return create_app(settings, StandInClient)
+    return create_app(settings, MongomockClient)
 
 
 # Answers of every kind: what is right, what Flask refuses, what the service refuses, what fails.

@@ -7,8 +7,8 @@ from flask import Flask
 
 from portfolio import create_app
 from portfolio.config import Settings
+from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import BadRequest
-from portfolio.local.stand_in import StandInClient
 from portfolio.portfolios.model import Search
 from portfolio.portfolios.validation import ValidationCache
 
@@ -78,7 +78,7 @@ def test_each_application_has_a_cache_of_its_own_and_of_its_configured_size() ->
     settings = Settings.from_environment(
         {"VALIDATION_CACHE_SIZE": "7"}, mongodb_uri="mongomock://localhost"
     )
-    first, second = (create_app(settings, StandInClient) for _ in range(2))
+    first, second = (create_app(settings, MongomockClient) for _ in range(2))
     for path in ("/api/v2/portfolios?limit=3", "/api/fast/portfolios/search?limit=3"):
         assert first.test_client().get(path).status_code == 200
     found = first.extensions["portfolio"].validation_cache.statistics()

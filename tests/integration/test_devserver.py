@@ -1,4 +1,4 @@
-"""``python -m portfolio.local``: one command that serves on one's own machine."""
+"""``python -m portfolio.devserver``: one command that serves on one's own machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 import pytest
 import requests
 
-from portfolio.local.mongod import find_mongod, free_port
+from portfolio.devserver.mongod import find_mongod, free_port
 from tests.gunicorn import ROOT, wait_until
 from tests.integration.calls import V1, one
 
@@ -35,7 +35,7 @@ class LocalRun:
         variables["PORTFOLIO_RUNTIME_DIR"] = str(folder / "run")
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "portfolio.local"],
+                [sys.executable, "-m", "portfolio.devserver"],
                 cwd=folder,
                 env=variables | environment,
                 stdout=output,

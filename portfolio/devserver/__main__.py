@@ -1,4 +1,4 @@
-"""``python -m portfolio.local``: serve on this machine, with a MongoDB that is started for it."""
+"""``python -m portfolio.devserver``: serve on this machine, with a MongoDB of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from portfolio.config import ConfigurationError, Settings, mask
-from portfolio.local.mongod import Mongod, MongodError, find_mongod, free_port
+from portfolio.devserver.mongod import Mongod, MongodError, find_mongod, free_port
 
 _DATA = Path(".data") / "mongodb"
 _READY_TIMEOUT_S = 60.0
