@@ -17,6 +17,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database as MongoDatabase
 from pymongo.errors import NetworkTimeout
 from pymongo.operations import IndexModel
+from pymongo.read_concern import ReadConcern
 
 from portfolio.config import SERVICE, Settings
 from portfolio.errors import Unavailable
@@ -30,6 +31,9 @@ Document = dict[str, Any]
 COLLECTION = "portfolio"
 # What is acknowledged survives a crash and a fail-over.
 WRITE_CONCERN = WriteConcern(w="majority", j=True)
+# What is read is on a majority of the replica set, so that no failover takes it back (section 2 of
+# the contract). A primary would else show writes that only it has.
+READ_CONCERN = ReadConcern("majority")
 IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
@@ -129,12 +133,16 @@ class Database:
 
     @property
     def database(self) -> MongoDatabase[Document]:
-        """The service's database; every write is acknowledged by a majority and journalled."""
+        """The service's database; a majority has what is read, and has journalled what is written.
+
+        ``command`` does not use its read concern: a read sent that way carries its own.
+        """
         if self._database is None:
             self._database = self.client.get_database(
                 self._settings.mongodb_db,
                 codec_options=CODEC_OPTIONS,
                 write_concern=WRITE_CONCERN,
+                read_concern=READ_CONCERN,
             )
         return self._database
 

@@ -16,6 +16,7 @@ import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
+    AutoReconnect,
     BulkWriteError,
     DuplicateKeyError,
     InvalidOperation,
@@ -23,9 +24,9 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from portfolio.database import WRITE_CONCERN, Database, Document
+from portfolio.database import READ_CONCERN, WRITE_CONCERN, Database, Document
 from portfolio.errors import Unavailable
-from portfolio.portfolios.model import Record, Ticket
+from portfolio.portfolios.model import IdempotencyKey, IdempotencyRecord
 from portfolio.resilience import error_codes
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class CreationRepository:
         def insert() -> None:
             with attempts:
                 self._database.portfolios.insert_one(document)
+            if attempts.landed and not self._confirm(document):
+                raise _rolled_back()
 
         self._database.run(insert, retry=True)
 
@@ -70,7 +73,7 @@ class CreationRepository:
         else:
             self._insert_or_undo(documents)
 
-    def insert_once(self, record: Record) -> None:
+    def insert_once(self, record: IdempotencyRecord) -> None:
         """Store the documents of ``record``, and the record itself.
 
         In a transaction where there are some. Else the record goes first: once it is stored, its
@@ -83,17 +86,17 @@ class CreationRepository:
         if self._database.has_transactions:
             self._insert_in_transaction(record.documents, record._replace(done=True))
             return
-        self._database.run(lambda: self._note(record), retry=False)
+        self._database.run(lambda: self._insert_record(record), retry=False)
         try:
             self.complete(record)
         except PyMongoError:
-            self._database.run(lambda: self._forget(record), retry=True)
+            self._database.run(lambda: self._rollback(record), retry=True)
             raise
         except Unavailable:
             self._complete_later(record)
             raise
 
-    def complete(self, record: Record) -> None:
+    def complete(self, record: IdempotencyRecord) -> None:
         """Store those documents of ``record`` that are not, and note that all of them are."""
 
         def complete() -> None:
@@ -102,24 +105,26 @@ class CreationRepository:
             except BulkWriteError as error:
                 if error_codes(error) != {_DUPLICATE_KEY}:
                     raise
-            self._database.idempotency.update_one(
-                {"_id": record.ticket.key}, {"$set": {"done": True}}
-            )
+            self._database.idempotency.update_one({"_id": record.key.key}, {"$set": {"done": True}})
 
         self._database.run(complete, retry=True)
 
-    def recall(self, key: str) -> Record | None:
-        """Return what is kept of the creation with this key, or None."""
+    def find_record(self, key: str) -> IdempotencyRecord | None:
+        """Return the record of the creation with this key, or None where no majority has one."""
         document = self._database.run(
             lambda: self._database.idempotency.find_one({"_id": key}), retry=True
         )
         if document is None:
             return None
-        ticket = Ticket(key, document["fingerprint"])
-        return Record(ticket, document["documents"], document["done"], document["created"])
+        return IdempotencyRecord(
+            IdempotencyKey(key, document["fingerprint"]),
+            document["documents"],
+            document["done"],
+            document["created"],
+        )
 
     def _insert_in_transaction(
-        self, documents: Sequence[Document], record: Record | None = None
+        self, documents: Sequence[Document], record: IdempotencyRecord | None = None
     ) -> None:
         attempts = _Attempts()
 
@@ -127,22 +132,38 @@ class CreationRepository:
             session = self._database.client.start_session()
             try:
                 with attempts:
-                    session.start_transaction(write_concern=WRITE_CONCERN)
+                    session.start_transaction(READ_CONCERN, WRITE_CONCERN)
                     if record is not None:
-                        self._note(record, session, rival=attempts.first)
+                        self._insert_record(record, session, rival=attempts.first)
                     self._database.portfolios.insert_many(documents, session=session)
                     session.commit_transaction()
             finally:
                 _end(session)
+            if attempts.landed and not self._confirm(documents[0]):
+                # A record that stands without these documents belongs to a rival.
+                raise _rolled_back() if record is None else KeyTakenError
 
         self._database.run(insert, retry=True)
 
-    def _note(
-        self, record: Record, session: ClientSession | None = None, *, rival: bool = True
+    def _confirm(self, document: Document) -> bool:
+        """Wait until a majority has what an earlier attempt stored; tell whether it is there.
+
+        The duplicate key by which the attempt was recognised says so of one server alone. An
+        update that changes nothing waits for all that the server had before it.
+        """
+        same = {"_id": document["_id"]}
+        return self._database.portfolios.update_one(same, {"$set": same}).matched_count == 1
+
+    def _insert_record(
+        self,
+        record: IdempotencyRecord,
+        session: ClientSession | None = None,
+        *,
+        rival: bool = True,
     ) -> None:
         document = {
-            "_id": record.ticket.key,
-            "fingerprint": record.ticket.fingerprint,
+            "_id": record.key.key,
+            "fingerprint": record.key.fingerprint,
             "documents": record.documents,
             "done": record.done,
             "created": record.created,
@@ -156,12 +177,12 @@ class CreationRepository:
                 raise KeyTakenError from None
             raise
 
-    def _forget(self, record: Record) -> None:
+    def _rollback(self, record: IdempotencyRecord) -> None:
         identities = [document["_id"] for document in record.documents]
         self._database.portfolios.delete_many({"_id": {"$in": identities}})
-        self._database.idempotency.delete_one({"_id": record.ticket.key})
+        self._database.idempotency.delete_one({"_id": record.key.key})
 
-    def _complete_later(self, record: Record) -> None:
+    def _complete_later(self, record: IdempotencyRecord) -> None:
         def attempt() -> None:
             try:
                 self.complete(record)
@@ -202,10 +223,15 @@ class CreationRepository:
 
 
 class _Attempts:
-    """Tells an earlier attempt that had landed after all from a document that was there before."""
+    """Tells an earlier attempt that had landed after all from a document that was there before.
+
+    Attributes:
+        landed: whether the latest attempt met what an earlier one had stored.
+    """
 
     def __init__(self) -> None:
         self._count = 0
+        self.landed = False
 
     @property
     def first(self) -> bool:
@@ -215,10 +241,16 @@ class _Attempts:
         self._count += 1
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        landed = isinstance(error, DuplicateKeyError | BulkWriteError) and (
+        duplicate = isinstance(error, DuplicateKeyError | BulkWriteError) and (
             error_codes(error) == {_DUPLICATE_KEY}
         )
-        return landed and not self.first
+        self.landed = duplicate and not self.first
+        return self.landed
+
+
+def _rolled_back() -> AutoReconnect:
+    """Return the error that lets the guard try again."""
+    return AutoReconnect("An earlier attempt was rolled back")
 
 
 def _end(session: ClientSession) -> None:

@@ -13,7 +13,7 @@ from portfolio.errors import BadRequest, Invalid, MalformedJSON, TooLarge
 from portfolio.health.checks import FAST_SERVICE, timestamp
 from portfolio.http.answers import MAX_BODY_BYTES, answer, refuse_malformed_as_bad_request
 from portfolio.http.requests import json_body
-from portfolio.portfolios.idempotency import replay_header, ticket
+from portfolio.portfolios.idempotency import idempotency_key, replay_header
 from portfolio.portfolios.model import Draft
 from portfolio.portfolios.queries import search_query
 from portfolio.portfolios.schemas import MAX_LIMIT, StrictDraftSchema, load
@@ -43,7 +43,7 @@ def create_portfolios() -> Response:
     parts = components()
     with parts.measures.bulk("fast"):
         drafts = _bulk(json_body(request))
-        created = parts.portfolios.create_all(drafts, new_names=True, ticket=ticket(request))
+        created = parts.portfolios.create_all(drafts, new_names=True, key=idempotency_key(request))
     parts.measures.created("fast", created)
     portfolios = created.portfolios
     elapsed = _elapsed_ms(begun)

@@ -8,7 +8,7 @@ import re
 from flask import Request
 
 from portfolio.errors import BadRequest
-from portfolio.portfolios.model import Created, Ticket
+from portfolio.portfolios.model import Created, IdempotencyKey
 
 HEADER = "Idempotency-Key"
 REPLAY_HEADER = "Idempotent-Replay"
@@ -16,8 +16,8 @@ REPLAY_HEADER = "Idempotent-Replay"
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 
 
-def ticket(request: Request) -> Ticket | None:
-    """Return the ticket of ``request``, or None where it carries no key.
+def idempotency_key(request: Request) -> IdempotencyKey | None:
+    """Return the idempotency key of ``request``, or None where it carries none.
 
     Raises:
         BadRequest: the key is empty, too long or unprintable.
@@ -28,7 +28,7 @@ def ticket(request: Request) -> Ticket | None:
     if not _KEY.fullmatch(key):
         raise BadRequest(f"{HEADER} must have 1 to 128 printable characters")
     digest = hashlib.sha256(request.path.encode() + b"\n" + request.get_data())
-    return Ticket(key, digest.hexdigest())
+    return IdempotencyKey(key, digest.hexdigest())
 
 
 def replay_header(created: Created) -> dict[str, str]:

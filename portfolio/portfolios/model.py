@@ -79,17 +79,22 @@ class Created(NamedTuple):
     replayed: bool = False
 
 
-class Ticket(NamedTuple):
-    """What tells one creation from another: the client's key, and a digest of what it asked."""
+class IdempotencyKey(NamedTuple):
+    """What tells one creation from another.
+
+    Attributes:
+        key: the client's own.
+        fingerprint: a digest of what the client asked.
+    """
 
     key: str
     fingerprint: str
 
 
-class Record(NamedTuple):
+class IdempotencyRecord(NamedTuple):
     """What is kept of a creation: what it stores, and whether that is known to be stored."""
 
-    ticket: Ticket
+    key: IdempotencyKey
     documents: list[dict[str, Any]]
     done: bool
     created: datetime

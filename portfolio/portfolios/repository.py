@@ -16,6 +16,7 @@ from portfolio.database import (
     CASE_INSENSITIVE,
     CODEC_OPTIONS,
     COLLECTION,
+    READ_CONCERN,
     Database,
     Document,
 )
@@ -239,6 +240,7 @@ class PortfolioRepository:
                 limit=limit,
                 batchSize=limit,
                 singleBatch=True,
+                readConcern=READ_CONCERN.document,
                 codec_options=CODEC_OPTIONS,
                 **options,
             )

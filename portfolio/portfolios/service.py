@@ -14,12 +14,12 @@ from portfolio.portfolios.model import (
     Change,
     Created,
     Draft,
+    IdempotencyKey,
+    IdempotencyRecord,
     Page,
     Portfolio,
     Position,
-    Record,
     Search,
-    Ticket,
     from_document,
     to_document,
     utc_now,
@@ -147,48 +147,55 @@ class PortfolioService:
             raise NotFound
         return portfolio
 
-    def create(self, draft: Draft, ticket: Ticket | None = None) -> Created:
-        """Store one portfolio; ``create_all`` tells what a ticket does."""
-        if ticket is not None:
-            return self.create_all([draft], ticket=ticket)
+    def create(self, draft: Draft, key: IdempotencyKey | None = None) -> Created:
+        """Store one portfolio; ``create_all`` tells what an idempotency key does."""
+        if key is not None:
+            return self.create_all([draft], key=key)
         document = to_document(draft, utc_now())
         self._creations.insert(document)
         return Created([from_document(document)])
 
     def create_all(
-        self, drafts: Sequence[Draft], *, new_names: bool = False, ticket: Ticket | None = None
+        self,
+        drafts: Sequence[Draft],
+        *,
+        new_names: bool = False,
+        key: IdempotencyKey | None = None,
     ) -> Created:
         """Store all of ``drafts`` or none.
 
         Args:
             drafts: what to store, already checked by ``check_bulk``.
             new_names: refuse names that are stored already, without regard to case.
-            ticket: store nothing where a creation with this ticket was stored in the last day;
-                what it created is returned again.
+            key: store nothing where a creation with this key was stored in the last day; what it
+                created is returned again.
 
         Raises:
-            Conflict: names are stored already, or a creation with this key is under way.
+            Conflict: names are stored already, or a creation with this key is in flight or not yet
+                on a majority of the replica set.
             Invalid: the key was used for something else.
         """
-        if earlier := self._earlier(ticket):
-            return earlier
+        if replay := self._find_replay(key):
+            return replay
         if new_names:
             taken = self._repository.existing_names([draft.name for draft in drafts])
             if taken:
-                # Perhaps by a rival with this very ticket, since it was looked for.
-                if earlier := self._earlier(ticket):
-                    return earlier
+                # Perhaps by a rival with this very key, since it was looked for.
+                if replay := self._find_replay(key):
+                    return replay
                 raise Conflict(f"Portfolio names already exist: {', '.join(sorted(taken))}")
         now = utc_now()
         documents = [to_document(draft, now) for draft in drafts]
-        if ticket is None:
+        if key is None:
             self._creations.insert_all(documents)
         else:
+            record = IdempotencyRecord(key, documents, done=False, created=now)
             try:
-                self._creations.insert_once(Record(ticket, documents, done=False, created=now))
+                self._creations.insert_once(record)
             except KeyTakenError:
-                if earlier := self._earlier(ticket):
-                    return earlier
+                # Not found although it is taken: its creation may still be undone by a failover.
+                if replay := self._find_replay(key):
+                    return replay
                 raise Conflict(UNDER_WAY) from None
         return Created([from_document(document) for document in documents])
 
@@ -265,12 +272,12 @@ class PortfolioService:
         valid = [text for text in portfolio_ids if identities.get(text) in existing]
         return valid, [text for text in portfolio_ids if identities.get(text) not in existing]
 
-    def _earlier(self, ticket: Ticket | None) -> Created | None:
-        """Return what was created with this ticket in the last day, or None."""
-        record = self._creations.recall(ticket.key) if ticket is not None else None
+    def _find_replay(self, key: IdempotencyKey | None) -> Created | None:
+        """Return what was created with this key in the last day, or None."""
+        record = self._creations.find_record(key.key) if key is not None else None
         if record is None:
             return None
-        if record.ticket != ticket:
+        if record.key != key:
             raise Invalid(locate([KEY_REUSED], "body"))
         if not record.done:
             if utc_now() - record.created < _UNDER_WAY:

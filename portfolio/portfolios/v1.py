@@ -14,7 +14,7 @@ from portfolio.errors import Fault, Faults
 from portfolio.http.answers import answer
 from portfolio.http.requests import json_body, query_arguments
 from portfolio.portfolios.conditional import guarded, shown, tagged
-from portfolio.portfolios.idempotency import replay_header, ticket
+from portfolio.portfolios.idempotency import idempotency_key, replay_header
 from portfolio.portfolios.model import Portfolio
 from portfolio.portfolios.schemas import (
     ChangeSchema,
@@ -52,7 +52,7 @@ def create_portfolio() -> Response:
     """Create one portfolio."""
     draft = load(_draft, json_body(request), "body")
     parts = components()
-    created = parts.portfolios.create(draft, ticket(request))
+    created = parts.portfolios.create(draft, idempotency_key(request))
     parts.measures.created("v1", created)
     return tagged(created.portfolios[0], 201, replay_header(created))
 

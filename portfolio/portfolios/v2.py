@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from portfolio.components import components
 from portfolio.http.answers import answer
 from portfolio.http.requests import json_body
-from portfolio.portfolios.idempotency import replay_header, ticket
+from portfolio.portfolios.idempotency import idempotency_key, replay_header
 from portfolio.portfolios.model import Page, Search
 from portfolio.portfolios.queries import cursor_query, search_query
 from portfolio.portfolios.schemas import StrictDraftSchema, load
@@ -45,7 +45,7 @@ def create_portfolios() -> Response:
             check_bulk_size(len(body))
         drafts = load(_drafts, body, "body")
         check_bulk(drafts)
-        created = parts.portfolios.create_all(drafts, ticket=ticket(request))
+        created = parts.portfolios.create_all(drafts, key=idempotency_key(request))
     parts.measures.created("v2", created)
     return answer(created.portfolios, 201, replay_header(created))
 

@@ -112,5 +112,6 @@ def test_an_update_of_unknown_outcome_is_not_applied_twice(
     fail(["findAndModify"], 1, **WRITTEN_BUT_REPORTED_FAILED)
     status = client.put(path, json=created | {"name": "Value"}).status_code
     assert status in (200, 503)
-    version = client.get(path).json["version"]
-    assert version == 2
+    # What was not acknowledged is read once a majority has it.
+    wait_until(lambda: client.get(path).json["version"] != 1, "the update is seen")
+    assert client.get(path).json["version"] == 2

@@ -12,8 +12,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from portfolio.portfolios.idempotency import ticket
-from portfolio.portfolios.model import Record, Ticket, to_document, utc_now
+from portfolio.portfolios.idempotency import idempotency_key
+from portfolio.portfolios.model import (
+    IdempotencyKey,
+    IdempotencyRecord,
+    to_document,
+    utc_now,
+)
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.schemas import DraftSchema, load
 
@@ -106,14 +111,16 @@ def test_a_retry_that_overlaps_the_first_is_not_told_that_its_own_names_are_take
     assert retry.json["portfolios"] == first[0]["portfolios"]
 
 
-def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> Record:
+def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> IdempotencyRecord:
     """Leave behind what a worker leaves that dies once it has noted what it is about to store."""
     draft = load(DraftSchema(), body, "body")
     with app.test_request_context(path, method="POST", json=body) as context:
         context.request.environ["HTTP_IDEMPOTENCY_KEY"] = "k-1"
-        found = ticket(context.request)
-    assert isinstance(found, Ticket)
-    record = Record(found, [to_document(draft, utc_now())], done=False, created=utc_now() - age)
+        found = idempotency_key(context.request)
+    assert isinstance(found, IdempotencyKey)
+    record = IdempotencyRecord(
+        found, [to_document(draft, utc_now())], done=False, created=utc_now() - age
+    )
     app.extensions["portfolio"].database.idempotency.insert_one(
         {"_id": found.key, "fingerprint": found.fingerprint}
         | {"documents": record.documents, "done": False, "created": record.created}

@@ -1,0 +1,215 @@
+"""Nothing is told that a failover can take back: reads and replays show what a majority has.
+
+Of a replica set whose majority commit point is held, writes are stored and not acknowledged: what
+a primary is in that has lost its secondaries. ``tests/faults/test_majority.py`` has three members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from flask import Flask
+from flask.testing import FlaskClient
+from pymongo import WriteConcern, monitoring
+from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+
+from portfolio import create_app
+from portfolio.config import Settings
+from portfolio.devserver.mongod import Mongod
+from portfolio.portfolios.creation import CreationRepository
+from portfolio.portfolios.model import Draft, to_document, utc_now
+from tests.gunicorn import wait_until
+from tests.integration.calls import BULK, SEARCH, V1, V2, create, create_all, one
+
+Documents = Collection[dict[str, Any]]
+Hold = Callable[[], AbstractContextManager[None]]
+
+KEY = {"Idempotency-Key": "k-1"}
+VALIDATE = f"{V1}/validate"
+
+
+@pytest.fixture
+def mongod(replica_set: Mongod) -> Mongod:
+    return replica_set
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with a deadline that tests can wait for."""
+    return replace(settings, request_timeout_ms=500)
+
+
+@pytest.fixture
+def hold(replica_set: Mongod, collection: Documents) -> Iterator[Hold]:
+    """Hold the majority commit point: ``with hold(): ...``; afterwards a majority has all."""
+
+    def set_mode(mode: str) -> None:
+        with replica_set.client() as client:
+            client.admin.command("configureFailPoint", "disableSnapshotting", mode=mode)
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        set_mode("alwaysOn")
+        try:
+            yield
+        finally:
+            set_mode("off")
+            collection.database["other"].insert_one({})
+
+    yield hold
+    set_mode("off")
+
+
+def local(collection: Documents) -> Documents:
+    """Return ``collection`` as its primary has it, for writes that a majority need not have."""
+    return collection.with_options(read_concern=ReadConcern("local"), write_concern=WriteConcern(1))
+
+
+def test_a_creation_that_was_not_acknowledged_is_not_replayed_until_a_majority_has_it(
+    client: FlaskClient, collection: Documents, hold: Hold
+) -> None:
+    with hold():
+        first = client.post(V1, json={"name": "Growth"}, headers=KEY)
+        assert first.status_code == 503
+        assert local(collection).count_documents({}) == 1
+        retry = client.post(V1, json={"name": "Growth"}, headers=KEY)
+        assert retry.status_code in (409, 503)
+    late = client.post(V1, json={"name": "Growth"}, headers=KEY)
+    assert late.status_code == 201
+    assert late.headers["Idempotent-Replay"] == "true"
+    assert [late.json] == client.get(V1).json
+
+
+def test_an_update_that_was_not_acknowledged_is_not_read(client: FlaskClient, hold: Hold) -> None:
+    created = create(client)
+    path = one(created["portfolioId"])
+    with hold():
+        update = client.put(path, json=created | {"name": "Value"})
+        assert update.status_code == 503
+        assert client.get(path).json == created
+    wait_until(lambda: client.get(path).json["version"] == 2, "a majority has the update")
+
+
+def test_no_call_shows_what_no_majority_has(
+    app: Flask, client: FlaskClient, collection: Documents, hold: Hold
+) -> None:
+    [kept] = create_all(client, ["Kept"])
+    stray = to_document(Draft("Stray"), utc_now())
+    stray_id = str(stray["_id"])
+    with hold():
+        local(collection).insert_one(stray)
+        assert client.get(one(stray_id)).status_code == 404
+        assert client.get(V1).json == [kept]
+        for path in (V2, SEARCH):
+            for query in ("", "?name=Stray", "?name_like=stra", "?limit=1"):
+                assert "Stray" not in client.get(path + query).text
+        assert client.get(f"{V2}?cursor=").json["portfolios"] == [kept]
+        answer = client.post(VALIDATE, json={"portfolioIds": [stray_id, kept["portfolioId"]]})
+        assert (answer.json["invalid"], answer.json["valid"]) == ([stray_id], [kept["portfolioId"]])
+        service = app.extensions["portfolio"].portfolios
+        assert list(service.list_by_id()) == [[kept]]
+        found = app.test_cli_runner().invoke(args=["portfolios", "find", "Stray"])
+        assert "No portfolio's name contains" in found.output
+    assert client.get(one(stray_id)).json["name"] == "Stray"
+
+
+def test_a_refusal_is_not_told_on_the_ground_of_what_no_majority_has(
+    client: FlaskClient, collection: Documents, hold: Hold
+) -> None:
+    created = create(client)
+    path = one(created["portfolioId"])
+    identity = {"_id": ObjectId(created["portfolioId"])}
+    with hold():
+        local(collection).update_one(identity, {"$set": {"version": 2}})
+        assert client.put(path, json=created).status_code == 503
+        local(collection).delete_one(identity)
+        assert client.put(path, json=created).status_code == 503
+        assert client.delete(f"{path}?version=1").status_code == 503
+        # Names that a failover can free again do not refuse a bulk.
+        local(collection).insert_one(to_document(Draft("Stray"), utc_now()))
+        assert client.post(BULK, json=[{"name": "stray"}]).status_code == 503
+
+
+@pytest.mark.parametrize("key", [{}, KEY])
+@pytest.mark.parametrize("path", [V1, V2])
+def test_a_creation_whose_first_attempt_landed_is_acknowledged_once_a_majority_has_it(
+    client: FlaskClient,
+    collection: Documents,
+    fail: Callable[..., None],
+    hold: Hold,
+    path: str,
+    key: dict[str, str],
+) -> None:
+    body: Any = {"name": "Growth"} if path == V1 else [{"name": "Growth"}]
+    command = "insert" if path == V1 and not key else "commitTransaction"
+    with hold():
+        # Written, but the answer does not say so; the next attempt meets what is there.
+        fail([command], 1, writeConcernError={"code": 64, "errmsg": "waiting timed out"})
+        assert client.post(path, json=body, headers=key).status_code == 503
+        assert local(collection).count_documents({}) == 1
+    wait_until(lambda: len(client.get(V1).json) == 1, "a majority has it")
+
+
+def test_a_creation_that_was_rolled_back_between_two_attempts_is_stored_again(
+    client: FlaskClient,
+    collection: Documents,
+    fail: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    confirm = CreationRepository._confirm
+    found: list[bool] = []
+
+    def confirm_late(self: CreationRepository, document: dict[str, Any]) -> bool:
+        if not found:
+            collection.delete_one({"_id": document["_id"]})
+        found.append(confirm(self, document))
+        return found[-1]
+
+    monkeypatch.setattr(CreationRepository, "_confirm", confirm_late)
+    fail(["insert"], 1, writeConcernError={"code": 64, "errmsg": "waiting timed out"})
+    created = client.post(V1, json={"name": "Growth"})
+    assert created.status_code == 201
+    assert found == [False]
+    assert client.get(V1).json == [created.json]
+
+
+def test_every_read_asks_for_what_a_majority_has(app: Flask, settings: Settings) -> None:
+    heard = create_app(settings)
+    database = heard.extensions["portfolio"].database
+    reads = Reads()
+    database.listeners.append(reads)
+    client = heard.test_client()
+    created = create(client)
+    client.get(one(created["portfolioId"]))
+    client.put(one(created["portfolioId"]), json=created | {"version": 7})
+    client.get(V1)
+    client.get(f"{V2}?name_like=row&limit=1&offset=7")
+    client.post(BULK, json=[{"name": "Growth"}], headers=KEY)
+    database.close()
+    assert set(reads.levels) == {"find", "aggregate", "distinct", "count"}
+    # The size of the whole collection comes from its metadata.
+    assert all(levels == {"majority"} for levels in reads.levels.values())
+
+
+class Reads(monitoring.CommandListener):
+    """The read concerns of the reads that were sent."""
+
+    def __init__(self) -> None:
+        self.levels: dict[str, set[str | None]] = {}
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name in ("find", "aggregate", "distinct", "count"):
+            level = event.command.get("readConcern", {}).get("level")
+            self.levels.setdefault(event.command_name, set()).add(level)
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
