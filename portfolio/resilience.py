@@ -56,6 +56,9 @@ _OUTAGES = frozenset(
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
+# For a call outside any request: a command, or a background task.
+_DEFAULT_BUDGET_S = 5.0
+
 _deadline: ContextVar[float] = ContextVar("deadline")
 
 
@@ -67,6 +70,12 @@ def budget(seconds: float) -> Iterator[None]:
         yield
     finally:
         _deadline.reset(token)
+
+
+def time_left() -> float:
+    """Return the seconds that are left of the budget, 0 where it is used up."""
+    deadline = _deadline.get(0.0)
+    return max(deadline - time.monotonic(), 0.0) if deadline else _DEFAULT_BUDGET_S
 
 
 def is_outage(error: BaseException) -> bool:

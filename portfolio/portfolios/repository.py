@@ -29,7 +29,7 @@ from portfolio.portfolios.model import (
     Search,
     from_document,
 )
-from portfolio.portfolios.together import Together
+from portfolio.storage.batching import BatchLoader
 
 _FIELDS = {"name": 1, "dateCreated": 1, "version": 1}
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
@@ -58,7 +58,7 @@ class PortfolioRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._by_id = Together(self._find_by_ids)
+        self._by_id = BatchLoader(self._find_by_ids)
         self._halves = Halves(database)
 
     def get(self, identity: ObjectId) -> Portfolio | None:

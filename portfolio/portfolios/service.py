@@ -26,7 +26,7 @@ from portfolio.portfolios.model import (
 )
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.portfolios.schemas import is_strict_name, locate
-from portfolio.portfolios.together import Together
+from portfolio.storage.batching import SingleFlight
 
 MAX_BULK = 100
 INVALID_NAME = (
@@ -117,7 +117,7 @@ class PortfolioService:
     def __init__(self, repository: PortfolioRepository, creations: CreationRepository) -> None:
         self._repository = repository
         self._creations = creations
-        self._pages = Together(self._search, apart=True)
+        self._pages = SingleFlight(self._search)
 
     def list_all(self) -> Iterator[list[Portfolio]]:
         """Return every portfolio in the order of insertion, in lists.

@@ -1,0 +1,1 @@
+"""MongoDB: what is asked of it, and how."""

@@ -1,0 +1,117 @@
+"""One query to MongoDB for what several requests ask at the same moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from portfolio.errors import Unavailable
+from portfolio.resilience import time_left
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class BatchLoader(Generic[Key, Value]):
+    """Loads the values of keys, all that are asked for at one moment with one query.
+
+    The first caller waits one tick so that concurrent callers can join its batch, and then loads
+    for all of them. A query costs a worker more than all the rest of a read, so that a read costs
+    least when the worker has most to do. A caller can join only until the query is sent: what it
+    gets is as fresh as if it had asked alone.
+
+    A failure of the query concerns its leader alone, who may have had less time left than the
+    others, or a key that can't be read: each of them then loads its own key.
+
+    Args:
+        load: returns the values of distinct keys; a key without one is left out.
+        pause: yields to other callers, as ``time.sleep`` does.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[Sequence[Key]], dict[Key, Value]],
+        *,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._load = load
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._open: dict[Hashable, _Batch[Key, Value]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many callers have joined a batch whose query was not sent yet."""
+        return sum(batch.size for batch in self._open.values())
+
+    def get(self, key: Key) -> Value | None:
+        """Return the value of ``key``, or None.
+
+        Raises:
+            Unavailable: the deadline has passed before the batch was done.
+            Exception: whatever ``load`` raises for this caller.
+        """
+        slot = self._slot(key)
+        with self._lock:
+            batch = self._open.get(slot)
+            is_leader = batch is None
+            if batch is None:
+                batch = self._open[slot] = _Batch()
+            elif batch.done is None:
+                batch.done = threading.Event()
+            batch.keys[key] = None
+            batch.size += 1
+        if is_leader:
+            return self._lead(batch, slot).get(key)
+        if batch.done is not None and not batch.done.wait(time_left()):
+            self._close(batch, slot)
+            raise Unavailable("Database timed out")
+        values = batch.values if batch.values is not None else self._load([key])
+        return values.get(key)
+
+    def _slot(self, key: Key) -> Hashable:
+        """Return what the keys of one batch have in common."""
+        return None
+
+    def _lead(self, batch: _Batch[Key, Value], slot: Hashable) -> dict[Key, Value]:
+        try:
+            self._pause(0)
+            self._close(batch, slot)
+            batch.values = self._load(list(batch.keys))
+            return batch.values
+        finally:
+            self._close(batch, slot)
+            if batch.done is not None:
+                batch.done.set()
+
+    def _close(self, batch: _Batch[Key, Value], slot: Hashable) -> None:
+        """Let nobody join the batch any more; the next caller begins another."""
+        with self._lock:
+            if self._open.get(slot) is batch:
+                del self._open[slot]
+
+
+class SingleFlight(BatchLoader[Key, Value]):
+    """Runs a query once for all who ask the very same at one moment; else as ``BatchLoader``."""
+
+    def _slot(self, key: Key) -> Hashable:
+        return key
+
+
+class _Batch(Generic[Key, Value]):
+    """The keys of one query, and their values once it is answered.
+
+    Attributes:
+        done: set when it is answered or has failed; made by the first who waits for that.
+        values: None until it is answered.
+    """
+
+    __slots__ = ("done", "keys", "size", "values")
+
+    def __init__(self) -> None:
+        self.keys: dict[Key, None] = {}
+        self.values: dict[Key, Value] | None = None
+        self.done: threading.Event | None = None
+        self.size = 0
