@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -74,6 +75,13 @@ def containers(template: Manifest) -> list[Manifest]:
     """Every container of a pod template, those of initialisation too."""
     spec = template["spec"]
     return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def expressions(path: Path) -> list[str]:
+    """Every PromQL expression of a dashboard, with Grafana's variables filled in."""
+    dashboard = json.loads(path.read_text())
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return [e.replace("$__rate_interval", "4m").replace("$environment", ".*") for e in found]
 
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:

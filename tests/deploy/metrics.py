@@ -35,6 +35,9 @@ CONTRACT = COUNTERS_AND_GAUGES | {
     f"{name}_{suffix}" for name in HISTOGRAMS for suffix in ("bucket", "sum", "count")
 }
 
+# What rules read beside the service's own: kube-state-metrics' word on the jobs of MongoDB.
+KUBE_STATE = {"kube_cronjob_created", "kube_cronjob_status_last_successful_time"}
+
 
 def metric_names(expression: str) -> set[str]:
     """The metrics that an expression selects; ValueError where it is no PromQL."""

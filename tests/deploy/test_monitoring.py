@@ -16,7 +16,7 @@ from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector, Series
 
-from .conftest import MONITORING, find, render, run, tool
+from .conftest import MONITORING, expressions, find, render, run, tool
 from .metrics import COUNTERS_AND_GAUGES, HISTOGRAMS, metric_names, names_outside_the_contract
 
 DASHBOARDS = MONITORING / "dashboards"
@@ -36,13 +36,6 @@ REMOVED_FROM_THE_COLLECTOR = {
     "ballast_size_mib",
     "check_collector_pipeline",
 }
-
-
-def expressions(path: Path) -> list[str]:
-    """Every PromQL expression of a dashboard, with Grafana's variables filled in."""
-    dashboard = json.loads(path.read_text())
-    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    return [e.replace("$__rate_interval", "4m").replace("$environment", ".*") for e in found]
 
 
 class TestCollector:
@@ -245,14 +238,26 @@ class TestAlertmanager:
     @pytest.mark.parametrize(
         ("labels", "receiver"),
         [
-            ("severity=critical team=devops", "level-1-on-call"),
-            ("severity=critical team=database", "level-1-on-call"),
-            ("severity=critical team=devops escalation=2", "level-2-devops-lead"),
+            ("environment=production severity=critical team=devops", "level-1-on-call"),
+            ("environment=production severity=critical team=database", "level-1-on-call"),
             (
-                "severity=critical team=devops escalation=3",
+                "environment=production severity=critical team=devops escalation=2",
+                "level-2-devops-lead",
+            ),
+            (
+                "environment=production severity=critical team=devops escalation=3",
                 "level-3-engineering-manager-and-architect",
             ),
-            ("severity=critical team=devops escalation=4", "level-4-cto"),
+            ("environment=production severity=critical team=devops escalation=4", "level-4-cto"),
+            *[
+                (f"environment={environment} severity=critical {labels}", receiver)
+                for environment in ("staging", "development")
+                for labels, receiver in (
+                    ("team=devops", "devops-team"),
+                    ("team=database", "database-team"),
+                    ("team=devops escalation=4", "devops-team"),
+                )
+            ],
             ("severity=warning team=database", "database-team"),
             ("severity=warning team=performance", "performance-team"),
             ("severity=info team=performance", "performance-team"),

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import DEPLOY, MONITORING, find, render, run, tool
-from .metrics import names_outside_the_contract
+from .conftest import DEPLOY, MONITORING, expressions, find, render, run, tool
+from .metrics import KUBE_STATE, names_outside_the_contract
 
 RULES = MONITORING / "rules"
 # In the order in which they are evaluated: what alerts read is recorded first.
-RULE_FILES = [RULES / "recording.rules.yaml", RULES / "alerts.rules.yaml"]
+RULE_FILES = [RULES / f"{name}.rules.yaml" for name in ("recording", "alerts", "backup")]
 GROUPS = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
 ALL_RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = [rule for rule in ALL_RULES if "alert" in rule]
@@ -86,6 +86,17 @@ def unready_pods(*pods: str) -> Series:
     return found
 
 
+def cron_job(name: str, created: str, succeeded: str | None = None) -> Series:
+    """What kube-state-metrics tells of a job of MongoDB: Unix times, as Prometheus' values."""
+    found: Series = {}
+    told = {"created": created, "status_last_successful_time": succeeded}
+    for metric, values in told.items():
+        if values is not None:
+            labels = f'namespace="globeco", cronjob="globeco-portfolio-service-mongodb-{name}"'
+            found[f"kube_cronjob_{metric}{{{labels}}}"] = values
+    return found
+
+
 HTTP_DURATION = "http_request_duration_seconds"
 BULK_DURATION = "portfolio_bulk_operation_duration_seconds"
 GET_ONE = {"endpoint": "/api/v1/portfolio/<portfolio_id>", "method": "GET", "status_code": "200"}
@@ -135,6 +146,21 @@ CASES = [
         "a pod is still starting",
         requests("503", "0+60x200", endpoint="/health/startup"),
         ready_pods("pod-1"),
+    ),
+    case(
+        "HealthCheckFailing",
+        FIRES,
+        "readiness fails while something polls liveness more often",
+        unready_pods("pod-1"),
+        requests("200", "0+18x200", endpoint="/health/live"),
+        requests("503", "0x200", endpoint="/health/live"),
+    ),
+    case(
+        "HealthCheckFailing",
+        SILENT,
+        "only the series of a failure exists, at zero",
+        ready_pods("pod-1"),
+        requests("503", "0x200", endpoint="/health/ready"),
     ),
     case(
         "HighErrorRate",
@@ -433,13 +459,71 @@ CASES = [
         for level, after in ((2, 15), (3, 60), (4, 240))
         for fires, minutes in ((FIRES, after + 5), (SILENT, after - 5))
     ],
+    *[
+        case(
+            f"EscalationLevel{level}",
+            SILENT,
+            "a critical alert has fired for hours outside production",
+            requests("503", "0+12x300", endpoint="/health/ready", environment=environment),
+            at="299m",
+        )
+        for level in (2, 3, 4)
+        for environment in ("staging", "development")
+    ],
+    case(
+        "BackupStale",
+        FIRES,
+        "the last backup succeeded 40 hours ago",
+        cron_job("backup", created="0x300", succeeded="0x300"),
+        at="40h",
+        every="10m",
+    ),
+    case(
+        "BackupStale",
+        FIRES,
+        "no backup has succeeded since the CronJob was made 40 hours ago",
+        cron_job("backup", created="0x300"),
+        at="40h",
+        every="10m",
+    ),
+    case(
+        "BackupStale",
+        FIRES,
+        "backups succeed and none was restored for 9 days",
+        cron_job("backup", created="0x400", succeeded="0+3600x400"),
+        cron_job("restore-drill", created="0x400", succeeded="0x400"),
+        at="217h",
+        every="1h",
+    ),
+    case(
+        "BackupStale",
+        FIRES,
+        "nothing is known of the CronJob",
+        ready_pods("pod-1"),
+        at="80m",
+    ),
+    case(
+        "BackupStale",
+        SILENT,
+        "last night's backup succeeded, and Sunday's drill",
+        cron_job("backup", created="0x400", succeeded="0x60 72000x300"),
+        cron_job("restore-drill", created="0x400", succeeded="0x400"),
+        at="40h",
+        every="10m",
+    ),
+    case(
+        "BackupStale",
+        SILENT,
+        "the CronJobs were made an hour ago",
+        cron_job("backup", created="0x100"),
+        cron_job("restore-drill", created="0x100"),
+        at="60m",
+    ),
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_alert(case: Case, tmp_path: Path) -> None:
-    expression = f'ALERTS{{alertname="{case.alert}", alertstate="firing"}}'
-    firing = [{"labels": "{}", "value": 1}]
+def check(series: Series, expected: dict[str, list[float]], folder: Path, case: Case) -> str:
+    """What promtool has to say where expressions don't have these values, without labels."""
     test = {
         "rule_files": [str(path) for path in RULE_FILES],
         "evaluation_interval": case.every,
@@ -449,22 +533,48 @@ def test_alert(case: Case, tmp_path: Path) -> None:
             {
                 "interval": case.every,
                 "input_series": [
-                    {"series": name, "values": values} for name, values in case.series.items()
+                    {"series": name, "values": values} for name, values in series.items()
                 ],
                 "promql_expr_test": [
                     {
-                        "expr": f"group({expression})",
+                        "expr": expression,
                         "eval_time": case.at,
-                        "exp_samples": firing if case.fires else [],
+                        "exp_samples": [{"labels": "{}", "value": value} for value in values],
                     }
+                    for expression, values in expected.items()
                 ],
             }
         ],
     }
-    path = tmp_path / "test.yaml"
+    path = folder / "test.yaml"
     path.write_text(yaml.safe_dump(test))
     done = run([tool("promtool"), "test", "rules", str(path)])
-    assert done.returncode == 0, f"{case}\n{done.stdout}{done.stderr}"
+    return "" if done.returncode == 0 else f"{case}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_alert(case: Case, tmp_path: Path) -> None:
+    expression = f'group(ALERTS{{alertname="{case.alert}", alertstate="firing"}})'
+    firing: list[float] = [1] if case.fires else []
+    complaint = check(case.series, {expression: firing}, tmp_path, case)
+    assert not complaint, complaint
+
+
+def test_dashboards_show_no_errors_as_zero_where_no_series_of_an_error_exists(
+    tmp_path: Path,
+) -> None:
+    healthy = requests("200", "0+60x90") | ready_pods("pod-1")
+    panels = [
+        expression
+        for path in MONITORING.glob("dashboards/*.json")
+        for expression in expressions(path)
+        if "error_ratio" in expression or "status_code=~" in expression
+    ]
+    assert len(panels) == 6
+    given = Case("", "all is well", healthy, fires=False)
+    expected: dict[str, list[float]] = {f"max({expression})": [0] for expression in panels}
+    complaint = check(healthy, expected, tmp_path, given)
+    assert not complaint, complaint
 
 
 def test_every_file_of_rules_is_tested() -> None:
@@ -497,7 +607,7 @@ def test_promtool_accepts_the_configuration() -> None:
 def test_rule_uses_only_metrics_of_the_contract(rule: dict) -> None:
     recorded = {rule["record"] for rule in ALL_RULES if "record" in rule}
     # Prometheus' own account of what fires.
-    assert not names_outside_the_contract(rule["expr"]) - recorded - {"ALERTS"}
+    assert not names_outside_the_contract(rule["expr"]) - recorded - KUBE_STATE - {"ALERTS"}
 
 
 def test_every_recorded_series_is_used() -> None:
@@ -514,7 +624,10 @@ def test_ratios_of_errors_differ_in_nothing_but_the_window() -> None:
     rules = [rule for rule in ALL_RULES if rule.get("record", "").startswith(ratio)]
     windows = [rule["record"].removeprefix(ratio) for rule in rules]
     assert windows == ["5m", "30m", "1h", "2h", "6h", "1d", "3d"]
-    forms = {r["expr"].replace(f"[{w}]", "[window]") for r, w in zip(rules, windows, strict=True)}
+    forms = {
+        rule["expr"].replace(f"[{window}]", "[window]").replace(f":rate{window}", ":rate")
+        for rule, window in zip(rules, windows, strict=True)
+    }
     assert len(forms) == 1, forms
 
 

@@ -90,6 +90,17 @@ def rate(by: str, counter: str, selector: str) -> str:
     return f"sum by ({by}) (rate({counter}{{{selector}}}[$__rate_interval]))"
 
 
+def rate_or_none(by: str, counter: str, selector: str, every: str) -> str:
+    """The PromQL for what a counter gains where it gains something, else 0 for the status "none".
+
+    every: selects what exists also where all is well, so that the panel is not without data.
+    """
+    none = (
+        f'label_replace(0 * {rate("environment", counter, every)}, "status_code", "none", "", "")'
+    )
+    return f"{rate(by, counter, selector)} > 0 or {none}"
+
+
 BREAKER_STATES = [
     {
         "type": "value",
@@ -204,10 +215,11 @@ RED = [
         panel(
             "Errors, by endpoint and status",
             (
-                rate(
+                rate_or_none(
                     "method, endpoint, status_code",
                     "http_requests_total",
                     f'{REQUESTS}, status_code=~"[45].."',
+                    every=REQUESTS,
                 ),
                 "{{status_code}} {{method}} {{endpoint}}",
             ),
@@ -342,7 +354,12 @@ BUSINESS = [
         panel(
             "Refused by validation (400, 422) and by conflict (409)",
             (
-                rate("status_code", "http_requests_total", f'{API}, status_code=~"400|409|422"'),
+                rate_or_none(
+                    "status_code",
+                    "http_requests_total",
+                    f'{API}, status_code=~"400|409|422"',
+                    every=API,
+                ),
                 "{{status_code}}",
             ),
             unit="reqps",
