@@ -22,7 +22,8 @@ ENVIRONMENTS = ["development", "staging", "production"]
 OVERLAYS = [f"overlays/{environment}" for environment in ENVIRONMENTS]
 MONGODB = ["mongodb/development", "mongodb/production"]
 MONITORING_PARTS = [
-    f"monitoring/{part}" for part in ("collector", "rules", "dashboards", "alerting")
+    f"monitoring/{part}"
+    for part in ("collector", "kube-state", "rules", "dashboards", "alerting", "collector-traces")
 ]
 KUSTOMIZATIONS = OVERLAYS + MONGODB + MONITORING_PARTS
 

@@ -294,6 +294,12 @@ class TestCompose:
                 source = volume.split(":")[0]
                 assert source in self.compose["volumes"] or (DEPLOY / source).is_file(), source
 
+    def test_temporary_file_systems_take_only_options_that_docker_and_podman_know(self) -> None:
+        for name, service in self.services.items():
+            for entry in service.get("tmpfs", []):
+                options = {option.split("=")[0] for option in entry.split(":")[1].split(",")}
+                assert options <= {"mode", "size"}, name
+
     def test_shows_every_dashboard(self) -> None:
         mounted = {
             Path(volume.split(":")[0]).name for volume in self.services["grafana"]["volumes"]

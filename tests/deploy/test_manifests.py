@@ -9,6 +9,9 @@ import pytest
 from .conftest import (
     ENVIRONMENTS,
     KUSTOMIZATIONS,
+    MONGODB,
+    MONITORING,
+    MONITORING_PARTS,
     OVERLAYS,
     Manifest,
     containers,
@@ -59,7 +62,9 @@ class TestEveryPod:
 
     def test_holds_no_token_of_the_cluster(self, folder: str) -> None:
         for name, template in pod_templates(render(folder)):
-            assert template["spec"]["automountServiceAccountToken"] is False, name
+            # What tells of CronJobs must ask the API server; see TestMonitoring for its rights.
+            needed = name == "Deployment/kube-state-metrics"
+            assert template["spec"]["automountServiceAccountToken"] is needed, name
 
     def test_names_an_image_and_its_version(self, folder: str) -> None:
         for name, template in pod_templates(render(folder)):
@@ -264,3 +269,71 @@ class TestMongoDB:
         allowed = source["podSelector"]["matchExpressions"][0]["values"]
         labels = {template["metadata"]["labels"]["app"] for _, template in pod_templates(manifests)}
         assert set(allowed) == labels | {NAME}
+
+
+class TestMonitoring:
+    @pytest.mark.parametrize(
+        ("folder", "app", "allowed"),
+        [
+            ("rules", "prometheus", {("grafana", 9090)}),
+            ("alerting", "alertmanager", {("prometheus", 9093)}),
+            ("dashboards", "grafana", set()),
+            ("kube-state", "kube-state-metrics", {("prometheus", 8080)}),
+        ],
+    )
+    def test_lets_in_only_who_asks_it(
+        self, folder: str, app: str, allowed: set[tuple[str, int]]
+    ) -> None:
+        policy = find(render(f"monitoring/{folder}"), "NetworkPolicy")["spec"]
+        assert policy["podSelector"] == {"matchLabels": {"app": app}}
+        assert policy["policyTypes"] == ["Ingress"]
+        assert allowed == {
+            (source["podSelector"]["matchLabels"]["app"], port["port"])
+            for rule in policy.get("ingress", [])
+            for source in rule["from"]
+            for port in rule["ports"]
+        }
+
+    @pytest.mark.parametrize("folder", ["monitoring/rules", "monitoring/alerting", *MONGODB])
+    def test_a_stateful_set_names_a_headless_service(self, folder: str) -> None:
+        stateful_set = find(render(folder), "StatefulSet")["spec"]
+        service = find(render(folder), "Service", stateful_set["serviceName"])["spec"]
+        assert service["clusterIP"] == "None"
+        assert service["selector"] == stateful_set["selector"]["matchLabels"]
+
+    def test_kube_state_metrics_may_watch_cron_jobs_of_its_namespace_and_nothing_else(
+        self,
+    ) -> None:
+        manifests = render("monitoring/kube-state")
+        assert find(manifests, "Role")["rules"] == [
+            {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["list", "watch"]}
+        ]
+        assert {m["kind"] for m in manifests}.isdisjoint({"ClusterRole", "ClusterRoleBinding"})
+        (container,) = containers(find(manifests, "Deployment")["spec"]["template"])
+        assert container["args"] == ["--resources=cronjobs", "--namespaces=$(POD_NAMESPACE)"]
+
+    def test_prometheus_scrapes_only_services_that_are_deployed(self) -> None:
+        manifests = [m for part in MONITORING_PARTS for m in render(part)]
+        services = {
+            f"{manifest['metadata']['name']}:{port['port']}"
+            for manifest in manifests
+            if manifest["kind"] == "Service"
+            for port in manifest["spec"]["ports"]
+        }
+        (config,) = (
+            manifest["data"]["prometheus.yml"]
+            for manifest in manifests
+            if manifest["kind"] == "ConfigMap" and "prometheus.yml" in manifest["data"]
+        )
+        targets = set(re.findall(r"targets: \[([^\]]+)\]", config))
+        assert targets <= services
+        assert "kube-state-metrics:8080" in targets
+
+    def test_alerts_on_the_cron_jobs_that_are_deployed(self) -> None:
+        crons = {
+            manifest["metadata"]["name"]
+            for manifest in render("mongodb/production")
+            if manifest["kind"] == "CronJob"
+        }
+        rules = (MONITORING / "rules" / "backup.rules.yaml").read_text()
+        assert set(re.findall(r'cronjob="([^"]+)"', rules)) < crons

@@ -73,6 +73,18 @@ class TestCollector:
         assert minutes
         assert int(minutes[1]) * 60 > 2 * production_export_interval
 
+    def test_sends_nothing_to_a_host_that_is_not_deployed(self) -> None:
+        """Traces were sent to a Jaeger that no manifest deploys, and waited for it in memory."""
+        (container,) = find(render("monitoring/collector"), "Deployment")["spec"]["template"][
+            "spec"
+        ]["containers"]
+        named = yaml.safe_dump(COLLECTOR["exporters"]) + str(container["env"])
+        hosts = re.findall(r"[\w.-]+(?=:\d{4,5}\b)", named)
+        assert set(hosts) <= {"0.0.0.0"}
+        assert "${env:" not in named
+        # A sender whose traces are refused would hold them and try again.
+        assert COLLECTOR["service"]["pipelines"]["traces"]["exporters"] == ["nop"]
+
     def test_pod_and_service_open_the_ports_that_it_listens_on(self) -> None:
         text = (MONITORING / "collector" / "config.yaml").read_text()
         listens = {int(port) for port in re.findall(r"0\.0\.0\.0:(\d+)", text)} | {8888}
@@ -89,6 +101,49 @@ class TestCollector:
         job = prometheus["scrape_configs"][0]
         assert job["static_configs"] == [{"targets": [f"otel-collector:{port}"]}]
         assert job["honor_labels"] is True
+
+
+class TestTraces:
+    """The collector with traces.yaml added, as it merges the two: maps merge, lists replace."""
+
+    added = yaml.safe_load((MONITORING / "collector-traces" / "traces.yaml").read_text())
+    pipeline = added["service"]["pipelines"]["traces"]
+
+    def test_the_pod_reads_both_files(self) -> None:
+        manifests = render("monitoring/collector-traces")
+        (container,) = find(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+        files = [argument.rsplit("/", 1)[1] for argument in container["args"]]
+        assert files == ["config.yaml", "traces.yaml"]
+        assert set(find(manifests, "ConfigMap")["data"]) == set(files)
+        assert "TRACES_OTLP_ENDPOINT" in {variable["name"] for variable in container["env"]}
+
+    def test_every_component_of_the_pipeline_is_defined(self) -> None:
+        for kind in ("receivers", "processors", "exporters"):
+            defined = set(COLLECTOR[kind]) | set(self.added.get(kind, {}))
+            assert set(self.pipeline[kind]) <= defined
+        assert set(self.added["service"]["pipelines"]) == {"traces"}, "metrics are left alone"
+
+    def test_a_backend_that_is_away_costs_a_bounded_part_of_the_memory(self) -> None:
+        (exporter,) = self.added["exporters"].values()
+        queue = exporter["sending_queue"]
+        assert queue["sizer"] == "bytes"
+        assert queue["block_on_overflow"] is False
+        (container,) = find(render("monitoring/collector"), "Deployment")["spec"]["template"][
+            "spec"
+        ]["containers"]
+        limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
+        assert queue["queue_size"] <= limit / 10
+        assert exporter["retry_on_failure"]["max_elapsed_time"] == "60s"
+
+    def test_traces_are_refused_before_metrics_are(self) -> None:
+        limiter = self.added["processors"][self.pipeline["processors"][0]]
+        metrics = COLLECTOR["processors"]["memory_limiter"]
+        soft, hard = (
+            limits["limit_percentage"] - limits["spike_limit_percentage"]
+            for limits in (limiter, metrics)
+        )
+        assert limiter["limit_percentage"] < metrics["limit_percentage"]
+        assert soft < hard
 
 
 # (metric, label): values that rules and dashboards select by, or leave out.

@@ -381,13 +381,14 @@ class TestRollback:
 MONITORING_PARTS = {
     "--skip-collector": "deployment/otel-collector",
     "--skip-alerting": "statefulset/alertmanager",
+    "--skip-kube-state": "deployment/kube-state-metrics",
     "--skip-rules": "statefulset/prometheus",
     "--skip-dashboard": "deployment/grafana",
 }
 
 
 class TestMonitoring:
-    def test_deploys_all_four_parts_and_waits_for_each(self, cluster: Cluster) -> None:
+    def test_deploys_all_parts_and_waits_for_each(self, cluster: Cluster) -> None:
         result = cluster.run(MONITORING_SH)
         assert result.status == 0, result.output
         assert [line.split()[2] for line in result.asked("^rollout status")] == list(
@@ -419,6 +420,72 @@ class TestMonitoring:
         assert result.status == 1
         assert "next: kubectl create secret generic alertmanager-smtp" in result.done.stderr
         assert cluster.run(MONITORING_SH, "--skip-alerting").status == 0
+
+    def test_traces_go_where_it_is_told_and_nowhere_else(self, cluster: Cluster) -> None:
+        result = cluster.run(MONITORING_SH, "--traces", "jaeger.tracing:4317")
+        assert result.status == 0, result.output
+        (collector,) = (
+            m
+            for m in result.applied()
+            if m["metadata"]["name"] == "otel-collector" and "args" in str(m)
+        )
+        (container,) = collector["spec"]["template"]["spec"]["containers"]
+        variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert variables["TRACES_OTLP_ENDPOINT"] == "jaeger.tracing:4317"
+        assert "--config=/etc/otelcol/traces.yaml" in container["args"]
+
+    def test_without_a_backend_no_part_knows_of_one(self, cluster: Cluster) -> None:
+        result = cluster.run(MONITORING_SH)
+        assert "TRACES_OTLP_ENDPOINT" not in str(result.applied())
+
+    @pytest.mark.parametrize("endpoint", [(), ("jaeger",), ("http://jaeger:4317",)])
+    def test_an_endpoint_of_traces_that_is_none_is_refused(
+        self, cluster: Cluster, endpoint: tuple[str, ...]
+    ) -> None:
+        result = cluster.run(MONITORING_SH, "--traces", *endpoint)
+        assert result.status == 2
+        assert "--traces needs a HOST:PORT" in result.done.stderr
+        assert not result.changed()
+
+    def test_earlier_versions_of_its_config_maps_go_once_the_rollout_is_done(
+        self, cluster: Cluster
+    ) -> None:
+        first = cluster.run(MONITORING_SH)
+        current = [m["metadata"]["name"] for m in first.applied() if m["kind"] == "ConfigMap"]
+        old = ["prometheus-b2c4d6f8g2", "prometheus-rules-h2k4m6t8b2", "otel-collector-2222222222"]
+        others = ["globeco-portfolio-service-b2c4d6f8g2", "prometheus-mine", "kube-root-ca.crt"]
+        names = "\n".join(f"configmap/{name}" for name in [*current, *old, *others])
+        cluster.answers("^get configmaps", 0, names)
+        result = cluster.run(MONITORING_SH)
+        assert result.status == 0, result.output
+        deleted = [name for line in result.asked("^delete") for name in line.split()[3:]]
+        assert sorted(deleted) == sorted(f"configmap/{name}" for name in old)
+        lines = [call["line"] for call in result.calls]
+        rollout = next(
+            i
+            for i, line in reversed(list(enumerate(lines)))
+            if "prometheus" in line and "rollout" in line
+        )
+        delete = next(
+            i for i, line in enumerate(lines) if line.startswith("delete") and "rules" in line
+        )
+        assert rollout < delete
+
+    def test_a_service_that_has_an_address_is_made_again_without_one(
+        self, cluster: Cluster
+    ) -> None:
+        cluster.answers("^get service prometheus .*clusterIP", 0, "10.0.0.7")
+        preview = cluster.run(MONITORING_SH, "--dry-run")
+        assert preview.status == 0, preview.output
+        assert not preview.changed()
+        assert "service/prometheus would be deleted" in preview.output
+        result = cluster.run(MONITORING_SH)
+        assert result.status == 0, result.output
+        assert result.asked("^delete service") == ["delete service prometheus -n globeco"]
+
+    def test_a_headless_service_is_left_alone(self, cluster: Cluster) -> None:
+        cluster.answers("^get service .*clusterIP", 0, "None")
+        assert not cluster.run(MONITORING_SH).asked("^delete")
 
     def test_failed_part_shows_its_pods_and_ends_it(self, cluster: Cluster) -> None:
         cluster.answers("^rollout status statefulset/alertmanager", 1, "timed out")
