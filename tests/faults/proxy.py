@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +16,9 @@ _CHUNK = 65536
 class Proxy:
     """Forwards every connection to a port of the loopback interface; a context manager.
 
-    Its attributes may be changed at any time and count for open connections too.
+    Its attributes may be changed at any time and count for open connections too. A subclass can
+    tell connections apart: ``identify`` names where one comes from, and ``may_pass`` waits until
+    what comes from there may go on.
 
     Args:
         target: the port of the server.
@@ -33,7 +36,6 @@ class Proxy:
         self.cuts = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def uri(self) -> str:
@@ -57,44 +59,58 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
+    async def identify(self, source_port: int) -> str:
+        """Name the source of a connection, whose port on its own side is ``source_port``."""
+        return ""
+
+    async def may_pass(self, source: str) -> None:
+        """Return as soon as bytes of a connection from ``source`` may pass, either way."""
+
     def _do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _end(self) -> None:
         self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        while self._writers:  # each connection takes its own two away
-            await asyncio.sleep(0.01)
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        await self._loop.shutdown_default_executor()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            source = await self.identify(writer.get_extra_info("peername")[1])
+            await self.may_pass(source)
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
-        writers = {writer, far_writer}
-        self._writers |= writers
         pumps = [
-            asyncio.create_task(self._forward(reader, far_writer)),
-            asyncio.create_task(self._answer(far_reader, writer)),
+            asyncio.create_task(self._forward(reader, far_writer, source)),
+            asyncio.create_task(self._answer(far_reader, writer, source)),
         ]
-        # Whoever hangs up first, the other side learns of it.
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        # Whoever hangs up first, the other side learns of it; both do when the proxy ends.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
-        for side in writers:
-            side.transport.abort()
-        self._writers -= writers
+        writer.transport.abort()
+        far_writer.transport.abort()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: str
+    ) -> None:
         while chunk := await reader.read(_CHUNK):
+            await self.may_pass(source)
             writer.write(chunk)
             await writer.drain()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: str
+    ) -> None:
         while chunk := await reader.read(_CHUNK):
+            await self.may_pass(source)
             await asyncio.sleep(self.delay_s)
             if self.black_hole:
                 continue

@@ -1,0 +1,90 @@
+"""What consistency tests share: the seed, two services, the table of runs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.consistency.checker import Promises
+from tests.consistency.history import History
+from tests.consistency.runs import rows, verify
+from tests.gunicorn import Gunicorn
+
+_COLUMNS = (
+    "run",
+    "operation",
+    "ok",
+    "refused",
+    "indeterminate",
+    "faults injected",
+    "reads excused",
+    "violations",
+)
+
+
+@pytest.fixture
+def history(request: pytest.FixtureRequest) -> History:
+    """An empty history; its seed is printed, and given by ``--consistency-seed``."""
+    seed = request.config.getoption("--consistency-seed", default=None)
+    history = History(seed=secrets.randbelow(2**31) if seed is None else seed)
+    print(f"seed: {history.seed}")  # noqa: T201
+    return history
+
+
+@pytest.fixture
+def two_services(serve: Callable[..., Gunicorn]) -> Callable[..., list[Gunicorn]]:
+    """Start two services of two workers each: ``two_services(mongodb_uri, VARIABLE=value)``.
+
+    The second has no circuit breaker, so that more requests reach a MongoDB that is failing.
+    """
+
+    def start(mongodb_uri: str, **environment: str) -> list[Gunicorn]:
+        return [
+            serve(mongodb_uri, **environment),
+            serve(mongodb_uri, ENABLE_CIRCUIT_BREAKER="false", **environment),
+        ]
+
+    return start
+
+
+@pytest.fixture
+def hold(
+    history: History, record_property: Callable[[str, object], None]
+) -> Callable[[str, Promises], None]:
+    """Hold the history against promises: ``hold("replica set", Promises(stale_s=2.0))``."""
+
+    def hold(name: str, promises: Promises) -> None:
+        report = verify(history, promises, name)
+        record_property("consistency", rows(name, history, report))
+
+    return hold
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--consistency-seed", type=int, help="what clients and faults choose from")
+    parser.addoption("--consistency-table", type=Path, help="write the table of runs here")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    table = [
+        row
+        for report in reports
+        for name, value in report.user_properties
+        if name == "consistency"
+        for row in value
+    ]
+    if not table:
+        return
+    rows = (_COLUMNS, ["---"] * len(_COLUMNS), *table)
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    terminalreporter.section("consistency")
+    for line in lines:
+        terminalreporter.write_line(line)
+    path = config.getoption("--consistency-table", default=None)
+    if path:
+        path.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,160 @@
+"""One run: clients at work while things go wrong, then what is stored at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import requests
+from pymongo import MongoClient
+from pymongo.read_concern import ReadConcern
+
+from tests.consistency.checker import Promises, Report, check
+from tests.consistency.clients import Clients
+from tests.consistency.history import History, Kind, Operation, Outcome, State, states_of
+from tests.consistency.nemesis import Nemesis
+from tests.gunicorn import ROOT, Gunicorn
+
+# Beyond the service's own deadline: a client that waited for it is told 503.
+_PATIENCE_S = 5.0
+# What is undone or completed after an outage is tried each second.
+_SETTLED_S = 3.0
+_SETTLE_TIMEOUT_S = 40.0
+_LOOK_S = 0.5
+_SHOWN = 20
+
+# What docs/faults.md says of each topology.
+PROMISES = {
+    "replica set": Promises(stale_s=2.0),
+    "standalone": Promises(transactions=False),
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How much clients ask for.
+
+    Attributes:
+        clients: how many there are.
+        rate: requests a second that they send together, at most.
+    """
+
+    clients: int = 14
+    rate: float = 160.0
+
+
+def record(
+    history: History,
+    services: Sequence[Gunicorn],
+    nemesis: Nemesis,
+    faults: Sequence[str],
+    *,
+    mongodb_uri: str,
+    request_timeout_s: float,
+    workload: Workload = Workload(),
+) -> None:
+    """Let clients work while faults are injected; record what they saw and what is stored then.
+
+    Args:
+        history: where everything is recorded.
+        services: the instances of the service, started.
+        nemesis: injects the faults.
+        faults: their names, in order.
+        mongodb_uri: where to look at the end.
+        request_timeout_s: the deadline of the services.
+        workload: how much clients ask for.
+    """
+    for service in services:
+        service.wait_ready()
+    urls = [service.url for service in services]
+    with Clients(
+        urls,
+        history,
+        count=workload.clients,
+        rate=workload.rate,
+        timeout_s=request_timeout_s + _PATIENCE_S,
+    ):
+        nemesis.run(faults)
+    for service in services:
+        service.wait_ready()
+    history.final = _settled(mongodb_uri)
+    for number, service in enumerate(services):
+        _read_all(history, service, number)
+
+
+def verify(history: History, promises: Promises, name: str) -> Report:
+    """Check a history, print what came of it, and keep it in ``build/consistency``.
+
+    Raises:
+        AssertionError: it breaks a promise; the message names the first of them.
+    """
+    folder = ROOT / "build" / "consistency"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name.replace(' ', '-')}.jsonl"
+    history.save(path)
+    report = check(history, promises)
+    found = report.violations
+    shown = "\n".join(map(str, found[:_SHOWN]))
+    assert not found, f"{len(found)} violations, seed {history.seed}, history {path}\n{shown}"
+    return report
+
+
+def _settled(mongodb_uri: str) -> dict[str, State]:
+    """Return what is stored as soon as it has not changed for a while."""
+    with MongoClient(mongodb_uri) as client:
+        collection = client["portfolio"].get_collection(
+            "portfolio", read_concern=ReadConcern("majority")
+        )
+
+        def stored() -> dict[str, State]:
+            return {
+                str(each["_id"]): State(str(each["_id"]), each["version"], each["name"])
+                for each in collection.find()
+            }
+
+        last, since = stored(), time.monotonic()
+        deadline = since + _SETTLE_TIMEOUT_S
+        while time.monotonic() - since < _SETTLED_S:
+            assert time.monotonic() < deadline, "what is stored still changes"
+            time.sleep(_LOOK_S)
+            now = stored()
+            if now != last:
+                last, since = now, time.monotonic()
+        return last
+
+
+def _read_all(history: History, service: Gunicorn, number: int) -> None:
+    """Read the list of all through ``service``; it has to be what is stored."""
+    started = time.monotonic()
+    listed = states_of(requests.get(f"{service.url}/api/v1/portfolios", timeout=30).json())
+    history.operations.append(
+        Operation(
+            number=-1 - number,
+            client=-1,
+            kind=Kind.PAGE,
+            started=started,
+            ended=time.monotonic(),
+            outcome=Outcome.OK,
+            status=200,
+            answer="200",
+            states=listed,
+        )
+    )
+    assert {state.portfolio: state for state in listed} == history.final
+
+
+def rows(name: str, history: History, report: Report) -> list[list[str]]:
+    """Return a run as rows of a table: one of each kind of operation, and one of all."""
+    outcomes = Counter((each.kind, each.outcome) for each in history.operations)
+    faults = Counter(fault.name for fault in history.faults)
+    table = [
+        [name, kind.value, *(str(outcomes[kind, outcome]) for outcome in Outcome), "", "", ""]
+        for kind in Kind
+    ]
+    totals = [str(sum(outcomes[kind, outcome] for kind in Kind)) for outcome in Outcome]
+    injected = "; ".join(f"{fault}: {count}" for fault, count in faults.items())
+    stale = f"{len(report.stale)} stale, {len(report.exposed)} undone"
+    table.append([name, "all", *totals, injected, stale, str(len(report.violations))])
+    return table

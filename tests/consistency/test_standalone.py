@@ -1,0 +1,51 @@
+"""Clients work on a standalone that is killed and stopped, and lose nothing acknowledged."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from portfolio.devserver.mongod import Mongod
+from tests.conftest import TEST_PARAMETERS
+from tests.consistency.checker import Promises
+from tests.consistency.history import History
+from tests.consistency.nemesis import Nemesis, StandaloneFaults
+from tests.consistency.runs import PROMISES, record
+from tests.gunicorn import Gunicorn, wait_until
+
+_REQUEST_TIMEOUT_S = 2.0
+_ROUNDS = 6
+
+
+@pytest.mark.slow
+def test_a_history_of_a_standalone_breaks_no_promise(
+    tmp_path: Path,
+    history: History,
+    two_services: Callable[..., list[Gunicorn]],
+    hold: Callable[[str, Promises], None],
+) -> None:
+    mongod = Mongod(tmp_path / "mongod", parameters=TEST_PARAMETERS)
+    mongod.start()
+    try:
+        services = two_services(mongod.uri, REQUEST_TIMEOUT_MS=str(int(_REQUEST_TIMEOUT_S * 1000)))
+        faults = StandaloneFaults(mongod, history.seed).by_name
+
+        def wait_healthy() -> None:
+            for service in services:
+                wait_until(lambda service=service: service.status("/health/ready") == 200, "ready")
+
+        chooser = random.Random(history.seed)
+        record(
+            history,
+            services,
+            Nemesis(history, faults, wait_healthy, crashes=["killed and restarted"]),
+            [fault for _ in range(_ROUNDS) for fault in chooser.sample([*faults], len(faults))],
+            mongodb_uri=mongod.uri,
+            request_timeout_s=_REQUEST_TIMEOUT_S,
+        )
+    finally:
+        mongod.kill()
+    hold("standalone", PROMISES["standalone"])
