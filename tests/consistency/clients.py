@@ -153,10 +153,10 @@ class Client:
             self._create: 8,
             self._create_once: 10,
             self._replay: 4,
-            self._create_bulk: 5,
+            self._create_bulk: 8,
             self._read: 30,
             self._search: 8,
-            self._read_page: 5,
+            self._read_page: 6,
             self._update: 24,
             self._update_stale: 2,
             self._delete: 4,
@@ -174,7 +174,7 @@ class Client:
         self._send_creation(self._new_creation(1))
 
     def _create_bulk(self) -> None:
-        size = _LARGE_BULK if self._random.random() < 0.05 else _SMALL_BULK
+        size = _LARGE_BULK if self._random.random() < 0.1 else _SMALL_BULK
         keyed = self._random.random() < 0.5
         self._persist(self._new_creation(size, keyed=keyed))
 
@@ -245,7 +245,7 @@ class Client:
     def _read_page(self) -> None:
         page = f"/api/v2/portfolios?limit={_PAGE}" + self._random.choice(["", "&cursor="])
         operation = self._send(self._recorder.next_number(), Kind.PAGE, "GET", page)
-        if operation.states and self._random.random() < 0.3:
+        if operation.states and self._random.random() < 0.5:
             # Perhaps of a creation that nobody knows the outcome of.
             self._board.add(self._random.choice(operation.states))
 

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from pymongo.errors import OperationFailure
+
 from portfolio.devserver.mongod import Mongod
 from tests.consistency.cluster import ReplicaSet
 from tests.consistency.history import Fault, History
+from tests.gunicorn import wait_until
 
 Inject = Callable[[], None]
 
@@ -80,6 +83,7 @@ class ReplicaSetFaults:
             "primary steps down": self.step_down,
             "primary parted from its peers": self.part_primary,
             "majority gone and back": self.lose_majority,
+            "majority gone until the primary steps down": self.lose_majority_for_long,
             "majority gone, then the primary killed": self.lose_majority_and_primary,
         }
 
@@ -99,10 +103,7 @@ class ReplicaSetFaults:
 
     def step_down(self) -> None:
         """Have the primary step down."""
-        primary, others = self._members()
-        with self._cluster.members[primary].client() as client:
-            client.admin.command("replSetStepDown", _STEP_DOWN_S, secondaryCatchUpPeriodSecs=10)
-        self._cluster.wait_primary(others)
+        wait_until(self._step_down, "the primary steps down")
 
     def part_primary(self) -> None:
         """Part the primary from its peers, not from clients, until another is primary."""
@@ -116,6 +117,12 @@ class ReplicaSetFaults:
         _, others = self._members()
         with _stopped(*(self._cluster.members[number] for number in others)):
             self._lack_majority()
+
+    def lose_majority_for_long(self) -> None:
+        """Stop both secondaries until the primary steps down; it may be elected again."""
+        _, others = self._members()
+        with _stopped(*(self._cluster.members[number] for number in others)):
+            wait_until(lambda: not self._cluster.primaries(), "the primary steps down")
 
     def lose_majority_and_primary(self) -> None:
         """Stop both secondaries, then kill the primary; what it alone has is rolled back."""
@@ -132,6 +139,16 @@ class ReplicaSetFaults:
     def _members(self) -> tuple[int, list[int]]:
         primary = self._cluster.wait_healthy()
         return primary, [n for n in range(len(self._cluster.members)) if n != primary]
+
+    def _step_down(self) -> bool:
+        primary, others = self._members()
+        try:
+            with self._cluster.members[primary].client() as client:
+                client.admin.command("replSetStepDown", _STEP_DOWN_S)
+        except OperationFailure:  # no secondary has caught up
+            return False
+        self._cluster.wait_primary(others)
+        return True
 
     def _lack_majority(self) -> None:
         """Wait until requests run into their deadline, but not until the primary steps down."""

@@ -15,7 +15,7 @@ from tests.consistency.nemesis import Nemesis, ReplicaSetFaults
 from tests.consistency.runs import PROMISES, record
 from tests.gunicorn import Gunicorn
 
-_ROUNDS = 4
+_ROUNDS = 3
 
 
 @pytest.fixture
