@@ -95,6 +95,8 @@ def verify(history: History, promises: Promises, name: str) -> Report:
     path = folder / f"{name.replace(' ', '-')}.jsonl"
     history.save(path)
     report = check(history, promises)
+    succeeded = {each.kind for each in history.operations if each.outcome is Outcome.OK}
+    assert succeeded == set(Kind), "a history in which nothing succeeds proves nothing"
     found = report.violations
     shown = "\n".join(map(str, found[:_SHOWN]))
     assert not found, f"{len(found)} violations, seed {history.seed}, history {path}\n{shown}"
