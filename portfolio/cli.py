@@ -198,9 +198,9 @@ def check_telemetry() -> None:
         sent = send(settings, _CHECK_TIMEOUT_S)
         took_ms = (time.perf_counter() - begun) * 1000
         destination = probe.destination(signal)
-        complaint = _without_password(complaints.first, destination)
+        complaint = _without_password(complaints.reason, destination)
         outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {complaint}"
-        note = "" if switched_on else "; switched off in this profile"
+        note = "" if switched_on else " (switched off in this profile)"
         click.echo(f"{signal:8} {mask(destination)}: {outcome}{note}")
         failed |= not sent
     if failed:
@@ -214,6 +214,11 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.first = self.first or record.getMessage()
+
+    @property
+    def reason(self) -> str:
+        """Why sending failed, without the exporter's word that it will try again: it has ended."""
+        return re.sub(r",? retrying in [\d.]+ ?s\b", "", self.first).rstrip(". ")
 
 
 def from_database(call: Callable[[], Any]) -> Any:

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, Rule
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 ENDPOINT = "portfolio.endpoint"
+
+
+def route_template(rule: Rule) -> str:
+    """Return a route's template as metrics name it: ``/api/v1/portfolio/{portfolio_id}``."""
+    return rule.rule.replace("<", "{").replace(">", "}")
 
 
 class _NoSessions(SessionInterface):
@@ -36,8 +41,7 @@ class _Adapter(MapAdapter):
 
     def match(self, *args: Any, **kwargs: Any) -> Any:
         matched = super().match(*args, **kwargs)
-        template = matched[0].rule.replace("<", "{").replace(">", "}")
-        self._environ[ENDPOINT] = template
+        self._environ[ENDPOINT] = route_template(matched[0])
         return matched
 
 

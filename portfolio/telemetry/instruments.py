@@ -27,10 +27,16 @@ from portfolio.config import SERVICE
 from portfolio.database import Pool
 from portfolio.portfolios.validation import CacheStatistics
 from portfolio.resilience import Breaker
-from portfolio.telemetry.measures import BOUNDS, Histogram, Measures
+from portfolio.telemetry.measures import BOUNDS, Attributes, Histogram, Measures
 
 # On every series, beside the resource: rules and dashboards select by it.
 COMMON = {"service": SERVICE}
+
+# The endpoints beside the API's that alerts count.
+_PROBES = frozenset({"/health/live", "/health/ready"})
+_SUCCESSES = {"GET": ("200",), "POST": ("200", "201"), "PUT": ("200",), "DELETE": ("204",)}
+_FAILURES = ("500", "503")
+_CREATION_APIS = ("v1", "v2", "fast")
 
 _STATES = {"closed": 0, "half-open": 1, "open": 2}
 
@@ -53,8 +59,40 @@ class Sources(NamedTuple):
     breakers: Sequence[Breaker]
 
 
-def observe(meter: Meter, sources: Sources) -> None:
-    """Register every counter and gauge with ``meter``."""
+def counted_from_zero(routes: Iterable[tuple[str, str]]) -> list[Attributes]:
+    """Return the request series that exist before the first such request.
+
+    Prometheus sees no increase in a series that appears with a value, so the first burst of errors
+    would be invisible to alerts. The successes belong to them: errors alone would count as all of
+    the requests of a process that has just started. The list is bounded by the routes.
+
+    Args:
+        routes: methods and route templates.
+
+    Returns:
+        method, endpoint and status code of each.
+    """
+    series: list[Attributes] = []
+    methods = set()
+    for method, endpoint in routes:
+        if method in _SUCCESSES and (endpoint.startswith("/api/") or endpoint in _PROBES):
+            methods.add(method)
+            series += [(method, endpoint, status) for status in (*_SUCCESSES[method], *_FAILURES)]
+    # Refused for too much load, and a connection that failed.
+    series += [(method, "refused", "503") for method in sorted(methods)]
+    series.append(("_OTHER", "refused", "500"))
+    return series
+
+
+def observe(meter: Meter, sources: Sources, from_zero: Sequence[Attributes] = ()) -> None:
+    """Register every counter and gauge with ``meter``.
+
+    Args:
+        meter: makes them.
+        sources: where the numbers come from.
+        from_zero: the request series that are exported as 0 until they occur; they are not among
+            what ``sources`` holds, so that the health endpoints show only what happened.
+    """
     measures, pool, cache, breakers = sources
     requests = measures.requests
 
@@ -62,9 +100,12 @@ def observe(meter: Meter, sources: Sources) -> None:
         histogram = requests.durations
         for attributes, durations in histogram.items():
             yield durations.count, dict(zip(histogram.names, attributes, strict=True))
+        for attributes in from_zero:
+            if attributes not in histogram:
+                yield 0, dict(zip(histogram.names, attributes, strict=True))
 
     def creations() -> Iterable[Value]:
-        return ((count, {"api": api}) for api, count in measures.creations.items())
+        return ((measures.creations[api], {"api": api}) for api in _CREATION_APIS)
 
     def breaker_states() -> Iterable[Value]:
         for breaker in breakers:

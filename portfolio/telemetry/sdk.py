@@ -6,8 +6,9 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
-from threading import Thread
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from flask import Flask
@@ -22,6 +23,7 @@ from opentelemetry.util.types import AnyValue
 
 from portfolio.config import SERVICE, VERSION, Settings
 from portfolio.database import Database
+from portfolio.http.application import route_template
 from portfolio.portfolios.validation import ValidationCache
 from portfolio.resilience import Breaker
 from portfolio.telemetry import export, instruments
@@ -43,6 +45,9 @@ _FAILURES = 2
 _RETRY_AFTER_S = 30.0
 # A worker that ends has this long to send what it still holds, after its drain.
 _FLUSH_TIMEOUT_S = 2.0
+# The first export does not wait for its interval, of 60 s in production: what a worker counts
+# before it shows as no increase. By then the worker is ready, which this must not delay.
+_FIRST_EXPORT_AFTER_S = 3.0
 
 
 class Telemetry:
@@ -68,8 +73,10 @@ class Telemetry:
         measures: Measures,
     ) -> None:
         export.load()
+        self._app = app
         self._settings = settings
         self._database = database
+        self._stopped = Event()
         self._metrics_breaker = _breaker("telemetry_metrics")
         self._traces_breaker = _breaker("telemetry_traces")
         self.breakers: list[Breaker] = []
@@ -107,6 +114,7 @@ class Telemetry:
 
     def stop(self) -> None:
         """Send what is left, within two seconds, and end."""
+        self._stopped.set()
         if self._sampler is not None:
             self._sampler.stop()
         # A last attempt, even if the collector was gone a moment ago: what isn't sent now is lost.
@@ -148,10 +156,20 @@ class Telemetry:
             export_timeout_millis=settings.metrics_timeout_s * 1000,
         )
         self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
-        instruments.observe(self._meters.get_meter(SERVICE, VERSION), sources)
+        from_zero = instruments.counted_from_zero(_routes(self._app))
+        instruments.observe(self._meters.get_meter(SERVICE, VERSION), sources, from_zero)
         self._process = SystemMetricsInstrumentor(instruments.COMMON, _PROCESS_METRICS)
         # Versions are pinned; to look them up takes each worker 6 ms of CPU.
         self._process.instrument(meter_provider=self._meters, skip_dep_check=True)
+        Thread(
+            target=self._export_first, args=(self._meters,), name="first-export", daemon=True
+        ).start()
+
+    def _export_first(self, meters: MeterProvider) -> None:
+        if self._stopped.wait(_FIRST_EXPORT_AFTER_S):
+            return
+        with suppress(Exception):  # the exporter has said why; the next one is in an interval
+            meters.force_flush()
 
     def _start_traces(self, resource: Resource, sampler: Sampler) -> None:
         # Whether a request is sampled was decided before its span begins.
@@ -163,6 +181,13 @@ class Telemetry:
 
             self._database.listeners.append(CommandSpans(self._tracers))
         sampler.start(self._tracers)
+
+
+def _routes(app: Flask) -> Iterator[tuple[str, str]]:
+    """Yield methods and templates of all routes, as requests are counted by them."""
+    for rule in app.url_map.iter_rules():
+        for method in sorted(rule.methods or ()):
+            yield method, route_template(rule)
 
 
 def _breaker(name: str) -> Breaker:

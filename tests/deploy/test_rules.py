@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from portfolio.telemetry.instruments import counted_from_zero
+
 from .conftest import DEPLOY, MONITORING, expressions, find, render, run, tool
 from .metrics import KUBE_STATE, names_outside_the_contract
 
@@ -557,6 +559,35 @@ def test_alert(case: Case, tmp_path: Path) -> None:
     expression = f'group(ALERTS{{alertname="{case.alert}", alertstate="firing"}})'
     firing: list[float] = [1] if case.fires else []
     complaint = check(case.series, {expression: firing}, tmp_path, case)
+    assert not complaint, complaint
+
+
+@pytest.mark.parametrize(
+    ("method", "endpoint", "status"),
+    [
+        ("GET", "/api/v2/portfolios", "500"),
+        ("POST", "/api/v1/portfolios", "503"),
+        ("GET", "refused", "503"),
+    ],
+)
+def test_the_first_errors_of_a_process_are_seen_though_they_come_in_one_burst(
+    method: str, endpoint: str, status: str, tmp_path: Path
+) -> None:
+    """A series that first appears at 500 shows no increase: it must have been exported at 0."""
+    # As the service says what it exports before it happens.
+    routes = [(method, "/api/v1/portfolios"), (method, "/api/v2/portfolios")]
+    exported = (method, endpoint, status) in counted_from_zero(routes)
+    before = "0" if exported else "_"
+    given = Case(
+        "PortfolioServiceHighErrorRate",
+        f"500 requests are answered with {status} at once",
+        requests("200", "0+60x90")
+        | requests(status, f"{before}x50 500x40", endpoint=endpoint, method=method),
+        FIRES,
+        at="53m",
+    )
+    expression = f'group(ALERTS{{alertname="{given.alert}", alertstate="firing"}})'
+    complaint = check(given.series, {expression: [1]}, tmp_path, given)
     assert not complaint, complaint
 
 

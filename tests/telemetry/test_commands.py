@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -219,6 +220,22 @@ def test_telemetry_check_tells_why_nothing_arrives(
     ).flask("telemetry", "check")
     assert result.returncode == 1
     assert "Connection refused" in result.stdout
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_telemetry_check_says_what_failed_and_not_that_it_goes_on(
+    protocol: str, container: Callable[..., Gunicorn]
+) -> None:
+    result = container(
+        ENVIRONMENT="production",  # where tracing is off
+        OTEL_SDK_DISABLED="false",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"127.0.0.1:{free_port()}",
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+    ).flask("telemetry", "check")
+    metrics, traces = result.stdout.splitlines()
+    assert "FAILED: " in metrics
+    assert "retrying" not in result.stdout
+    assert re.search(r"[^.; ] \(switched off in this profile\)$", traces), traces
 
 
 def test_a_log_line_has_every_field_and_stays_one_line(gunicorn: Gunicorn) -> None:

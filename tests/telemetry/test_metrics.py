@@ -10,7 +10,7 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from tests.gunicorn import Gunicorn, wait_until
-from tests.telemetry.collector import Collector
+from tests.telemetry.collector import Collector, Series
 from tests.telemetry.conftest import Script, exporting
 
 SERVICE = "globeco-portfolio-service"
@@ -51,6 +51,36 @@ def counts(collector: Collector, name: str, script: Script) -> dict[tuple[str, s
     }
 
 
+def test_what_alerts_count_is_exported_at_zero_before_it_happens(
+    collector: Collector, export: Callable[..., Gunicorn], script: type[Script]
+) -> None:
+    # As long as in production: the first export must not wait for it.
+    gunicorn = export(collector.address, OTEL_METRICS_EXPORT_INTERVAL_SECONDS="60")
+    name = "http_requests_total"
+    wait_until(lambda: len(collector.resources) == 2, "both workers export early", 20)
+    first = collector.matching(name)
+    for endpoint in ("/api/v1/portfolio/{portfolio_id}", "/api/v2/portfolios", "refused"):
+        for status in ("503", "500") if endpoint != "refused" else ("503",):
+            found = collector.matching(name, endpoint=endpoint, status_code=status, method="GET")
+            assert sorted(found.values()) == [0, 0], "once a worker"
+    unready = collector.matching(name, endpoint="/health/ready", status_code="503")
+    assert sorted(unready.values()) == [0, 0]
+    assert len(first) <= 2 * 60, "bounded"
+
+    sender = script(gunicorn.url)
+    sender.mix()
+    shown = requests.get(f"{gunicorn.url}/health/metrics", timeout=10).json()["requests"]
+    assert set(shown["by_status"]).isdisjoint({"500", "503"}), "the pod's own view shows no zeros"
+    assert "DELETE refused" not in shown["endpoints"]
+    assert gunicorn.stop() == 0
+
+    kinds = {(a["method"], a["endpoint"], a["status_code"]) for a in map(attributes, first)}
+    served = {kind for kind in sender.sent if kind[1].startswith("/api/") and kind[2] < "300"}
+    assert len(served) > 4
+    assert served <= kinds, "successes too, or errors alone would seem to be all requests"
+    assert counts(collector, name, sender) == dict(sender.sent)
+
+
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_every_request_is_counted_once_though_workers_recycle(
     protocol: str, export: Callable[..., Gunicorn], script: type[Script]
@@ -73,6 +103,11 @@ def test_every_request_is_counted_once_though_workers_recycle(
     assert counts(collector, "http_requests_total", sender) == dict(sender.sent)
     assert counts(collector, "http_request_duration_seconds", sender) == dict(sender.sent)
     collector.stop()
+
+
+def attributes(series: Series) -> dict[str, str]:
+    """The attributes of a series, by name."""
+    return dict(series.attributes)
 
 
 class Run(NamedTuple):
