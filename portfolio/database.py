@@ -21,7 +21,7 @@ from pymongo.read_concern import ReadConcern
 
 from portfolio.config import SERVICE, Settings
 from portfolio.errors import Unavailable
-from portfolio.resilience import Breaker, Guard, is_outage
+from portfolio.resilience import Breaker, Guard, exceeded_deadline, is_outage
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Database:
                 failures=settings.breaker_failures,
                 reset_s=settings.breaker_reset_s,
                 successes=settings.breaker_successes,
-                counts=is_outage,
+                counts=self._is_failure,
             )
             if settings.enable_circuit_breaker
             else None
@@ -255,6 +255,14 @@ class Database:
         with pymongo.timeout(_INDEX_TIMEOUT_S):
             self.idempotency.create_indexes([_KEYS_EXPIRE])
             return self.portfolios.create_indexes(list(INDEXES))
+
+    def _is_failure(self, error: BaseException) -> bool:
+        """Whether ``error`` speaks against MongoDB, not only against the call that ended with it.
+
+        A slow search that ran into its own deadline must not close the way for all others. Where
+        MongoDB hangs, nothing is answered, not even pings.
+        """
+        return is_outage(error) and not (exceeded_deadline(error) and self.reachable)
 
     def _connect(self) -> MongoClient[Document]:
         budget_ms = self._settings.request_timeout_ms

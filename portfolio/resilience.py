@@ -18,6 +18,7 @@ from pymongo.errors import (
     ConnectionFailure,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
 )
 
 from portfolio.errors import Unavailable
@@ -90,6 +91,19 @@ def is_outage(error: BaseException) -> bool:
     # The label is the server's own word for a transaction that may succeed if it is tried again.
     again = error.has_error_label("TransientTransactionError")
     return again or error.timeout or bool(error_codes(error) & _OUTAGES)
+
+
+def exceeded_deadline(error: BaseException) -> bool:
+    """Tell whether ``error`` says that one call was too slow, or waited too long for a connection.
+
+    Such a call says nothing about MongoDB while others are answered. That no server could be
+    selected says that none is there.
+    """
+    return (
+        isinstance(error, PyMongoError)
+        and error.timeout
+        and not isinstance(error, ServerSelectionTimeoutError)
+    )
 
 
 def error_codes(error: PyMongoError) -> set[int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -20,6 +22,7 @@ from portfolio.database import (
     Database,
     Document,
 )
+from portfolio.errors import Unavailable
 from portfolio.portfolios.halves import Halves
 from portfolio.portfolios.model import (
     DEFAULT_VERSION,
@@ -29,6 +32,7 @@ from portfolio.portfolios.model import (
     Search,
     from_document,
 )
+from portfolio.resilience import time_left
 from portfolio.storage.batching import BatchLoader
 
 _FIELDS = {"name": 1, "dateCreated": 1, "version": 1}
@@ -43,6 +47,11 @@ _ABOVE_DATES = (Timestamp, Regex, MaxKey)
 # A page that ends deeper is not put together from halves, since either would be read as deep.
 _MOST_OF_A_HALF = 2000
 _STREAM_BATCH = 1000
+# A search for a substring takes up to two connections for as long as its deadline allows. In this
+# share of the pool, half of its connections at least stay for all other calls.
+_SHARE_OF_POOL = 4
+# A search waits no longer for its turn: searches that are fast have had theirs by then.
+_TURN_TIMEOUT_S = 0.5
 
 
 class PortfolioRepository:
@@ -60,6 +69,9 @@ class PortfolioRepository:
         self._database = database
         self._by_id = BatchLoader(self._find_by_ids)
         self._halves = Halves(database)
+        self._substring_searches = threading.BoundedSemaphore(
+            max(database.pool.max // _SHARE_OF_POOL, 1)
+        )
 
     def get(self, identity: ObjectId) -> Portfolio | None:
         """Return the portfolio with this id, or None."""
@@ -83,7 +95,8 @@ class PortfolioRepository:
 
     def find(self, search: Search, limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios that match, newest first, from the search's offset."""
-        documents = self._find_page(search, search.offset, limit)
+        with self._turn(search):
+            documents = self._find_page(search, search.offset, limit)
         return [from_document(document) for document in documents]
 
     def find_beyond(
@@ -99,14 +112,15 @@ class PortfolioRepository:
             the portfolios, newest first, and the position of the last if more lie beyond it.
         """
         limit = search.limit + 1
-        if after is None:
-            documents = self._find_page(search, 0, limit)
-        else:
-            filter, options = self._criteria(search)
-            # The criteria go into each branch: MongoDB then merges two scans of an index, where it
-            # would else filter one long scan.
-            beyond = {"$or": [filter | branch for branch in _beyond(after)]}
-            documents = self._find_newest(beyond, limit=limit, **options)
+        with self._turn(search):
+            if after is None:
+                documents = self._find_page(search, 0, limit)
+            else:
+                filter, options = self._criteria(search)
+                # The criteria go into each branch: MongoDB then merges two scans of an index, where
+                # it would else filter one long scan.
+                beyond = {"$or": [filter | branch for branch in _beyond(after)]}
+                documents = self._find_newest(beyond, limit=limit, **options)
         page = documents[: search.limit]
         position = None
         if len(documents) > search.limit:
@@ -119,11 +133,12 @@ class PortfolioRepository:
         if not filter:
             collection = self._database.portfolios
             return self._database.run(collection.estimated_document_count, retry=True)
-        if search.name_like is not None:
-            halves = self._halves.ask(lambda half, hint: self._count(filter | half, hint=hint))
-            if halves is not None:
-                return sum(halves)
-        return self._count(filter, **options)
+        with self._turn(search):
+            if search.name_like is not None:
+                halves = self._halves.ask(lambda half, hint: self._count(filter | half, hint=hint))
+                if halves is not None:
+                    return sum(halves)
+            return self._count(filter, **options)
 
     def batches(self) -> Iterator[list[Portfolio]]:
         """Yield every portfolio in the order of insertion, in lists of up to a thousand.
@@ -200,6 +215,23 @@ class PortfolioRepository:
         wanted = identities[0] if len(identities) == 1 else {"$in": identities}
         documents = self._find_documents({"_id": wanted}, projection=_FIELDS, limit=len(identities))
         return {document["_id"]: from_document(document) for document in documents}
+
+    @contextmanager
+    def _turn(self, search: Search) -> Iterator[None]:
+        """Let a search for a substring run while not too many others do; all else runs at once.
+
+        Raises:
+            Unavailable: too many are in flight.
+        """
+        if search.name_like is None:
+            yield
+            return
+        if not self._substring_searches.acquire(timeout=min(time_left(), _TURN_TIMEOUT_S)):
+            raise Unavailable("Too many searches are in flight")
+        try:
+            yield
+        finally:
+            self._substring_searches.release()
 
     def _criteria(self, search: Search) -> tuple[Document, Document]:
         if search.name is not None:
