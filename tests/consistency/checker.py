@@ -7,12 +7,12 @@ form a chain in which every link has one writer, and no search for an order of e
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tests.consistency.evidence import Evidence, PortfolioHistory
 from tests.consistency.history import History, Kind, Operation, Outcome, State
 
 _READS = frozenset({Kind.READ, Kind.SEARCH, Kind.PAGE})
@@ -102,100 +102,6 @@ def check(history: History, promises: Promises) -> Report:
     return _Check(history, promises).run()
 
 
-class _Portfolio:
-    """What a history tells of one portfolio."""
-
-    def __init__(self, identity: str, final: State | None) -> None:
-        self.identity = identity
-        self.final = final
-        # Answers to creations and updates, and to reads, that show it.
-        self.acknowledged: list[tuple[Operation, State]] = []
-        self.read: list[tuple[Operation, State]] = []
-        self.not_found: list[Operation] = []
-        self.searched: list[Operation] = []
-        self.changes: list[Operation] = []
-        # What ``read`` shows and must be left out of account, since it was rolled back.
-        self.withdrawn: set[State] = set()
-
-    @property
-    def deletes(self) -> list[Operation]:
-        """The deletes that may have been applied."""
-        return [each for each in self._applied if each.kind is Kind.DELETE]
-
-    @property
-    def _applied(self) -> list[Operation]:
-        return [each for each in self.changes if each.may_be_applied]
-
-    def outlives(self, version: int) -> bool:
-        """Whether the end allows that ``version`` was reached and not taken back."""
-        if self.final is not None:
-            return self.final.version >= version
-        return any(delete.version >= version for delete in self.deletes)
-
-    def firm_names(self) -> dict[int, dict[str, list[Operation]]]:
-        """Return the names of each version that were acknowledged or are stored at the end."""
-        names: dict[int, dict[str, list[Operation]]] = defaultdict(lambda: defaultdict(list))
-        for operation, state in self.acknowledged:
-            names[state.version][state.name].append(operation)
-        if self.final is not None:
-            names[self.final.version][self.final.name] += []
-        return names
-
-    def changes_of(self, version: int, *, before: float) -> list[Operation]:
-        """Return what may have replaced ``version`` before a moment."""
-        return [each for each in self._applied if each.version == version and each.started < before]
-
-    def deletes_before(self, moment: float) -> list[Operation]:
-        """Return the deletes that may have been applied before ``moment``."""
-        return [delete for delete in self.deletes if delete.started < moment]
-
-
-class _Evidence:
-    """What clients had been told of a portfolio by any moment."""
-
-    def __init__(self, portfolio: _Portfolio) -> None:
-        told = [
-            (operation.ended, state.version, operation, state)
-            for operation, state in portfolio.acknowledged + portfolio.read
-            if state not in portfolio.withdrawn
-        ]
-        told.sort(key=lambda each: each[0])
-        self._ends = [each[0] for each in told]
-        self._newest: list[tuple[int, Operation]] = []
-        for _, version, operation, _ in told:
-            if not self._newest or version > self._newest[-1][0]:
-                self._newest.append((version, operation))
-            else:
-                self._newest.append(self._newest[-1])
-        self._first: dict[State, Operation] = {}
-        for _, _, operation, state in told:
-            self._first.setdefault(state, operation)
-        deletes = [each for each in portfolio.changes if each.outcome is Outcome.OK]
-        deletes = [each for each in deletes if each.kind is Kind.DELETE]
-        self._deleted = min(deletes, key=lambda each: each.ended, default=None)
-
-    def newest(self, before: float) -> tuple[int, Operation] | None:
-        """Return the highest version that was told before a moment, and by which answer."""
-        known = bisect_left(self._ends, before)
-        return self._newest[known - 1] if known else None
-
-    def deleted(self, before: float) -> Operation | None:
-        """Return the delete that was acknowledged before a moment, if one was."""
-        return self._deleted if self._deleted and self._deleted.ended < before else None
-
-    def of(self, state: State, before: float) -> Operation | None:
-        """Return the first answer that showed ``state``, if it came before a moment."""
-        first = self._first.get(state)
-        return first if first is not None and first.ended < before else None
-
-    def of_version(self, version: int, before: float) -> Operation | None:
-        """Return an answer before a moment that showed ``version``, whatever its name."""
-        for state, operation in self._first.items():
-            if state.version == version and operation.ended < before:
-                return operation
-        return None
-
-
 class _Check:
     def __init__(self, history: History, promises: Promises) -> None:
         self._history = history
@@ -204,7 +110,7 @@ class _Check:
         self._operations = sorted(history.operations, key=lambda each: each.started)
         # All attempts of one creation with a key write the same names.
         self._writers: dict[str, list[Operation]] = defaultdict(list)
-        self._portfolios: dict[str, _Portfolio] = {}
+        self._portfolios: dict[str, PortfolioHistory] = {}
         self._index()
 
     def run(self) -> Report:
@@ -214,7 +120,7 @@ class _Check:
             self._check_reads(portfolio)
             self._check_lost(portfolio)
             self._check_chain(portfolio)
-            evidence = _Evidence(portfolio)
+            evidence = Evidence(portfolio)
             self._check_backwards(portfolio, evidence)
             self._check_refusals(portfolio, evidence)
         self._check_creations()
@@ -238,10 +144,10 @@ class _Check:
         for identity in self._history.final:
             self._portfolio(identity)
 
-    def _portfolio(self, identity: str) -> _Portfolio:
+    def _portfolio(self, identity: str) -> PortfolioHistory:
         if identity not in self._portfolios:
             final = self._history.final.get(identity)
-            self._portfolios[identity] = _Portfolio(identity, final)
+            self._portfolios[identity] = PortfolioHistory(identity, final)
         return self._portfolios[identity]
 
     def _violated(
@@ -277,58 +183,53 @@ class _Check:
 
     # ROLLED_BACK, and REFUSED where what is shown was refused
 
-    def _check_reads(self, portfolio: _Portfolio) -> None:
+    def _check_reads(self, portfolio: PortfolioHistory) -> None:
         firm = portfolio.firm_names()
-        names: dict[int, dict[str, Operation]] = defaultdict(dict)
+        reads: dict[State, list[Operation]] = defaultdict(list)
+        names: dict[int, set[str]] = defaultdict(set)
         for operation, state in portfolio.read:
-            names[state.version].setdefault(state.name, operation)
-        shown = [*self._first_reads(portfolio)]
+            reads[state].append(operation)
+            names[state.version].add(state.name)
         if portfolio.final is not None:
-            shown.append((None, portfolio.final))
-        for operation, state in shown:
+            reads[portfolio.final] += []
+        for state, shown_by in reads.items():
             writers = self._writers_of(state)
-            reads = [] if operation is None else [operation]
             what = f"version {state.version} as {state.name!r}"
             if not writers:
-                where = "is stored" if operation is None else "was read"
+                where = "was read" if shown_by else "is stored"
                 self._violated(
-                    Rule.ANSWER, portfolio.identity, f"{what} {where}; nobody wrote it", reads
+                    Rule.ANSWER,
+                    portfolio.identity,
+                    f"{what} {where}; nobody wrote it",
+                    shown_by[:1],
                 )
             elif not any(writer.may_be_applied for writer in writers):
                 self._violated(
                     Rule.REFUSED,
                     portfolio.identity,
                     f"{what} was applied, though it was refused",
-                    [*writers, *reads],
+                    [*writers, *shown_by[:1]],
                 )
-            elif operation is not None and state.name not in firm[state.version]:
+            elif state.name not in firm[state.version]:
                 why = self._why_rolled_back(portfolio, state, firm, names)
                 if why is not None:
                     portfolio.withdrawn.add(state)
-                    if self._may_be_exposed(operation, writers):
+                    if self._may_be_exposed(shown_by, writers):
                         self._report.exposed.append(state)
                     else:
                         self._violated(
                             Rule.ROLLED_BACK,
                             portfolio.identity,
                             f"{what} was read, but {why}",
-                            [*writers, *reads],
+                            [*writers, *shown_by[:3]],
                         )
-
-    def _first_reads(self, portfolio: _Portfolio) -> Iterator[tuple[Operation | None, State]]:
-        """Yield each state that was read, with the first read that showed it."""
-        seen: set[State] = set()
-        for operation, state in portfolio.read:
-            if state not in seen:
-                seen.add(state)
-                yield operation, state
 
     def _why_rolled_back(
         self,
-        portfolio: _Portfolio,
+        portfolio: PortfolioHistory,
         state: State,
         firm: dict[int, dict[str, list[Operation]]],
-        names: dict[int, dict[str, Operation]],
+        names: dict[int, set[str]],
     ) -> str | None:
         if firm[state.version]:
             return f"that version is {next(iter(firm[state.version]))!r}"
@@ -338,8 +239,8 @@ class _Check:
         others = [name for name in names[state.version] if name != state.name]
         return f"another read showed that version as {others[0]!r}" if others else None
 
-    def _may_be_exposed(self, read: Operation, writers: list[Operation]) -> bool:
-        """Whether the lack of transactions and of a replica explains what ``read`` showed."""
+    def _may_be_exposed(self, reads: list[Operation], writers: list[Operation]) -> bool:
+        """Whether the lack of transactions and of a replica explains what ``reads`` showed."""
         if self._promises.transactions:
             return False
         if any(writer.kind is Kind.BULK for writer in writers):
@@ -348,14 +249,14 @@ class _Check:
         return any(
             writer.started <= crash + _KILLED_S
             and crash <= writer.ended
-            and read.started <= crash + _KILLED_S
+            and all(read.started <= crash + _KILLED_S for read in reads)
             for writer in writers
             for crash in crashes
         )
 
     # LOST
 
-    def _check_lost(self, portfolio: _Portfolio) -> None:
+    def _check_lost(self, portfolio: PortfolioHistory) -> None:
         lost = [
             (operation, state)
             for operation, state in portfolio.acknowledged
@@ -383,7 +284,7 @@ class _Check:
 
     # CHAIN
 
-    def _check_chain(self, portfolio: _Portfolio) -> None:
+    def _check_chain(self, portfolio: PortfolioHistory) -> None:
         winners: dict[int, list[Operation]] = defaultdict(list)
         for change in portfolio.changes:
             if change.outcome is Outcome.OK:
@@ -429,7 +330,7 @@ class _Check:
 
     # BACKWARDS
 
-    def _check_backwards(self, portfolio: _Portfolio, evidence: _Evidence) -> None:
+    def _check_backwards(self, portfolio: PortfolioHistory, evidence: Evidence) -> None:
         for operation, state in portfolio.read:
             if state in portfolio.withdrawn:
                 continue
@@ -473,7 +374,7 @@ class _Check:
                 )
 
     def _stale(
-        self, portfolio: _Portfolio, operation: Operation, what: str, told: Operation
+        self, portfolio: PortfolioHistory, operation: Operation, what: str, told: Operation
     ) -> None:
         if self._primary_changed(operation):
             self._report.stale.append(operation)
@@ -492,7 +393,7 @@ class _Check:
 
     # REFUSED
 
-    def _check_refusals(self, portfolio: _Portfolio, evidence: _Evidence) -> None:
+    def _check_refusals(self, portfolio: PortfolioHistory, evidence: Evidence) -> None:
         for change in portfolio.changes:
             if change.status == 404:
                 newest = evidence.newest(change.started)
@@ -557,7 +458,7 @@ class _Check:
         there, open_, missing = [], [], []
         for name in names:
             known = [self._portfolios[identity] for identity in identities.get(name, ())]
-            if any(each.final is not None or _was_deleted(each) for each in known):
+            if any(each.final is not None or each.was_deleted for each in known):
                 there.append(name)
             elif any(each.deletes for each in known):
                 open_.append(name)
@@ -570,10 +471,6 @@ class _Check:
                 f"of {len(names)} portfolios {len(there)} were stored, but not {missing[0]!r}",
                 attempts,
             )
-
-
-def _was_deleted(portfolio: _Portfolio) -> bool:
-    return any(delete.outcome is Outcome.OK for delete in portfolio.deletes)
 
 
 def _fits(operation: Operation) -> bool:

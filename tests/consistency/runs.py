@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import requests
 from pymongo import MongoClient
@@ -105,7 +106,8 @@ def verify(history: History, promises: Promises, name: str) -> Report:
 
 def _settled(mongodb_uri: str) -> dict[str, State]:
     """Return what is stored as soon as it has not changed for a while."""
-    with MongoClient(mongodb_uri) as client:
+    client: MongoClient[dict[str, Any]] = MongoClient(mongodb_uri)
+    with client:
         collection = client["portfolio"].get_collection(
             "portfolio", read_concern=ReadConcern("majority")
         )

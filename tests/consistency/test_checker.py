@@ -43,7 +43,7 @@ class Story:
     def update(self, portfolio: str, version: int, name: str, **given: Any) -> None:
         """Update ``version`` of a portfolio, giving it a new name."""
         states = (State(portfolio, version + 1, name),)
-        asked = {"portfolio": portfolio, "version": version, "names": (name,)}
+        asked: dict[str, Any] = {"portfolio": portfolio, "version": version, "names": (name,)}
         self.add(Kind.UPDATE, states=states, **asked, **given)
 
     def delete(self, portfolio: str, version: int, **given: Any) -> None:
@@ -61,7 +61,7 @@ class Story:
 
     def search(self, portfolio: str, version: int, name: str, *found: State) -> None:
         """Search for a portfolio by its name."""
-        asked = {"portfolio": portfolio, "version": version, "names": (name,)}
+        asked: dict[str, Any] = {"portfolio": portfolio, "version": version, "names": (name,)}
         self.add(Kind.SEARCH, states=found, **asked)
 
     def add(
@@ -330,7 +330,7 @@ def test_an_answer_that_the_contract_does_not_have_is_rejected(story: Story, sta
 
 def test_an_answer_that_shows_something_else_is_rejected(story: Story) -> None:
     story.create("one", portfolios="a")
-    asked = {"portfolio": "a", "version": 1, "names": ("one u1",)}
+    asked: dict[str, Any] = {"portfolio": "a", "version": 1, "names": ("one u1",)}
     story.add(Kind.UPDATE, states=(State("a", 3, "one u1"),), **asked)
     assert Rule.ANSWER in rules(story.end(State("a", 3, "one u1")))
 

@@ -14,7 +14,7 @@ from tests.consistency.checker import Promises
 from tests.consistency.history import History
 from tests.consistency.nemesis import Nemesis, StandaloneFaults
 from tests.consistency.runs import PROMISES, record
-from tests.gunicorn import Gunicorn, wait_until
+from tests.gunicorn import Gunicorn
 
 _REQUEST_TIMEOUT_S = 2.0
 _ROUNDS = 6
@@ -35,7 +35,7 @@ def test_a_history_of_a_standalone_breaks_no_promise(
 
         def wait_healthy() -> None:
             for service in services:
-                wait_until(lambda service=service: service.status("/health/ready") == 200, "ready")
+                service.wait_ready()
 
         chooser = random.Random(history.seed)
         record(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 _CHUNK = 65536
 
@@ -42,7 +42,7 @@ class Proxy:
         """What a MongoDB client connects to, in order to reach the server this way alone."""
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.port = self._server.sockets[0].getsockname()[1]
