@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pymongo
-from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     AutoReconnect,
@@ -100,11 +99,7 @@ class CreationRepository:
         """Store those documents of ``record`` that are not, and note that all of them are."""
 
         def complete() -> None:
-            try:
-                self._database.portfolios.insert_many(record.documents, ordered=False)
-            except BulkWriteError as error:
-                if error_codes(error) != {_DUPLICATE_KEY}:
-                    raise
+            self._insert_missing(record.documents)
             self._database.idempotency.update_one({"_id": record.key.key}, {"$set": {"done": True}})
 
         self._database.run(complete, retry=True)
@@ -206,20 +201,44 @@ class CreationRepository:
         except (PyMongoError, Unavailable) as error:
             if attempted:
                 times = _UNDO_TIMES if isinstance(error, Unavailable) else 1
-                self._undo([document["_id"] for document in documents], times)
+                self._undo(documents, times)
             raise
 
-    def _undo(self, identities: list[ObjectId], times: int) -> None:
-        filter = {"_id": {"$in": identities}}
+    def _undo(self, documents: Sequence[Document], times: int) -> None:
         try:
-            self._database.run(lambda: self._database.portfolios.delete_many(filter), retry=True)
+            self._database.run(lambda: self._delete_or_complete(documents), retry=True)
             times -= 1
         except InvalidOperation:
             return  # the worker ends and has closed its client
         except (PyMongoError, Unavailable) as error:
-            log.error("bulk not yet undone", extra={"error": str(error), "count": len(identities)})
+            log.error("bulk not yet undone", extra={"error": str(error), "count": len(documents)})
         if times:
-            _after(_PAUSE_S, lambda: self._undo(identities, times))
+            _after(_PAUSE_S, lambda: self._undo(documents, times))
+
+    def _delete_or_complete(self, documents: Sequence[Document]) -> None:
+        """Delete what landed of ``documents``, or store all of them where one was changed since.
+
+        What was stored could be read and updated. An update that was acknowledged must not be
+        lost, and the bulk must be whole.
+        """
+        portfolios = self._database.portfolios
+        as_created = [{key: each[key] for key in ("_id", "version")} for each in documents]
+        changed = {
+            "_id": {"$in": [each["_id"] for each in documents]},
+            "$nor": as_created,
+        }
+        if portfolios.find_one(changed) is None:
+            portfolios.delete_many({"$or": as_created})
+            if portfolios.find_one(changed) is None:
+                return
+        self._insert_missing(documents)
+
+    def _insert_missing(self, documents: Sequence[Document]) -> None:
+        try:
+            self._database.portfolios.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            if error_codes(error) != {_DUPLICATE_KEY}:
+                raise
 
 
 class _Attempts:
