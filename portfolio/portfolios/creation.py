@@ -100,19 +100,21 @@ class CreationRepository:
 
         def complete() -> None:
             self._insert_missing(record.documents)
-            self._database.idempotency.update_one({"_id": record.key.key}, {"$set": {"done": True}})
+            self._database.idempotency.update_one(
+                {"_id": record.key.identity}, {"$set": {"done": True}}
+            )
 
         self._database.run(complete, retry=True)
 
-    def find_record(self, key: str) -> IdempotencyRecord | None:
+    def find_record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """Return the record of the creation with this key, or None where no majority has one."""
         document = self._database.run(
-            lambda: self._database.idempotency.find_one({"_id": key}), retry=True
+            lambda: self._database.idempotency.find_one({"_id": key.identity}), retry=True
         )
         if document is None:
             return None
         return IdempotencyRecord(
-            IdempotencyKey(key, document["fingerprint"]),
+            key._replace(fingerprint=document["fingerprint"]),
             document["documents"],
             document["done"],
             document["created"],
@@ -157,7 +159,7 @@ class CreationRepository:
         rival: bool = True,
     ) -> None:
         document = {
-            "_id": record.key.key,
+            "_id": record.key.identity,
             "fingerprint": record.key.fingerprint,
             "documents": record.documents,
             "done": record.done,
@@ -175,7 +177,7 @@ class CreationRepository:
     def _rollback(self, record: IdempotencyRecord) -> None:
         identities = [document["_id"] for document in record.documents]
         self._database.portfolios.delete_many({"_id": {"$in": identities}})
-        self._database.idempotency.delete_one({"_id": record.key.key})
+        self._database.idempotency.delete_one({"_id": record.key.identity})
 
     def _complete_later(self, record: IdempotencyRecord) -> None:
         def attempt() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from flask import Request
+from flask import Request, g
 
 from portfolio.errors import BadRequest
 from portfolio.portfolios.model import Created, IdempotencyKey
@@ -19,6 +19,9 @@ _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 def idempotency_key(request: Request) -> IdempotencyKey | None:
     """Return the idempotency key of ``request``, or None where it carries none.
 
+    A key belongs to its caller, where API keys tell one from another. A path is the same with and
+    without a slash at its end, as it is for routing.
+
     Raises:
         BadRequest: the key is empty, too long or unprintable.
     """
@@ -27,8 +30,9 @@ def idempotency_key(request: Request) -> IdempotencyKey | None:
         return None
     if not _KEY.fullmatch(key):
         raise BadRequest(f"{HEADER} must have 1 to 128 printable characters")
-    digest = hashlib.sha256(request.path.encode() + b"\n" + request.get_data())
-    return IdempotencyKey(key, digest.hexdigest())
+    path = request.path.rstrip("/").encode()
+    digest = hashlib.sha256(path + b"\n" + request.get_data())
+    return IdempotencyKey(key, digest.hexdigest(), g.get("caller"))
 
 
 def replay_header(created: Created) -> dict[str, str]:

@@ -85,10 +85,17 @@ class IdempotencyKey(NamedTuple):
     Attributes:
         key: the client's own.
         fingerprint: a digest of what the client asked.
+        caller: a digest of the client's API key; None where there are no API keys.
     """
 
     key: str
     fingerprint: str
+    caller: str | None = None
+
+    @property
+    def identity(self) -> Any:
+        """What its record is stored under: no two callers share one."""
+        return self.key if self.caller is None else {"caller": self.caller, "key": self.key}
 
 
 class IdempotencyRecord(NamedTuple):

@@ -274,7 +274,7 @@ class PortfolioService:
 
     def _find_replay(self, key: IdempotencyKey | None) -> Created | None:
         """Return what was created with this key in the last day, or None."""
-        record = self._creations.find_record(key.key) if key is not None else None
+        record = self._creations.find_record(key) if key is not None else None
         if record is None:
             return None
         if record.key != key:

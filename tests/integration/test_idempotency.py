@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +15,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
+from portfolio import create_app
+from portfolio.config import Settings
 from portfolio.portfolios.idempotency import idempotency_key
 from portfolio.portfolios.model import (
     IdempotencyKey,
@@ -161,3 +166,66 @@ def test_a_refused_creation_does_not_use_up_its_key(
     assert collection.count_documents({}) == 0
     database.command("collMod", collection.name, validator={})
     assert post(client, *SOME).status_code == 201
+
+
+def test_a_slash_at_the_end_of_the_path_makes_no_other_request(
+    client: FlaskClient, collection: Documents
+) -> None:
+    path, body = ONE
+    first = post(client, path, body)
+    again = post(client, f"{path}/", body)
+    assert (again.status_code, again.json) == (201, first.json)
+    assert collection.count_documents({}) == 1
+
+
+@pytest.fixture
+def callers(app: Flask, settings: Settings) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """The application with two API keys: ``callers("red")`` creates as the holder of ``red``."""
+    guarded = create_app(replace(settings, api_keys=("red", "blue")))
+
+    def create(api_key: str) -> dict[str, Any]:
+        headers = {"Idempotency-Key": "k-1", "X-API-Key": api_key}
+        answer = guarded.test_client().post("/api/v1/portfolios", json=ONE[1], headers=headers)
+        assert answer.status_code == 201, answer.text
+        return answer.json
+
+    yield create
+    guarded.extensions["portfolio"].database.close()
+
+
+def test_callers_do_not_share_keys(
+    callers: Callable[[str], dict[str, Any]], collection: Documents
+) -> None:
+    red, blue = callers("red"), callers("blue")
+    assert red["portfolioId"] != blue["portfolioId"]
+    assert (callers("red"), callers("blue")) == (red, blue)
+    assert collection.count_documents({}) == 2
+
+
+def test_no_api_key_is_stored(callers: Callable[[str], dict[str, Any]], app: Flask) -> None:
+    callers("red")
+    stored = list(app.extensions["portfolio"].database.idempotency.find())
+    assert len(stored) == 1
+    assert "red" not in str(stored)
+
+
+def test_a_record_of_an_earlier_release_is_found_where_there_are_no_api_keys(
+    app: Flask, client: FlaskClient, collection: Documents
+) -> None:
+    path, body = ONE
+    text = json.dumps(body).encode()
+    stored = to_document(load(DraftSchema(), body, "body"), utc_now())
+    collection.insert_one(stored)
+    app.extensions["portfolio"].database.idempotency.insert_one(
+        {
+            "_id": "k-1",
+            "fingerprint": hashlib.sha256(path.encode() + b"\n" + text).hexdigest(),
+            "documents": [stored],
+            "done": True,
+            "created": utc_now(),
+        }
+    )
+    headers = {"Idempotency-Key": "k-1", "Content-Type": "application/json"}
+    answer = client.post(path, data=text, headers=headers)
+    assert answer.headers["Idempotent-Replay"] == "true"
+    assert answer.json["portfolioId"] == str(stored["_id"])
