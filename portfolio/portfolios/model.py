@@ -60,7 +60,7 @@ class Page(NamedTuple):
     has_next: bool
 
 
-class Position(NamedTuple):
+class SortKey(NamedTuple):
     """A place in the order of pages: what the portfolio there is sorted by.
 
     Attributes:

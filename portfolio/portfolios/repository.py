@@ -28,8 +28,8 @@ from portfolio.portfolios.model import (
     DEFAULT_VERSION,
     Change,
     Portfolio,
-    Position,
     Search,
+    SortKey,
     from_document,
 )
 from portfolio.resilience import time_left
@@ -99,9 +99,9 @@ class PortfolioRepository:
             documents = self._find_page(search, search.offset, limit)
         return [from_document(document) for document in documents]
 
-    def find_beyond(
-        self, search: Search, after: Position | None
-    ) -> tuple[list[Portfolio], Position | None]:
+    def find_after(
+        self, search: Search, after: SortKey | None
+    ) -> tuple[list[Portfolio], SortKey | None]:
         """Return the page after a position, at the same cost however deep it lies.
 
         Args:
@@ -119,12 +119,12 @@ class PortfolioRepository:
                 filter, options = self._criteria(search)
                 # The criteria go into each branch: MongoDB then merges two scans of an index, where
                 # it would else filter one long scan.
-                beyond = {"$or": [filter | branch for branch in _beyond(after)]}
+                beyond = {"$or": [filter | branch for branch in _after(after)]}
                 documents = self._find_newest(beyond, limit=limit, **options)
         page = documents[: search.limit]
         position = None
         if len(documents) > search.limit:
-            position = Position(page[-1].get("dateCreated"), page[-1]["_id"])
+            position = SortKey(page[-1].get("dateCreated"), page[-1]["_id"])
         return [from_document(document) for document in page], position
 
     def count(self, search: Search) -> int:
@@ -293,8 +293,9 @@ def _unchanged(identity: ObjectId, version: int) -> Document:
     return {"_id": identity, "version": shown}
 
 
-def _beyond(after: Position) -> list[Document]:
-    same_date = {"dateCreated": after.created, "_id": {"$lt": after.identity}}
+def _after(after: SortKey) -> list[Document]:
+    # A cursor brings these values: as operands they can't be operators.
+    same_date = {"dateCreated": {"$eq": after.created}, "_id": {"$lt": after.identity}}
     if after.created is None:
         return [same_date]
     # An expression compares values of any kind as sorting does: a date that is missing, or is no

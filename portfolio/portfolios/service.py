@@ -18,8 +18,8 @@ from portfolio.portfolios.model import (
     IdempotencyRecord,
     Page,
     Portfolio,
-    Position,
     Search,
+    SortKey,
     from_document,
     to_document,
     utc_now,
@@ -256,14 +256,14 @@ class PortfolioService:
             return Page(found[: search.limit], total, has_next)
         return Page(found, seen, has_next)
 
-    def search_beyond(
-        self, search: Search, after: Position | None
-    ) -> tuple[list[Portfolio], Position | None]:
+    def search_after(
+        self, search: Search, after: SortKey | None
+    ) -> tuple[list[Portfolio], SortKey | None]:
         """Return the page of portfolios after a position, and where it ends if more lie beyond.
 
         What is created meanwhile is newer than all that is yet to come, and moves nothing.
         """
-        return self._repository.find_beyond(search, after)
+        return self._repository.find_after(search, after)
 
     def sort_by_existence(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the ids that name a portfolio and those that don't, both in the given order."""

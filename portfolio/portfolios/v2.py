@@ -67,7 +67,7 @@ def page_answer(search: Search, page: Page) -> dict[str, Any]:
 
 def _cursor_page(search: Search, cursor: str) -> Response:
     parts = components()
-    portfolios, end = parts.portfolios.search_beyond(search, parts.cursors.read(search, cursor))
+    portfolios, end = parts.portfolios.search_after(search, parts.cursors.read(search, cursor))
     following = parts.cursors.write(search, end) if end is not None else None
     pagination = {
         "pageSize": search.limit,

@@ -6,17 +6,21 @@ import re
 import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
+import bson
 import pytest
-from bson import DatetimeMS, ObjectId
+from bson import DatetimeMS, DBRef, MinKey, ObjectId, Regex
 from flask import Flask
 from flask.testing import FlaskClient
+from itsdangerous import base64_encode
 from pymongo import monitoring
 from pymongo.collection import Collection
 
 from portfolio import create_app
 from portfolio.config import Settings
+from portfolio.portfolios.cursors import Cursors
 
 PATH = "/api/v2/portfolios"
 BORN = datetime(2024, 1, 1)
@@ -111,6 +115,75 @@ def test_a_cursor_that_was_changed_is_refused(client: FlaskClient, collection: S
         answer = client.get(f"{PATH}?limit=7&cursor={wrong}")
         assert answer.status_code == 400, wrong
         assert answer.json["detail"].startswith("Invalid cursor")
+
+
+def forge(settings: Settings, content: bytes) -> str:
+    """Return a cursor signed as the service does it, for whoever knows the database's name."""
+    return Cursors(settings)._signer.sign(base64_encode(content)).decode()
+
+
+GENUINE = {"name": None, "name_like": None, "created": BORN, "identity": ObjectId()}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {},
+        GENUINE | {"more": 1},
+        GENUINE | {"identity": "0" * 24},
+        GENUINE | {"identity": None},
+        GENUINE | {"identity": {"$ne": 1}},
+        GENUINE | {"created": {"$ne": 1}},
+        GENUINE | {"created": {"$gt": MinKey()}},
+        GENUINE | {"created": ["$dateCreated"]},
+        GENUINE | {"created": DBRef("portfolio", 1)},
+        GENUINE | {"name": {"$ne": None}},
+        {key: value for key, value in GENUINE.items() if key != "created"},
+        {key: value for key, value in GENUINE.items() if key != "name"},
+    ],
+)
+def test_a_forged_cursor_with_wrong_fields_or_types_is_refused(
+    client: FlaskClient, collection: Stored, settings: Settings, forged: dict[str, Any]
+) -> None:
+    store(collection, 5)
+    answer = client.get(f"{PATH}?cursor={forge(settings, bson.encode(forged))}")
+    assert answer.status_code == 400, answer.text
+    assert answer.json["detail"].startswith("Invalid cursor")
+
+
+def test_a_forged_cursor_that_holds_no_document_is_refused(
+    client: FlaskClient, settings: Settings
+) -> None:
+    genuine = bson.encode(GENUINE)
+    deep: dict[str, Any] = {}
+    for _ in range(120):
+        deep = {"a": deep}
+    random = Random(16)
+    damaged = [
+        genuine[:index] + random.randbytes(1) + genuine[index + 1 :]
+        for index in range(len(genuine))
+    ]
+    for content in [b"", b"\0", genuine[:-1], bson.encode(GENUINE | {"created": deep}), *damaged]:
+        answer = client.get(f"{PATH}?cursor={forge(settings, content)}")
+        # A byte of a date or an id may change and leave a cursor that means something else.
+        assert answer.status_code in (200, 400), content
+    assert client.get(f"{PATH}?cursor={forge(settings, genuine)}").status_code == 200
+
+
+@pytest.mark.parametrize("created", ["$dateCreated", "$$ROOT", Regex("."), 7, float("nan"), None])
+def test_what_a_cursor_brings_is_a_value_and_no_expression(
+    client: FlaskClient, collection: Stored, settings: Settings, created: Any
+) -> None:
+    store(collection, 5)
+    newest = {"_id": ObjectId(), "name": "Newest", "dateCreated": datetime(2025, 1, 1)}
+    collection.insert_one(newest)
+    # Each of these lies below all dates, or is followed by what is none.
+    content = GENUINE | {"created": created, "identity": ObjectId("f" * 24)}
+    answer = client.get(f"{PATH}?cursor={forge(settings, bson.encode(content))}")
+    assert answer.status_code == 200
+    expected = isinstance(created, Regex)  # the one of these that sorts above dates
+    names = [each["name"] for each in answer.json["portfolios"]]
+    assert ("Newest" in names) == expected
 
 
 def test_a_cursor_belongs_to_its_search(client: FlaskClient, collection: Stored) -> None:
