@@ -2,99 +2,68 @@
 
 from __future__ import annotations
 
-import csv
-import fcntl
-import hashlib
-import json
-import os
-import re
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from itertools import islice
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import click
-import orjson
 from bson import ObjectId
 from flask.cli import AppGroup
 
 from portfolio.cli import from_database, table
 from portfolio.components import components
-from portfolio.errors import Invalid
-from portfolio.portfolios.model import Draft, Portfolio, Search
-from portfolio.portfolios.schemas import DraftSchema, load
-from portfolio.portfolios.service import MAX_BULK
+from portfolio.portfolios.model import Search
+from portfolio.transfer.checkpoint import Reading, load_checkpoint
+from portfolio.transfer.errors import TransferError, file_errors
+from portfolio.transfer.exporter import Exporter, Layout, open_stream
+from portfolio.transfer.formats import (
+    COLUMNS,
+    FORMATS,
+    format_of,
+    is_compressed,
+    uncompressed_name,
+)
+from portfolio.transfer.importer import Importer
+from portfolio.transfer.rows import read_rows
+from portfolio.transfer.source import DEFAULT_ENCODING, START, Source, check_encoding, open_source
+from portfolio.transfer.target import describe_target, ensure_collection
 
 portfolios = AppGroup("portfolios", help="Import, export and find portfolios.")
 
-_COLUMNS = list(Portfolio.__annotations__)
-_HEADER = f"{','.join(_COLUMNS)}\r\n".encode()
-# The id at the beginning of a row that an export has written.
-_ID_IN = {
-    "ndjson": re.compile(rb'\{"portfolioId":"([0-9a-f]{24})"'),
-    "csv": re.compile(rb"([0-9a-f]{24}),"),
-}
-_draft = DraftSchema()
+
+class _Encoding(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
+    """The name of an encoding that Python knows."""
+
+    name = "encoding"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            return check_encoding(value)
+        except (LookupError, ValueError):
+            self.fail(f"{value!r} is no encoding of text", param, ctx)
 
 
-class Row(NamedTuple):
-    """One portfolio of a file, as it stands there.
-
-    Attributes:
-        line: the number of its last line, from 1.
-        values: its fields; None where the line could not be read.
-        fault: why not.
-    """
-
-    line: int
-    values: Any
-    fault: str = ""
-
-
-class Progress:
-    """How far the import of a file has come, in a file beside it, so that it can go on from there.
-
-    Args:
-        file: what is imported.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._note = file.with_name(f"{file.name}.progress")
-        self.line = 0
-        self.run = uuid.uuid4().hex
-        if self._note.exists():
-            noted = json.loads(self._note.read_text())
-            self.line, self.run = int(noted["line"]), str(noted["run"])
-
-    def reached(self, line: int) -> None:
-        """Note that all up to ``line`` is dealt with."""
-        self.line = line
-        fresh = self._note.with_suffix(".new")
-        fresh.write_text(json.dumps({"line": line, "run": self.run}))
-        fresh.replace(self._note)
-
-    def end(self) -> None:
-        """Forget the note: the file is imported."""
-        self._note.unlink(missing_ok=True)
-
-    def identity(self, line: int) -> ObjectId:
-        """Return the id for the portfolio of ``line``: the same, should it be tried again."""
-        return ObjectId(hashlib.sha256(f"{self.run} {line}".encode()).digest()[:12])
-
-
-_kind = click.option(
+_format = click.option(
     "--format",
-    "kind",
-    type=click.Choice(["ndjson", "csv"]),
-    help="What is in FILE; else its name tells: csv where it ends so, else ndjson.",
+    "given",
+    type=click.Choice(FORMATS),
+    help="What is in FILE. By default its name tells: csv where it ends in .csv or .csv.gz, else "
+    "ndjson.",
 )
+_file = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 
 @portfolios.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@_kind
+@click.argument("file", type=click.Path(True, dir_okay=False, allow_dash=True, path_type=Path))
+@_format
+@click.option(
+    "--encoding",
+    type=_Encoding(),
+    default=DEFAULT_ENCODING,
+    show_default=True,
+    help="Of the text in FILE: cp1252, utf-16 and so on.",
+)
 @click.option(
     "--bad-lines",
     type=click.Choice(["stop", "skip"]),
@@ -102,75 +71,130 @@ _kind = click.option(
     show_default=True,
     help="What to do at a line that holds no portfolio.",
 )
-def import_file(file: Path, kind: str | None, bad_lines: str) -> None:
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Begin at the first line, though an earlier import was of another file or database, or "
+    "FILE has changed since. What is stored already is left alone.",
+)
+@click.option(
+    "--label",
+    help="Tells the rows of FILE from equal rows of other files; by default its name. With another "
+    "label the same file is stored once more.",
+)
+@click.option("--no-resume", is_flag=True, help="Keep no note of progress beside FILE.")
+@click.option(
+    "--spreadsheet-safe", is_flag=True, help="Take back what export --spreadsheet-safe has done."
+)
+def import_file(
+    file: Path,
+    given: str | None,
+    encoding: str,
+    bad_lines: str,
+    label: str | None,
+    *,
+    restart: bool,
+    no_resume: bool,
+    spreadsheet_safe: bool,
+) -> None:
     """Store the portfolios in FILE: one a line as JSON, or CSV with a line of names first.
 
-    A portfolio that has a portfolioId keeps it, and is left alone where it is stored already. Where
-    the import stops, for whatever reason, the same command goes on from there.
+    FILE is decompressed where its name ends in .gz; - is the standard input. A portfolio that has
+    a portfolioId keeps it, and is left alone where it is stored already. Any other gets an id from
+    what its row says, so that importing FILE again stores nothing twice. Where the import stops,
+    for whatever reason, the same command goes on from there.
     """
-    progress = Progress(file)
-    if progress.line:
-        click.echo(f"Going on after line {progress.line}")
-    stored = known = skipped = 0
-    with _bar(_count_lines(file), "Importing") as bar:
-        bar.update(progress.line)
-        rows = (row for row in _rows(file, _kind_of(file, kind)) if row.line > progress.line)
-        while bulk := list(islice(rows, MAX_BULK)):
-            drafts = []
-            for row in bulk:
-                try:
-                    drafts.append(_to_draft(row, progress))
-                except click.ClickException as fault:
-                    skipped += 1
-                    if bad_lines == "stop":
-                        _store(drafts)
-                        progress.reached(row.line - 1)
-                        raise click.ClickException(
-                            f"{fault.message}\nAll lines before it are imported. Correct it and "
-                            "run the same command again, or add --bad-lines skip."
-                        ) from fault
-                    click.echo(f"\nSkipped: {fault.message}", err=True)
-            new = _store(drafts)
-            stored += new
-            known += len(drafts) - new
-            bar.update(bulk[-1].line - progress.line)
-            progress.reached(bulk[-1].line)
-    progress.end()
-    click.echo(f"{stored} imported, {known} there already, {skipped} skipped")
+    reading = Reading(
+        label=uncompressed_name(file) if label is None else label,
+        format=format_of(file, given),
+        spreadsheet_safe=spreadsheet_safe,
+    )
+    with file_errors(file), open_source(file, encoding) as source:
+        note = file.with_name(f"{file.name}.progress")
+        _import(
+            source,
+            reading,
+            None if source.is_stream or no_resume else note,
+            skip=bad_lines == "skip",
+            restart=restart,
+        )
+
+
+def _import(
+    source: Source, reading: Reading, note: Path | None, *, skip: bool, restart: bool
+) -> None:
+    parts = components()
+    from_database(lambda: ensure_collection(parts))
+    target = from_database(lambda: describe_target(parts))
+    checkpoint = load_checkpoint(note, reading, target, restart=restart)
+    checkpoint.begin()
+    if checkpoint.position.line:
+        click.echo(f"Going on after line {checkpoint.position.line}")
+    rows = read_rows(
+        source.lines, reading.format, _UnknownNames(), spreadsheet_safe=reading.spreadsheet_safe
+    )
+    importer = Importer(
+        parts.portfolios,
+        source.lines,
+        rows,
+        checkpoint,
+        (lambda fault: click.echo(f"Skipped: {fault}", err=True)) if skip else None,
+    )
+    with _bar(source.size, "Importing", hidden=source.is_stream) as bar:
+        try:
+            counts = importer.run(lambda: bar.update(source.read() - bar.pos))
+        except TransferError:
+            if checkpoint.position == START:
+                checkpoint.end()
+            raise
+    checkpoint.end()
+    if counts.derived:
+        click.echo(
+            f"{counts.derived} rows without a portfolioId were imported before under the label "
+            f"{reading.label!r}: they are left alone. --label TEXT stores them once more.",
+            err=True,
+        )
+    summary = f"{counts.stored} imported, {counts.known} there already, {counts.skipped} skipped"
+    if counts.skipped and not counts.stored + counts.known:
+        raise TransferError(f"No line of {source.file} holds a portfolio: {summary}")
+    click.echo(summary)
 
 
 @portfolios.command("export")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@_kind
-@click.option("--anew", is_flag=True, help="Begin anew, whatever is in FILE.part.")
-def export_file(file: Path, kind: str | None, *, anew: bool) -> None:
+@click.argument("file", type=_file)
+@_format
+@click.option(
+    "--restart", "--anew", is_flag=True, help="Begin anew, whatever an earlier export has left."
+)
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="In CSV, put an apostrophe before cells that a spreadsheet would run as formulas.",
+)
+def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_safe: bool) -> None:
     """Write every portfolio to FILE, in the order of their ids.
 
-    FILE appears when all is written: until then, what there is stands in FILE.part. Where the
-    export stops, for whatever reason, the same command goes on from there.
+    FILE is compressed where its name ends in .gz; - is the standard output. FILE appears when all
+    is written: until then, what there is stands in FILE.part. Where the export stops, for whatever
+    reason, the same command goes on from there. To a pipe or a device it writes at once.
     """
-    service = components().portfolios
-    total = from_database(lambda: service.search(Search(limit=1))).total
-    kind = _kind_of(file, kind)
-    part = file.with_name(f"{file.name}.part")
-    with part.open("a", encoding="utf-8", newline="") as out:
-        _claim(out)
-        if anew:
-            out.truncate(0)
-        written, last = _keep_whole(part, kind)
-        if written:
-            click.echo(f"Going on after {written} portfolios, behind {last}; --anew begins anew")
-        batches = service.list_by_id(last)
-        write = _writer(out, kind)
-        with _bar(total, "Exporting") as bar:
-            bar.update(written)
-            while batch := from_database(partial(next, batches, [])):
-                write(batch)
-                written += len(batch)
-                bar.update(len(batch))
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(file)
+    layout = Layout(format_of(file, given), spreadsheet_safe)
+    if spreadsheet_safe and layout.format != "csv":
+        raise click.UsageError("--spreadsheet-safe is for CSV alone.")
+    parts = components()
+    target = from_database(lambda: describe_target(parts))
+    exporter = Exporter(parts.portfolios, target, layout)
+    with file_errors(file):
+        stream = open_stream(file)
+        if stream is not None:
+            with stream:
+                exporter.write_stream(stream, compressed=is_compressed(file))
+            return
+        total = from_database(lambda: parts.portfolios.search(Search(limit=1))).total
+        with _bar(total, "Exporting", hidden=False) as bar:
+            written = exporter.write_file(
+                file, restart=restart, resumed=_tell_resumed, advanced=bar.update
+            )
     click.echo(f"{written} written to {file}")
 
 
@@ -183,125 +207,29 @@ def find(name: str, limit: int) -> None:
     page = from_database(lambda: components().portfolios.search(search))
     if not page.portfolios:
         raise click.ClickException(f"No portfolio's name contains {name!r}.")
-    table(_COLUMNS, ([each[column] for column in _COLUMNS] for each in page.portfolios))
+    table(COLUMNS, ([each[column] for column in COLUMNS] for each in page.portfolios))
     if page.has_next:
         click.echo(f"{limit} of {page.total}; --limit shows more")
 
 
-def _to_draft(row: Row, progress: Progress) -> Draft:
-    if row.fault:
-        raise click.ClickException(f"line {row.line}: {row.fault}")
-    try:
-        draft: Draft = load(_draft, row.values, "body")
-    except Invalid as error:
-        faults = [": ".join([*map(str, fault["loc"][1:]), fault["msg"]]) for fault in error.faults]
-        raise click.ClickException(f"line {row.line}: {'; '.join(faults)}") from None
-    given = row.values.get("portfolioId")
-    if given is None:
-        return draft._replace(identity=progress.identity(row.line))
-    if not ObjectId.is_valid(given):
-        raise click.ClickException(
-            f"line {row.line}: portfolioId: Input should be 24 hexadecimal digits"
-        )
-    return draft._replace(identity=ObjectId(given))
+class _UnknownNames:
+    """Says which columns or fields are left out: each once, at its first line."""
 
+    def __init__(self) -> None:
+        self._times: Counter[str] = Counter()
 
-def _store(drafts: list[Draft]) -> int:
-    return int(from_database(lambda: components().portfolios.create_missing(drafts)))
-
-
-def _rows(file: Path, kind: str) -> Iterator[Row]:
-    if kind == "csv":
-        yield from _csv_rows(file)
-        return
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield Row(number, orjson.loads(line))
-                except orjson.JSONDecodeError as error:
-                    yield Row(number, None, f"not JSON: {error}")
-
-
-def _csv_rows(file: Path) -> Iterator[Row]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        if "name" not in (reader.fieldnames or ()):
-            raise click.ClickException(
-                f"{file}: the first line should name the columns, of {', '.join(_COLUMNS)}; name "
-                "is missing."
+    def __call__(self, name: str, line: int) -> None:
+        if not self._times[name]:
+            click.echo(
+                f"Left out: {name!r} (line {line}) is none of {', '.join(COLUMNS)}", err=True
             )
-        for values in reader:
-            given = {key: value for key, value in values.items() if key and value}
-            yield Row(reader.line_num, given)
+        self._times[name] += 1
 
 
-def _claim(out: IO[str]) -> None:
-    # Held until the file is closed, if only by the end of the process, however it ends.
-    try:
-        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise click.ClickException(f"Another export is writing {out.name}") from None
+def _tell_resumed(count: int, last: ObjectId) -> None:
+    click.echo(f"Going on after {count} portfolios, behind {last}; --restart begins anew")
 
 
-def _keep_whole(part: Path, kind: str) -> tuple[int, ObjectId | None]:
-    """Cut a torn last row off ``part``; return how many portfolios are left, and the last one's id.
-
-    Raises:
-        ClickException: it holds something else than the beginning of an export of this kind.
-    """
-    strange = click.ClickException(
-        f"{part} holds something else than the beginning of an export as {kind}. Look what it is; "
-        "--anew overwrites it."
-    )
-    count, end, last = 0, 0, b""
-    with part.open("rb+") as lines:
-        if kind == "csv":
-            header = lines.readline()
-            if not _HEADER.startswith(header):
-                raise strange
-            end = len(header) if header == _HEADER else 0
-        for row in _whole_rows(lines, kind):
-            found = _ID_IN[kind].match(row)
-            if found is None or found[1] <= last:
-                raise strange
-            count, end, last = count + 1, end + len(row), found[1]
-        lines.truncate(end)
-    return count, ObjectId(last.decode()) if last else None
-
-
-def _whole_rows(lines: Iterable[bytes], kind: str) -> Iterator[bytes]:
-    row, quotes = b"", 0
-    for line in lines:
-        row += line
-        quotes += line.count(b'"')
-        # In CSV a row goes on while a quote is open; a quote within quotes is doubled.
-        if line.endswith(b"\n") and (kind == "ndjson" or quotes % 2 == 0):
-            yield row
-            row = b""
-
-
-def _writer(out: IO[str], kind: str) -> Callable[[list[Portfolio]], None]:
-    if kind == "csv":
-        writer = csv.DictWriter(out, _COLUMNS)
-        if not os.fstat(out.fileno()).st_size:
-            writer.writeheader()
-        return writer.writerows
-
-    def write(batch: list[Portfolio]) -> None:
-        out.writelines(f"{orjson.dumps(each).decode()}\n" for each in batch)
-
-    return write
-
-
-def _kind_of(file: Path, kind: str | None) -> str:
-    return kind or ("csv" if file.suffix.lower() == ".csv" else "ndjson")
-
-
-def _count_lines(file: Path) -> int:
-    with file.open("rb") as lines:
-        return sum(1 for _ in lines)
-
-
-def _bar(length: int, label: str) -> Any:
-    return click.progressbar(length=length, label=label, show_pos=True)
+def _bar(length: int, label: str, *, hidden: bool) -> Any:
+    hidden = hidden or not sys.stderr.isatty()
+    return click.progressbar(length=length, label=label, hidden=hidden, file=sys.stderr)

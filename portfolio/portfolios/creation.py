@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pymongo
+from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     AutoReconnect,
@@ -71,6 +72,26 @@ class CreationRepository:
             self._insert_in_transaction(documents)
         else:
             self._insert_or_undo(documents)
+
+    def insert_missing(self, documents: Sequence[Document]) -> None:
+        """Store those of ``documents`` whose ids are not stored; may run any number of times.
+
+        There is no transaction, which a killed client would leave open with its documents locked,
+        and nothing is taken back: another client may have stored the same.
+        """
+        identities = [document["_id"] for document in documents]
+
+        def insert() -> None:
+            try:
+                self._database.portfolios.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                if error_codes(error) != {_DUPLICATE_KEY}:
+                    raise
+                first = error.details["writeErrors"][0]["index"]
+                if not self._confirm(documents[first]) or not self._has_all(identities):
+                    raise _rolled_back() from error
+
+        self._database.run(insert, retry=True)
 
     def insert_once(self, record: IdempotencyRecord) -> None:
         """Store the documents of ``record``, and the record itself.
@@ -150,6 +171,10 @@ class CreationRepository:
         """
         same = {"_id": document["_id"]}
         return self._database.portfolios.update_one(same, {"$set": same}).matched_count == 1
+
+    def _has_all(self, identities: list[ObjectId]) -> bool:
+        filter = {"_id": {"$in": identities}}
+        return self._database.portfolios.count_documents(filter) == len(identities)
 
     def _insert_record(
         self,

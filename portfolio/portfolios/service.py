@@ -199,18 +199,18 @@ class PortfolioService:
                 raise Conflict(UNDER_WAY) from None
         return Created([from_document(document) for document in documents])
 
-    def create_missing(self, drafts: Sequence[Draft]) -> int:
-        """Store those of ``drafts``, which carry ids, that are not stored yet: all or none.
+    def find_stored_ids(self, identities: Sequence[ObjectId]) -> set[ObjectId]:
+        """Return those of ``identities`` that are stored."""
+        return self._repository.existing_ids(identities)
 
-        Returns:
-            how many those were.
+    def store_missing(self, drafts: Sequence[Draft]) -> None:
+        """Store those of ``drafts``, which carry ids, that are not stored: each for itself.
+
+        What is stored by somebody else meanwhile is left alone. Where this fails, some may be
+        stored; trying again stores the rest.
         """
-        identities = [draft.identity for draft in drafts if draft.identity is not None]
-        existing = self._repository.existing_ids(identities) if identities else set()
-        missing = {draft.identity: draft for draft in drafts if draft.identity not in existing}
-        if missing:
-            self.create_all(list(missing.values()))
-        return len(missing)
+        now = utc_now()
+        self._creations.insert_missing([to_document(draft, now) for draft in drafts])
 
     def update(self, portfolio_id: str, change: Change) -> Portfolio:
         """Change one portfolio and return it with its next version.

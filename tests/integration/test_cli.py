@@ -68,18 +68,12 @@ def test_the_columns_of_csv_are_the_fields(app: Flask, client: FlaskClient, tmp_
         ]
 
 
-def test_portfolios_without_ids_get_new_ones(app: Flask, client: FlaskClient, lines: Path) -> None:
-    assert run(app, "import", lines).exit_code == 0
-    assert names(client) == [f"Fund {n}" for n in range(250)]
-    assert run(app, "import", lines).exit_code == 0
-    assert len(names(client)) == 500
-
-
 def test_csv_may_name_what_it_has_alone(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
     file = tmp_path / "some.csv"
     file.write_text('\ufeffname,version,other\nGrowth,3,x\n"Two\nlines",,\n')
     result = run(app, "import", file, "--bad-lines", "skip")
     assert "line 4: name: Name should have printable characters only" in result.output
+    assert "Left out: 'other' (line 1)" in result.output
     assert [(each["name"], each["version"]) for each in every(client)] == [("Growth", 3)]
 
 
@@ -127,20 +121,19 @@ def test_an_import_that_lost_the_database_goes_on_without_gap_or_double(
     app: Flask, client: FlaskClient, lines: Path, monkeypatch: pytest.MonkeyPatch, landed: bool
 ) -> None:
     bulks = 0
-    create_all = PortfolioService.create_all
+    store_missing = PortfolioService.store_missing
 
-    def fail_at_the_second(service: PortfolioService, *arguments: Any, **more: Any) -> Any:
+    def fail_at_the_second(service: PortfolioService, drafts: Any) -> None:
         nonlocal bulks
         bulks += 1
         if bulks == 2 and not landed:
             raise Unavailable("Database unavailable")
-        created = create_all(service, *arguments, **more)
+        store_missing(service, drafts)
         if bulks == 2:
             raise Unavailable("Database unavailable")
-        return created
 
     with monkeypatch.context() as patched:
-        patched.setattr(PortfolioService, "create_all", fail_at_the_second)
+        patched.setattr(PortfolioService, "store_missing", fail_at_the_second)
         failed = run(app, "import", lines)
     assert failed.exit_code == 1
     assert "Database unavailable" in failed.output

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import os
+import gzip
+import io
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from bson import ObjectId
 from flask import Flask
 from pymongo.collection import Collection
 
+from portfolio import create_app
 from portfolio.config import Settings
+from portfolio.devserver.mongod import Mongod
 from portfolio.errors import Unavailable
 from portfolio.portfolios import repository
 from portfolio.portfolios.repository import PortfolioRepository
-from tests.gunicorn import ROOT
+from portfolio.transfer.notes import Note
+from tests.integration.commands import run_process
 from tests.integration.test_cli import run
 
 Documents = Collection[dict[str, Any]]
@@ -55,6 +58,12 @@ main()
 
 
 @pytest.fixture
+def mongod(replica_set: Mongod) -> Mongod:
+    """One topology: reading by id does not depend on it."""
+    return replica_set
+
+
+@pytest.fixture
 def stored(collection: Documents) -> Documents:
     """A collection of 250 portfolios, some without a date or a version."""
     documents = [
@@ -66,7 +75,7 @@ def stored(collection: Documents) -> Documents:
     return collection
 
 
-@pytest.fixture(params=["all.ndjson", "all.csv"])
+@pytest.fixture(params=["all.ndjson", "all.csv", "all.csv.gz"])
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Where to export to, once in each format."""
     return tmp_path / request.param
@@ -74,6 +83,10 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def part_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.part")
+
+
+def note_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.part.note")
 
 
 def export(app: Flask, file: Path, *options: str) -> str:
@@ -85,17 +98,22 @@ def export(app: Flask, file: Path, *options: str) -> str:
 def whole(app: Flask, file: Path) -> bytes:
     """Return what an export writes that nothing interrupts."""
     export(app, file)
-    content = file.read_bytes()
+    written = content(file)
     file.unlink()
-    return content
+    return written
+
+
+def content(file: Path) -> bytes:
+    """Return what ``file`` holds, uncompressed."""
+    written = file.read_bytes()
+    return gzip.decompress(written) if ".gz" in file.suffixes else written
 
 
 def ids(file: Path) -> list[ObjectId]:
-    if file.suffix == ".csv":
-        with file.open(newline="") as lines:
-            rows: Any = list(csv.DictReader(lines))
+    if ".csv" in file.suffixes:
+        rows: Any = list(csv.DictReader(io.StringIO(content(file).decode(), newline="")))
     else:
-        rows = map(orjson.loads, file.read_bytes().splitlines())
+        rows = map(orjson.loads, content(file).splitlines())
     return [ObjectId(row["portfolioId"]) for row in rows]
 
 
@@ -134,7 +152,7 @@ def test_a_resumed_export_equals_a_whole_one(
     told = export(app, file).splitlines()
     assert told[0].startswith(f"Going on after {2 * BATCH} portfolios, behind {IDS[2 * BATCH - 1]}")
     assert told[-1] == f"{COUNT} written to {file}"
-    assert file.read_bytes() == expected
+    assert content(file) == expected
     assert not part_of(file).exists()
 
 
@@ -145,7 +163,7 @@ def test_an_export_goes_on_as_often_as_it_is_interrupted(
     for _ in range(3):
         interrupt(monkeypatch, app, file, KeyboardInterrupt())
     assert f"Going on after {6 * BATCH} portfolios" in export(app, file)
-    assert file.read_bytes() == expected
+    assert content(file) == expected
 
 
 def test_an_export_goes_on_wherever_its_last_row_was_torn(
@@ -154,9 +172,16 @@ def test_an_export_goes_on_wherever_its_last_row_was_torn(
     collection.insert_many(
         {"_id": identity, "name": name} for identity, name in zip(IDS, NAMES[1:4], strict=False)
     )
-    expected = whole(app, file)
-    for end in range(len(expected) + 1):
+    export(app, file)
+    expected = file.read_bytes()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Note, "remove", lambda _: None)
+        export(app, file)
+    note = note_of(file).read_bytes()
+    # tests/unit/test_part_file.py tears it at every byte.
+    for end in range(0, len(expected) + 1, 11):
         part_of(file).write_bytes(expected[:end])
+        note_of(file).write_bytes(note)
         export(app, file)
         assert file.read_bytes() == expected, expected[:end]
 
@@ -165,25 +190,13 @@ def test_an_export_goes_on_after_kill_9_midway(
     app: Flask, settings: Settings, stored: Documents, file: Path
 ) -> None:
     expected = whole(app, file)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, "--app", "wsgi", "portfolios", "export", str(file)],
-        cwd=ROOT,
-        env={
-            "PATH": os.environ["PATH"],
-            "MONGODB_URI": settings.mongodb_uri,
-            "MONGODB_DB": settings.mongodb_db,
-            "PORTFOLIO_RUNTIME_DIR": settings.runtime_dir,
-            "OTEL_SDK_DISABLED": "true",
-        },
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    killed = run_process(settings, "export", file, program=KILLED)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not file.exists()
-    assert 0 < part_of(file).stat().st_size < len(expected)
+    # Three lists of 70, whatever the buffers of files hold.
+    assert ids(part_of(file)) == IDS[: 3 * 70]
     assert "Going on after" in export(app, file)
-    assert file.read_bytes() == expected
+    assert content(file) == expected
 
 
 def test_what_existed_all_along_comes_once_whatever_others_do_meanwhile(
@@ -207,9 +220,9 @@ def test_an_export_begins_anew_where_that_is_asked_for(
 ) -> None:
     interrupt(monkeypatch, app, file, KeyboardInterrupt())
     stored.update_one({"_id": IDS[0]}, {"$set": {"name": "Changed"}})
-    assert "Going on" not in export(app, file, "--anew")
+    assert "Going on" not in export(app, file, "--restart")
     assert ids(file) == IDS
-    assert b"Changed" in file.read_bytes()
+    assert b"Changed" in content(file)
 
 
 STRANGE = {
@@ -226,15 +239,59 @@ STRANGE = {
 def test_a_part_that_no_export_left_is_kept_and_named(
     app: Flask, stored: Documents, file: Path, strange: str
 ) -> None:
-    content = STRANGE[strange](whole(app, file))
-    part_of(file).write_bytes(content)
+    part = STRANGE[strange](whole(app, file))
+    part = gzip.compress(part) if ".gz" in file.suffixes else part
+    part_of(file).write_bytes(part)
     refused = run(app, "export", file)
     assert refused.exit_code == 1
     assert str(part_of(file)) in refused.output
-    assert "--anew" in refused.output
-    assert part_of(file).read_bytes() == content
-    export(app, file, "--anew")
+    assert "--restart" in refused.output
+    assert part_of(file).read_bytes() == part
+    export(app, file, "--restart")
     assert ids(file) == IDS
+
+
+def test_a_part_that_is_not_compressed_is_no_beginning_of_a_compressed_file(
+    app: Flask, stored: Documents, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.ndjson.gz"
+    part_of(file).write_bytes(b'{"portfolioId":"000000000000000000000001"}\n')
+    refused = run(app, "export", file)
+    assert refused.exit_code == 1
+    assert "holds something else" in refused.output
+
+
+def test_an_export_does_not_go_on_from_another_database(
+    app: Flask,
+    stored: Documents,
+    file: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    other = create_app(replace(settings, mongodb_db=f"{settings.mongodb_db}-other"))
+    refused = run(other, "export", file)
+    other.extensions["portfolio"].database.close()
+    assert refused.exit_code == 1
+    assert f"{part_of(file)} is of an export from {settings.mongodb_db} at" in refused.output
+    assert not file.exists()
+    export(app, file)
+    assert ids(file) == IDS
+
+
+def test_an_export_does_not_go_on_where_nothing_tells_the_database(
+    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    note_of(file).unlink()
+    refused = run(app, "export", file)
+    assert refused.exit_code == 1
+    assert f"{note_of(file)} is missing" in refused.output
+    note_of(file).write_text("{")
+    assert f"{note_of(file)} is damaged" in run(app, "export", file).output
+    export(app, file, "--restart")
+    assert ids(file) == IDS
+    assert not note_of(file).exists()
 
 
 def test_two_exports_do_not_write_one_file_at_once(
@@ -242,7 +299,7 @@ def test_two_exports_do_not_write_one_file_at_once(
 ) -> None:
     with part_of(file).open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        refused = run(app, "export", file, "--anew")
+        refused = run(app, "export", file, "--restart")
     assert refused.exit_code == 1
     assert "Another export is writing" in refused.output
     export(app, file)

@@ -1,0 +1,372 @@
+"""Import and export behave as other commands of Unix do: pipes, links, encodings, full disks."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+import resource
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from pymongo.collection import Collection
+
+from portfolio.config import Settings
+from portfolio.devserver.mongod import Mongod
+from portfolio.transfer.exporter import Exporter
+from tests.integration.commands import run_process, run_script
+from tests.integration.test_cli import run
+
+Documents = Collection[dict[str, Any]]
+NAMES = [f"Fund {number}" for number in range(30)]
+LINES = b"".join(b'{"name": "%b"}\n' % name.encode() for name in NAMES)
+
+
+@pytest.fixture
+def mongod(replica_set: Mongod) -> Mongod:
+    """One topology: files do not depend on it."""
+    return replica_set
+
+
+@pytest.fixture
+def filled(app: Flask, collection: Documents) -> Documents:
+    collection.insert_many([{"name": name, "version": 1} for name in NAMES])
+    return collection
+
+
+def names(collection: Documents) -> list[str]:
+    return [each["name"] for each in collection.find({}, {"name": 1}).sort([("$natural", 1)])]
+
+
+def exported_names(lines: bytes) -> list[str]:
+    return sorted(json.loads(line)["name"] for line in lines.splitlines())
+
+
+def refused(app: Flask, *arguments: Any) -> str:
+    result: Result = run(app, *arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit), result.exception
+    return result.output
+
+
+# Streams
+
+
+def test_a_pipe_is_read_and_written(
+    app: Flask, collection: Documents, settings: Settings, tmp_path: Path
+) -> None:
+    imported = run_process(settings, "import", "-", input=LINES)
+    assert imported.stdout == b"30 imported, 0 there already, 0 skipped\n"
+    assert imported.stderr == b""
+    exported = run_process(settings, "export", "-")
+    assert exported_names(exported.stdout) == sorted(NAMES)
+    assert exported.stderr == b""
+    again = run_process(settings, "import", "-", "--format", "ndjson", input=exported.stdout)
+    assert again.stdout == b"0 imported, 30 there already, 0 skipped\n"
+
+
+def test_process_substitution_and_other_shell_habits(
+    app: Flask, collection: Documents, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "in.ndjson").write_bytes(LINES)
+    ran = run_script(
+        settings,
+        f"""
+        cd {tmp_path}
+        here() {{ (cd "$OLDPWD" && portfolios "$@"); }}
+        here import <(cat {tmp_path}/in.ndjson)
+        here export >(cat > {tmp_path}/substituted)
+        (echo before; here export /dev/stdout; echo after) > appended
+        here export - --format csv | head -n 1 > first
+        echo "${{PIPESTATUS[0]}}"
+        """,
+    )
+    assert ran.stderr == b""
+    assert ran.stdout.splitlines()[0] == b"30 imported, 0 there already, 0 skipped"
+    appended = (tmp_path / "appended").read_bytes().splitlines()
+    assert (appended[0], appended[-1], len(appended)) == (b"before", b"after", 32)
+    assert (tmp_path / "first").read_text() == "portfolioId,name,dateCreated,version\n"
+    assert exported_names((tmp_path / "substituted").read_bytes()) == sorted(NAMES)
+
+
+def test_a_named_pipe_is_read(app: Flask, collection: Documents, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(LINES,))
+    writer.start()
+    result = run(app, "import", pipe)
+    writer.join()
+    assert result.exit_code == 0, result.output
+    assert names(collection) == NAMES
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_named_pipe_is_written_to_and_stays(
+    app: Flask, filled: Documents, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe.ndjson"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    result = run(app, "export", pipe)
+    reader.join()
+    assert (result.exit_code, result.output) == (0, "")
+    assert exported_names(read[0]) == sorted(NAMES)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe.ndjson"]
+
+
+def test_a_terminal_is_written_to_and_stays(app: Flask, filled: Documents) -> None:
+    # A device that needs no superuser to be made.
+    master, slave = os.openpty()
+    device = Path(os.ttyname(slave))
+    result = run(app, "export", device)
+    assert (result.exit_code, result.output) == (0, "")
+    assert b'"name":"Fund' in os.read(master, 1000)
+    assert stat.S_ISCHR(device.stat().st_mode)
+    os.close(slave)
+    os.close(master)
+
+
+# Files
+
+
+@pytest.mark.parametrize("name", ["all.ndjson.gz", "all.csv.gz"])
+def test_compressed_files_are_written_and_read_by_their_names(
+    app: Flask, filled: Documents, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    assert run(app, "export", file).exit_code == 0
+    plain = tmp_path / name.removesuffix(".gz")
+    run(app, "export", plain)
+    assert gzip.decompress(file.read_bytes()) == plain.read_bytes()
+    filled.delete_many({})
+    assert "30 imported" in run(app, "import", file).output
+    assert sorted(names(filled)) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", ["all.csv", "all.csv.gz"])
+def test_no_portfolios_are_a_header_alone(app: Flask, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    assert run(app, "export", file).exit_code == 0
+    content = gzip.decompress(file.read_bytes()) if name.endswith("gz") else file.read_bytes()
+    assert content == b"portfolioId,name,dateCreated,version\r\n"
+
+
+def test_what_a_link_leads_to_is_written_with_its_mode(
+    app: Flask, filled: Documents, tmp_path: Path
+) -> None:
+    target = tmp_path / "folder" / "target.ndjson"
+    target.parent.mkdir()
+    target.write_text("before\n")
+    target.chmod(0o604)
+    link = tmp_path / "link.ndjson"
+    link.symlink_to(target)
+    assert run(app, "export", link).exit_code == 0
+    assert link.is_symlink()
+    assert exported_names(target.read_bytes()) == sorted(NAMES)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o604
+    assert os.listdir(target.parent) == ["target.ndjson"]
+
+
+def test_an_unfinished_export_is_as_private_as_the_file_that_it_replaces(
+    app: Flask, filled: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "all.ndjson"
+    file.touch(mode=0o600)
+
+    def look(exporter: Any, after: Any) -> Any:
+        part = tmp_path / "all.ndjson.part"
+        assert stat.S_IMODE(part.stat().st_mode) == 0o600
+        return iter(())
+
+    monkeypatch.setattr(Exporter, "_batches", look)
+    assert run(app, "export", file).exit_code == 0
+
+
+def test_a_link_in_the_place_of_an_unfinished_export_is_not_followed(
+    app: Flask, filled: Documents, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    (tmp_path / "all.ndjson.part").symlink_to(victim)
+    assert "all.ndjson.part: Too many levels of symbolic links" in refused(
+        app, "export", tmp_path / "all.ndjson"
+    )
+    assert victim.read_text() == "precious\n"
+
+
+def test_a_missing_folder_is_named(app: Flask, tmp_path: Path) -> None:
+    told = refused(app, "export", tmp_path / "none" / "all.ndjson")
+    assert f"there is no folder {tmp_path}/none" in told
+
+
+def test_a_full_disk_ends_an_export_in_a_line_and_it_goes_on_later(
+    app: Flask, filled: Documents, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.ndjson"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    failed = run_process(settings, "export", file, preexec_fn=limit)
+    assert failed.returncode == 1
+    assert re.fullmatch(
+        rb"Error: \S+all.ndjson.part: File too large. What was written stays in \S+.part; the same "
+        rb"command goes on from there.\n",
+        failed.stderr,
+    )
+    assert (tmp_path / "all.ndjson.part").stat().st_size == 1000
+    assert "Going on after" in run(app, "export", file).output
+    assert exported_names(file.read_bytes()) == sorted(NAMES)
+
+
+# What a file may hold
+
+
+def test_a_byte_order_mark_is_left_out(app: Flask, collection: Documents, tmp_path: Path) -> None:
+    file = tmp_path / "all.ndjson"
+    file.write_bytes(b"\xef\xbb\xbf" + LINES)
+    assert run(app, "import", file).exit_code == 0
+    assert names(collection) == NAMES
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-16-le", "utf-8-sig"])
+def test_other_encodings_can_be_named(
+    app: Flask, collection: Documents, tmp_path: Path, encoding: str
+) -> None:
+    file = tmp_path / "all.csv"
+    file.write_bytes("name\nGrowth\nGröße\n".encode(encoding))
+    assert run(app, "import", file, "--encoding", encoding).exit_code == 0
+    assert names(collection) == ["Growth", "Größe"]
+
+
+def test_a_line_in_another_encoding_is_named_and_the_import_goes_on_as_it_says(
+    app: Flask, collection: Documents, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.csv"
+    file.write_bytes("name\nGrowth\nGröße\nIncome\n".encode("cp1252"))
+    told = refused(app, "import", file)
+    assert "line 3: not utf-8: byte 0xf6 at column 3; --encoding names another" in told
+    assert names(collection) == ["Growth"]
+    assert run(app, "import", file, "--encoding", "cp1252").exit_code == 0
+    assert names(collection) == ["Growth", "Größe", "Income"]
+
+
+FAULTS = {
+    "UTF-16": ("a.csv", "name\nGrowth\n".encode("utf-16"), "line 1: this is UTF-16"),
+    "gzip": ("a.ndjson", gzip.compress(LINES), "its name should end in .gz"),
+    "no gzip": ("a.ndjson.gz", LINES, "after line 0: broken gzip data: Not a gzipped file"),
+    "cut gzip": ("a.ndjson.gz", gzip.compress(LINES)[:-9], "broken gzip data: "),
+    "cell": (
+        "a.csv",
+        b"name,note\nGrowth," + b"x" * 140_000,
+        "line 2: a cell of more than 131,072",
+    ),
+    "line": ("a.ndjson", b"x" * 2**21, "line 1: longer than 1,048,576 bytes"),
+    "quote": ("a.csv", b'name,note\nA,"b\n' + b"C,d\n" * 9, "lines 2 to 11: the file ends within"),
+    "cells": ("a.csv", b"name\nGrowth, Income\n", "line 2: 2 cells under 1 columns"),
+    "quotes": ("a.csv", b'name\n"Growth" x\n', "line 2: not CSV: "),
+    "semicolons": ("a.csv", b"name;version\nA;1\n", "should be separated by commas, not ';'"),
+    "twice": ("a.csv", b"name,version,name\nA,1,B\n", "name stands there more than once"),
+    "no columns": ("a.csv", b"", "name is missing. It has nothing."),
+    "JSON twice": ("a.ndjson", b'{"name": "A", "name": "B"}\n', "line 1: name more than once"),
+    "array": ("a.ndjson", b'[\n{"name": "A"}\n]\n', "each line should hold one whole portfolio"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_can_not_be_read_is_told_in_a_line(
+    app: Flask, collection: Documents, tmp_path: Path, fault: str
+) -> None:
+    name, content, reason = FAULTS[fault]
+    file = tmp_path / name
+    file.write_bytes(content)
+    told = refused(app, "import", file)
+    assert reason in told
+    assert len(told) < 500
+    assert collection.count_documents({}) == 0
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_bad_line_can_be_skipped_whatever_is_wrong_with_it(
+    app: Flask, collection: Documents, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.csv"
+    file.write_bytes(
+        b"name,note\nA,\n\xff,\nB,\n" + b"x" * 140_000 + b",\nC,\n" + b"y" * 2**21 + b"\nD,\n"
+    )
+    result = run(app, "import", file, "--bad-lines", "skip")
+    assert "3 imported" not in result.output
+    assert result.output.splitlines()[-1] == "4 imported, 0 there already, 3 skipped"
+    assert names(collection) == ["A", "B", "C", "D"]
+
+
+def test_a_file_without_any_portfolio_is_an_error(app: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "all.ndjson"
+    file.write_text("x\ny\n")
+    told = refused(app, "import", file, "--bad-lines", "skip")
+    assert f"No line of {file} holds a portfolio: 0 imported, 0 there already, 2 skipped" in told
+
+
+def test_unknown_fields_are_named_once(app: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "all.ndjson"
+    file.write_text('{"name": "A"}\n' + '{"name": "B", "versoin": 1}\n' * 3)
+    told = run(app, "import", file)
+    assert told.exit_code == 0
+    assert told.output.count("Left out: 'versoin' (line 2) is none of portfolioId, name") == 1
+
+
+def test_an_encoding_that_does_not_exist_is_refused(app: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "all.csv"
+    file.write_text("name\nGrowth\n")
+    for encoding in ("utf-9", "rot13", "\0"):
+        result = run(app, "import", file, "--encoding", encoding)
+        assert result.exit_code == 2
+        assert "is no encoding of text" in result.output
+
+
+# Spreadsheets
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "'=1", "''@x", "'quoted'", "a=b", " =1", "\uff1d1"]
+
+
+def test_formulas_are_escaped_and_come_back(
+    app: Flask, collection: Documents, tmp_path: Path
+) -> None:
+    # Others may have stored what this service refuses.
+    collection.insert_many([{"name": name} for name in [*FORMULAS, "\t=1", "\r=1"]])
+    file = tmp_path / "all.csv"
+    assert run(app, "export", file, "--spreadsheet-safe").exit_code == 0
+    with file.open(newline="") as lines:
+        cells = [cell for row in csv.reader(lines) for cell in row]
+    assert not [cell for cell in cells if cell[0] in "=+-@\t\r"]
+    collection.delete_many({"name": {"$in": ["\t=1", "\r=1"]}})
+    run(app, "export", file, "--spreadsheet-safe", "--restart")
+    before = list(collection.find().sort("_id", 1))
+    collection.delete_many({})
+    assert run(app, "import", file, "--spreadsheet-safe").exit_code == 0
+    after = list(collection.find().sort("_id", 1))
+    assert [each["name"] for each in after] == [each["name"] for each in before]
+
+
+def test_cells_are_left_as_they_are_by_default(
+    app: Flask, collection: Documents, tmp_path: Path
+) -> None:
+    collection.insert_one({"name": "=1+1"})
+    file = tmp_path / "all.csv"
+    run(app, "export", file)
+    assert b",=1+1," in file.read_bytes()
+
+
+def test_only_csv_has_cells_to_escape(app: Flask, tmp_path: Path) -> None:
+    result = run(app, "export", tmp_path / "all.ndjson", "--spreadsheet-safe")
+    assert (result.exit_code, "for CSV alone" in result.output) == (2, True)

@@ -1,0 +1,77 @@
+"""What an unfinished export is resumed from: its whole rows, wherever it was torn."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+
+from portfolio.portfolios.model import Portfolio
+from portfolio.transfer.errors import TransferError
+from portfolio.transfer.formats import CSV_HEADER, encoder
+from portfolio.transfer.partfile import compress, open_part
+
+NAMES = ('a "quoted" one', "two\r\nlines", "Größe, 7", '"')
+PORTFOLIOS = [
+    Portfolio(portfolioId=f"{number:024x}", name=name, dateCreated="", version=1)
+    for number, name in enumerate(NAMES, start=1)
+]
+
+
+def steps(format: str, *, compressed: bool) -> list[bytes]:
+    """Return what an export writes, row by row, its header with the first."""
+    encode = encoder(format, spreadsheet_safe=False)
+    rows = [encode([portfolio]) for portfolio in PORTFOLIOS]
+    if format == "csv":
+        rows[0] = CSV_HEADER + rows[0]
+    return [compress(row) for row in rows] if compressed else rows
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("format", ["ndjson", "csv"])
+def test_a_torn_row_is_cut_off_at_every_byte(tmp_path: Path, format: str, compressed: bool) -> None:
+    path = tmp_path / "part"
+    written = steps(format, compressed=compressed)
+    whole = b"".join(written)
+    for end in range(len(whole) + 1):
+        path.write_bytes(whole[:end])
+        with open_part(path, tmp_path / "all", format, compressed=compressed) as part:
+            part.resume()
+            kept = max(n for n in range(len(written) + 1) if len(b"".join(written[:n])) <= end)
+            assert part.count == kept
+            assert part.last == (ObjectId(f"{kept:024x}") if kept else None)
+            for step in written[kept:]:
+                # The header may have been kept without a row.
+                header = not part.is_empty and part.count == 0 and step is written[0]
+                part._out.write(step.removeprefix(CSV_HEADER) if header else step)
+        assert path.read_bytes() == whole
+
+
+def test_a_part_that_another_export_writes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "part"
+    with path.open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        refused = pytest.raises(TransferError, match="Another export is writing")
+        with refused, open_part(path, tmp_path / "all", "csv", compressed=False):
+            pass
+
+
+def test_a_part_that_was_put_in_place_meanwhile_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, file = tmp_path / "part", tmp_path / "all"
+    path.write_bytes(b"finished\n")
+    flock = fcntl.flock
+
+    def finish_first(out: object, operation: int) -> None:
+        if path.exists() and path.read_bytes() == b"finished\n":
+            path.replace(file)
+        flock(out, operation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", finish_first)
+    with open_part(path, file, "ndjson", compressed=False) as part:
+        part.restart()
+    assert file.read_bytes() == b"finished\n"
+    assert path.read_bytes() == b""

@@ -1,0 +1,110 @@
+"""The parts of imports and exports that need no database."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portfolio.portfolios.model import Draft
+from portfolio.transfer.identity import RowIdentities
+from portfolio.transfer.rows import read_rows
+from portfolio.transfer.source import LineError, Lines
+from portfolio.transfer.spreadsheet import escape_cell, unescape_cell
+
+
+@given(st.text(st.sampled_from("'=+-@\t\r\n\uff1da 1"), max_size=6))
+def test_an_escaped_cell_comes_back_and_is_no_formula(cell: str) -> None:
+    escaped = escape_cell(cell)
+    assert unescape_cell(escaped) == cell
+    assert not escaped.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"))
+
+
+def ids(label: str, *names: str) -> list[str]:
+    identities = RowIdentities(label)
+    return [str(identities.next(Draft(name))) for name in names]
+
+
+def test_equal_rows_of_a_file_have_ids_of_their_own() -> None:
+    assert len(set(ids("file", "A", "A", "B", "A"))) == 4
+
+
+def test_an_id_does_not_depend_on_where_a_row_stands() -> None:
+    assert sorted(ids("file", "A", "B", "A")) == sorted(ids("file", "A", "A", "B"))
+    assert ids("file", "X", "A")[1] == ids("file", "A")[0]
+
+
+def test_an_id_depends_on_the_label_and_on_every_field() -> None:
+    rows = [Draft("A"), Draft("B"), Draft("A", version=2), Draft("A", datetime(2024, 1, 1))]
+    found = {str(RowIdentities(label).next(row)) for row in rows for label in ("one", "two")}
+    assert len(found) == 8
+
+
+def test_ids_stay_as_they_are() -> None:
+    # A new version that gave others would store files twice.
+    row = Draft("Größe", datetime(2024, 1, 20, 14, 45, 0, 123000), 3)
+    identities = RowIdentities("funds.ndjson")
+    assert [str(identities.next(row)) for _ in range(2)] == [
+        "b4e457af04e3ba475a890a4a",
+        "b93ae651907d83bb10667a21",
+    ]
+
+
+def read(content: bytes, encoding: str = "utf-8") -> list[str]:
+    lines = Lines(io.BytesIO(content), encoding)
+    found = []
+    while True:
+        try:
+            found.append(next(lines))
+        except StopIteration:
+            return found
+        except LineError as error:
+            found.append(f"{lines.line}: {error}")
+
+
+def test_lines_go_on_behind_one_that_can_not_be_read() -> None:
+    assert read(b"a\n\xff\nb\n" + b"x" * (2**20 + 5) + b"\nc") == [
+        "a\n",
+        "2: not utf-8: byte 0xff at column 1; --encoding names another encoding, such as cp1252",
+        "b\n",
+        "4: longer than 1,048,576 bytes",
+        "c",
+    ]
+
+
+def test_the_position_does_not_depend_on_the_encoding() -> None:
+    text = "Größe\nEté\n"
+    found = set()
+    for encoding in ("utf-8", "latin-1", "utf-16", "cp500"):
+        lines = Lines(io.BytesIO(text.encode(encoding)), encoding)
+        assert "".join(lines).replace("\x85", "\n") == text
+        found.add(lines.position() if encoding != "cp500" else None)
+    assert len(found - {None}) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'name,version\n"two\nlines",1\nA,2\n', [(3, "two\nlines"), (4, "A")]),
+        (b"name,\nA,\n", [(2, "A")]),
+        (b"\xef\xbb\xbf name ,x\r\nA\r\n\r\nB,1\r\n", [(2, "A"), (4, "B")]),
+    ],
+)
+def test_rows_of_csv_and_their_lines(content: bytes, expected: list[tuple[int, str]]) -> None:
+    rows = read_rows(
+        Lines(io.BytesIO(content), "utf-8"), "csv", lambda *_: None, spreadsheet_safe=False
+    )
+    assert [(row.line, row.values["name"]) for row in rows] == expected
+
+
+def test_a_field_within_a_field_is_no_repetition() -> None:
+    line = b'{"name": "A", "owner": {"name": "B"}, "note": "\\"name\\" again"}\n'
+    found = list(
+        read_rows(
+            Lines(io.BytesIO(line), "utf-8"), "ndjson", lambda *_: None, spreadsheet_safe=False
+        )
+    )
+    assert [(row.values["name"], row.fault) for row in found] == [("A", "")]
