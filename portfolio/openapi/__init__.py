@@ -44,7 +44,9 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
         openapi_version="3.1.0",
         plugins=[marshmallow, FlaskPlugin()],
         info={"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
-        servers=[{"url": "/", "description": "where this document comes from"}],
+        # Relative to this document's own URL, so that it holds behind any path prefix. A prefix
+        # that a request's header claims is not used: anybody can send one.
+        servers=[{"url": ".", "description": "where this document comes from"}],
         tags=TAGS,
     )
     converter: Any = marshmallow.converter

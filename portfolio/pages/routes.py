@@ -13,6 +13,7 @@ import re
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from flask import Blueprint, Flask, Response, current_app, request, send_file
@@ -72,6 +73,21 @@ def register_pages(app: Flask, settings: Settings) -> None:
     """Let ``app`` serve the pages."""
     app.extensions["openapi"] = Document(app, settings)
     app.register_blueprint(blueprint)
+
+
+@blueprint.before_request
+def _drop_trailing_slash() -> Response | None:
+    """Redirect ``/docs/`` to ``/docs``: the pages name their assets relative to themselves.
+
+    The target is relative too, so that a path prefix of a reverse proxy survives.
+    """
+    path = request.path
+    if not path.endswith("/"):
+        return None
+    target = quote(path.rstrip("/").rpartition("/")[2])
+    if request.query_string:
+        target += "?" + request.query_string.decode("latin-1")
+    return Response(status=308, headers={"Location": f"../{target}"})
 
 
 @blueprint.get("/openapi.json")

@@ -1,4 +1,7 @@
-"""A headless Chromium, where there is one; Debian: ``chromium`` and ``chromium-driver``."""
+"""A headless Chromium and an nginx, where there are some.
+
+Debian: ``chromium``, ``chromium-driver`` and ``nginx``.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,14 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.remote.webelement import WebElement
+
+from portfolio.devserver.mongod import Mongod
+from tests.browser.nginx import Nginx, find_nginx
+from tests.gunicorn import Gunicorn, wait_until
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+_FAINT_TEXTS = (Path(__file__).parent / "faint_texts.js").read_text()
 
 
 class Browser:
@@ -25,15 +34,20 @@ class Browser:
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
+        self._width = 0
 
     def open(self, url: str, *, dark: bool = False, phone: bool = False) -> None:
         """Go to ``url`` as a desktop or a phone, by day or by night."""
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        width, height = (390, 844) if phone else (1280, 1000)
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.color_scheme(dark=dark)
+        self._width, height = (390, 844) if phone else (1280, 1000)
+        size = {"width": self._width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get(url)
+
+    def color_scheme(self, *, dark: bool) -> None:
+        """Let it be day or night, as the system tells the page."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Return what ``script`` returns in the page."""
@@ -47,6 +61,19 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click the first element that matches."""
         self.run("document.querySelector(arguments[0]).click()", selector)
+
+    def find(self, selector: str) -> WebElement:
+        """Return the first element that matches, to type into it."""
+        return self.driver.find_element("css selector", selector)
+
+    def overflow(self) -> int:
+        """Return by how many pixels the page is wider than the screen."""
+        return max(0, int(self.run("return document.documentElement.scrollWidth")) - self._width)
+
+    def faint_texts(self, least_contrast: float = 3) -> dict[str, str]:
+        """Return the visible texts whose contrast (WCAG 2, 1 to 21) is below ``least_contrast``."""
+        found: dict[str, str] = self.run(_FAINT_TEXTS, least_contrast)
+        return found
 
     def complaints(self) -> list[str]:
         """Return what the page has written to the console as warnings and errors."""
@@ -104,3 +131,88 @@ def open_browser() -> Iterator[Callable[[], Browser]]:
 def browser(open_browser: Callable[[], Browser]) -> Browser:
     """A browser."""
     return open_browser()
+
+
+@pytest.fixture
+def service(
+    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, browser: Browser
+) -> Gunicorn:
+    """The service as in production; skipped where there is no browser."""
+    gunicorn = serve(
+        replica_set.uri,
+        MONGODB_DB=database_name,
+        PORTFOLIO_SERVICE_ENV="production",
+        WEB_CONCURRENCY="2",
+    )
+    gunicorn.wait_ready()
+    return gunicorn
+
+
+@pytest.fixture
+def nginx(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nginx]:
+    """An nginx that forwards ``/portfolio/`` to the service."""
+    binary = find_nginx()
+    if binary is None:
+        pytest.skip("no nginx on PATH or in /usr/sbin; Debian: apt-get install nginx")
+    service: Gunicorn = request.getfixturevalue("service")
+    proxy = Nginx(binary, tmp_path / "nginx", service.url)
+    try:
+        proxy.wait_ready()
+        yield proxy
+    finally:
+        proxy.stop()
+
+
+class Operation:
+    """An operation in Swagger UI.
+
+    Args:
+        browser: a browser that shows ``/docs``.
+        method: its method, in upper case.
+        path: its path, as in the document.
+    """
+
+    def __init__(self, browser: Browser, method: str, path: str) -> None:
+        self._browser = browser
+        block = wait_until(lambda: browser.run(_FIND_BLOCK, method, path), f"{method} {path}")
+        self.selector = f"#{block}"
+
+    def open(self) -> None:
+        """Unfold it."""
+        if not self._browser.text(f"{self.selector} .execute"):
+            self._browser.click(f"{self.selector} .opblock-summary-control")
+            wait_until(lambda: self._browser.text(f"{self.selector} .execute"), "it unfolds")
+
+    def execute(self) -> int:
+        """Press "Execute" and return the status that is shown then."""
+        self.open()
+        answer = f"{self.selector} .live-responses-table .response .response-col_status"
+        if self._browser.text(answer):
+            self._browser.click(f"{self.selector} .btn-clear")
+            wait_until(lambda: not self._browser.text(answer), "the last answer goes")
+        self._browser.click(f"{self.selector} .execute")
+        return int(wait_until(lambda: self._browser.text(answer), "an answer is shown").split()[0])
+
+    def value(self, parameter: str) -> str:
+        """Return what the form has for ``parameter``."""
+        script = "return document.querySelector(arguments[0]).value"
+        return str(self._browser.run(script, self.input(parameter)))
+
+    def input(self, parameter: str) -> str:
+        """Return the selector of the input of ``parameter``."""
+        return f'{self.selector} tr[data-param-name="{parameter}"] input'
+
+    def body(self) -> Any:
+        """Return the body in the form."""
+        script = "return document.querySelector(arguments[0]).value"
+        return json.loads(self._browser.run(script, f"{self.selector} textarea"))
+
+
+_FIND_BLOCK = """
+for (const block of document.querySelectorAll(".opblock")) {
+  const text = selector => block.querySelector(selector).innerText.replace(/\\s|\\u200b/g, "")
+  const [method, path] = arguments
+  if (text(".opblock-summary-method") === method && text(".opblock-summary-path") === path)
+    return block.id
+}
+"""

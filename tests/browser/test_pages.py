@@ -9,25 +9,8 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from portfolio.devserver.mongod import Mongod
 from tests.browser.conftest import Browser
 from tests.gunicorn import Gunicorn, wait_until
-
-CREATION = "#operations-portfolios-v1_create_portfolio"
-
-
-@pytest.fixture
-def service(
-    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, browser: Browser
-) -> Gunicorn:
-    gunicorn = serve(
-        replica_set.uri,
-        MONGODB_DB=database_name,
-        PORTFOLIO_SERVICE_ENV="production",
-        WEB_CONCURRENCY="2",
-    )
-    gunicorn.wait_ready()
-    return gunicorn
 
 
 @contextmanager
@@ -55,22 +38,6 @@ def assert_well_behaved(browser: Browser, service: Gunicorn) -> None:
     assert browser.hosts() == {f"127.0.0.1:{service.port}"}
 
 
-def test_try_it_out_creates_a_portfolio(browser: Browser, service: Gunicorn) -> None:
-    browser.open(f"{service.url}/docs")
-    wait_until(lambda: browser.text(CREATION), "Swagger UI shows the API")
-    browser.keep("docs")
-    browser.click(f"{CREATION} .opblock-summary-control")
-    wait_until(lambda: browser.text(f"{CREATION} .execute"), "the operation opens")
-    browser.click(f"{CREATION} .execute")
-    answer = f"{CREATION} .live-responses-table .response .response-col_status"
-    wait_until(lambda: "201" in browser.text(answer), "the answer is shown with 201")
-    browser.run("document.querySelector(arguments[0]).scrollIntoView()", answer)
-    browser.keep("docs-created")
-    stored = requests.get(f"{service.url}/api/v1/portfolios", timeout=10).json()
-    assert [portfolio["name"] for portfolio in stored] == ["Growth Fund"]
-    assert_well_behaved(browser, service)
-
-
 def test_redoc_shows_every_operation(browser: Browser, service: Gunicorn) -> None:
     document = requests.get(f"{service.url}/openapi.json", timeout=10).json()
     summaries = {
@@ -83,6 +50,29 @@ def test_redoc_shows_every_operation(browser: Browser, service: Gunicorn) -> Non
     )
     browser.keep("redoc")
     assert_well_behaved(browser, service)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+def test_redoc_fits_the_screen(
+    browser: Browser, service: Gunicorn, dark: bool, phone: bool
+) -> None:
+    browser.open(f"{service.url}/redoc", dark=dark, phone=phone)
+    update = "return document.querySelector('[id*=pdate]')"
+    wait_until(lambda: browser.run(update), "ReDoc shows the API")
+    browser.run("document.querySelector('[id*=pdate]').scrollIntoView()")
+    browser.keep(f"redoc-{'dark' if dark else 'light'}-{'phone' if phone else 'desktop'}")
+    assert browser.overflow() == 0
+    if dark:
+        assert browser.faint_texts() == {}
+
+
+def test_redoc_follows_the_system_from_day_to_night(browser: Browser, service: Gunicorn) -> None:
+    browser.open(f"{service.url}/redoc")
+    wait_until(lambda: browser.text("#redoc h1"), "ReDoc shows the API")
+    browser.color_scheme(dark=True)
+    color = "return getComputedStyle(document.querySelector('#redoc h1') ?? document.body).color"
+    wait_until(lambda: browser.run(color) == "rgb(223, 230, 236)", "ReDoc is dark")
 
 
 def peak(browser: Browser, chart: str) -> float:
@@ -116,8 +106,7 @@ def test_the_status_page_fits_the_screen(
     with load(service):
         wait_until(lambda: peak(browser, "rate") > 0, "the chart of requests moves")
     browser.keep(f"status-{'dark' if dark else 'light'}-{'phone' if phone else 'desktop'}")
-    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert browser.run(overflow) == 0
+    assert browser.overflow() == 0
     background = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(15, 21, 26)") == dark
 

@@ -110,6 +110,15 @@ def test_examples_of_requests_get_the_answer_that_is_promised(app: Flask) -> Non
     ask("v1_delete_portfolio", 204, query="version=2")
 
 
+def test_a_change_in_the_examples_is_of_one_portfolio(document: dict[str, Any]) -> None:
+    change = document["paths"]["/api/v1/portfolio/{portfolio_id}"]["put"]
+    (in_path,) = (found["example"] for found in change["parameters"] if found["in"] == "path")
+    in_body = change["requestBody"]["content"]["application/json"]["example"]
+    answer = change["responses"]["200"]["content"]["application/json"]["example"]
+    assert in_path == in_body["portfolioId"] == answer["portfolioId"]
+    assert answer["version"] == in_body["version"] + 1
+
+
 class Asker:
     """Sends the document's own examples and checks each answer against the document."""
 

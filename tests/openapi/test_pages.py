@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
@@ -16,6 +17,7 @@ from portfolio.devserver.mongomock_client import MongomockClient
 
 VENDOR = Path(__file__).parents[2] / "portfolio" / "pages" / "vendor"
 PAGES = ["/docs", "/redoc", "/status"]
+FORGED = {"X-Forwarded-Prefix": "/evil", "X-Script-Name": "/evil", "X-Forwarded-Host": "evil"}
 
 
 def client_of(**settings: object) -> FlaskClient:
@@ -37,6 +39,30 @@ def test_all_that_a_page_refers_to_is_there(unit_client: FlaskClient, path: str)
     assert references
     for reference in references:
         assert unit_client.get(f"/{reference}").status_code in (200, 503), reference
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/openapi.json", "/openapi.yaml"])
+def test_a_trailing_slash_leads_to_the_page(unit_client: FlaskClient, path: str) -> None:
+    answer = unit_client.get(f"{path}/?from=a%0d%0ab", headers=FORGED)
+    assert answer.status_code == 308
+    # Relative, so that a path prefix of a reverse proxy survives.
+    assert answer.headers["Location"] == f"..{path}?from=a%0d%0ab"
+    url = urljoin(f"http://host/portfolio{path}/", answer.headers["Location"])
+    assert url.startswith(f"http://host/portfolio{path}?")
+
+
+def test_the_documents_server_is_relative_to_it(unit_client: FlaskClient) -> None:
+    (server,) = unit_client.get("/openapi.json").json["servers"]
+    for prefix in ("", "/portfolio", "/a/b"):
+        document = f"https://host{prefix}/openapi.json"
+        assert urljoin(document, server["url"]) == f"https://host{prefix}/"
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/openapi.json"])
+def test_nothing_depends_on_a_prefix_that_a_client_claims(
+    unit_client: FlaskClient, path: str
+) -> None:
+    assert unit_client.get(path, headers=FORGED).data == unit_client.get(path).data
 
 
 @pytest.mark.parametrize("path", PAGES)
