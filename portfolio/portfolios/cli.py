@@ -22,7 +22,7 @@ from portfolio.transfer.formats import (
     FORMATS,
     format_of,
     is_compressed,
-    uncompressed_name,
+    label_of,
 )
 from portfolio.transfer.importer import Importer
 from portfolio.transfer.rows import read_rows
@@ -105,7 +105,7 @@ def import_file(
     for whatever reason, the same command goes on from there.
     """
     reading = Reading(
-        label=uncompressed_name(file) if label is None else label,
+        label=label_of(file, label),
         format=format_of(file, given),
         spreadsheet_safe=spreadsheet_safe,
     )
@@ -195,7 +195,7 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
             written = exporter.write_file(
                 file, restart=restart, resumed=_tell_resumed, advanced=bar.update
             )
-    click.echo(f"{written} written to {file}")
+    click.echo(f"{written} written to {click.format_filename(file)}")
 
 
 @portfolios.command("find")

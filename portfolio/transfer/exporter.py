@@ -6,6 +6,7 @@ a note says which database it comes from; whatever stopped the export, it can go
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from portfolio.transfer.streams import STANDARD_OUTPUT, descriptor_of, is_specia
 from portfolio.transfer.target import is_same_target, name_of
 
 _RESTART = "--restart begins anew."
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -168,10 +170,12 @@ class Exporter:
 
 @contextmanager
 def _resumable(part: Path) -> Iterator[None]:
-    """Say of a full disk and the like that the export can go on."""
+    """Say of a disk that is full or broken that the export can go on."""
     try:
         yield
     except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
         raise TransferError(
             f"{error.filename or part}: {error.strerror}. What was written stays in {part}; the "
             "same command goes on from there."

@@ -12,6 +12,7 @@ import orjson
 
 from portfolio.portfolios.model import Portfolio
 from portfolio.transfer.spreadsheet import escape_cell
+from portfolio.transfer.streams import STANDARD_INPUT, descriptor_of
 
 FORMATS = ("ndjson", "csv")
 COLUMNS = tuple(Portfolio.__annotations__)
@@ -31,6 +32,18 @@ def is_compressed(file: Path) -> bool:
 def uncompressed_name(file: Path) -> str:
     """Return the name of ``file`` without ``.gz``."""
     return file.stem if is_compressed(file) else file.name
+
+
+def label_of(file: Path, given: str | None) -> str:
+    """Return what tells the rows of ``file`` from equal rows of others: by default its name.
+
+    All names of open descriptors, such as ``/dev/fd/63``, have the label of the standard input.
+    """
+    if given is None:
+        is_open = descriptor_of(file, STANDARD_INPUT) is not None
+        given = "-" if is_open else uncompressed_name(file)
+    # Names of files may hold bytes that are no text.
+    return given.encode(errors="backslashreplace").decode()
 
 
 def format_of(file: Path, given: str | None) -> str:

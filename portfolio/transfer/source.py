@@ -200,6 +200,9 @@ def _lock(raw: IO[bytes], file: Path) -> None:
         fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise TransferError(f"Another import is reading {file}: wait until it has ended.") from None
+    except OSError:
+        # A network file system without locks: two imports at once waste time, and double nothing.
+        return
 
 
 def _line_reader(data: IO[bytes], encoding: str) -> Callable[[], bytes]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio.portfolios.model import Draft
+from portfolio.transfer.formats import label_of
 from portfolio.transfer.identity import RowIdentities
 from portfolio.transfer.rows import read_rows
 from portfolio.transfer.source import LineError, Lines
@@ -41,6 +43,23 @@ def test_an_id_depends_on_the_label_and_on_every_field() -> None:
     rows = [Draft("A"), Draft("B"), Draft("A", version=2), Draft("A", datetime(2024, 1, 1))]
     found = {str(RowIdentities(label).next(row)) for row in rows for label in ("one", "two")}
     assert len(found) == 8
+
+
+@pytest.mark.parametrize(
+    ("file", "label"),
+    [
+        ("/some/funds.csv", "funds.csv"),
+        ("funds.csv.gz", "funds.csv"),
+        ("-", "-"),
+        ("/dev/fd/63", "-"),
+        ("/dev/stdin", "-"),
+        ("f\udcffnds", "f\\udcffnds"),
+    ],
+)
+def test_the_label_of_a_file_is_its_name(file: str, label: str) -> None:
+    assert label_of(Path(file), None) == label
+    assert label_of(Path(file), "given") == "given"
+    RowIdentities(label).next(Draft("A"))
 
 
 def test_ids_stay_as_they_are() -> None:
