@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,6 +49,7 @@ class Collector:
     Attributes:
         series: the newest value of each series; of a histogram its count.
         points: the newest point of each series, as it came.
+        updated: when each series last came, by the monotonic clock.
         resources: the attributes of each ``service.instance.id``.
         spans: every span, in the order of arrival.
         headers: of each HTTP export, by names in lower case.
@@ -57,6 +59,7 @@ class Collector:
     def __init__(self) -> None:
         self.series: dict[Series, float] = {}
         self.points: dict[Series, Any] = {}
+        self.updated: dict[Series, float] = {}
         self.resources: dict[str, dict[str, Any]] = {}
         self.spans: list[Any] = []
         self.headers: list[dict[str, str]] = []
@@ -139,6 +142,16 @@ class Collector:
                 if series.name == name and attributes.items() <= dict(series.attributes).items()
             }
 
+    def snapshot(self, younger_than_s: float) -> dict[Series, Any]:
+        """Return the newest point of each series that came within so many seconds."""
+        oldest = time.monotonic() - younger_than_s
+        with self._lock:
+            return {
+                series: point
+                for series, point in self.points.items()
+                if self.updated[series] >= oldest
+            }
+
     def names(self) -> set[str]:
         """Return the Prometheus names that arrived."""
         with self._lock:
@@ -153,6 +166,7 @@ class Collector:
             attributes = tuple(sorted(_attributes(point.attributes).items()))
             series = Series(prometheus_name(metric), attributes, instance)
             self.points[series] = point
+            self.updated[series] = time.monotonic()
             if kind == "histogram":
                 self.series[series] = point.count
             else:
