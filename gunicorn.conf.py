@@ -54,8 +54,10 @@ worker_connections = 1000
 graceful_timeout = 22
 timeout = 60
 
-# A shared-memory file, where there is one: a worker's heartbeat must not wait for a disk.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+# A shared-memory file, where there can be one: a worker's heartbeat must not wait for a disk. It is
+# named, since Python finds a folder by writing to it, which a full disk refuses.
+_folders = ("/dev/shm", "/tmp", os.getcwd())
+worker_tmp_dir = next(filter(lambda folder: os.access(folder, os.W_OK | os.X_OK), _folders), None)
 
 # Gunicorn's own limits: longer lines and more headers are refused while they are read.
 limit_request_line = 4094

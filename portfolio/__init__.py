@@ -18,6 +18,7 @@ from portfolio.http.application import Application
 from portfolio.http.compression import Compression
 from portfolio.http.cors import Origins
 from portfolio.http.envelope import Envelope
+from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.pages.routes import register_pages
 from portfolio.portfolios.cli import portfolios
 from portfolio.portfolios.creation import CreationRepository
@@ -31,7 +32,6 @@ from portfolio.portfolios.validation import ValidationCache
 from portfolio.telemetry.commands import CommandDurations
 from portfolio.telemetry.logging import Verbosity
 from portfolio.telemetry.measures import Measures
-from portfolio.telemetry.pod import Pod
 
 if TYPE_CHECKING:
     from portfolio.telemetry.sdk import Telemetry
@@ -90,7 +90,7 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
         origins=Origins(app, settings.cors_origins),
         measures=measures,
         verbosity=verbosity,
-        pod=Pod(settings, verbosity),
+        coordinator=WorkerCoordinator(settings, verbosity),
         telemetry=_telemetry(app, settings, database, cache, measures),
     )
 

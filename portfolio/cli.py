@@ -19,11 +19,12 @@ from pymongo.errors import PyMongoError
 from portfolio.components import components
 from portfolio.config import mask, settings_fields, shown
 from portfolio.errors import PortfolioError
+from portfolio.observability.coordinator import ControlFile, WorkerCoordinator
+from portfolio.observability.shared_state import State
 from portfolio.portfolios.model import Draft
 from portfolio.portfolios.service import MAX_BULK
-from portfolio.telemetry.pod import Pod, Snapshot
 
-_OBEY_TIMEOUT_S = 5.0
+_APPLY_TIMEOUT_S = 5.0
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _LONGEST_S = 24 * 3600
@@ -121,7 +122,7 @@ def list_breakers() -> None:
     """Show every breaker of every worker."""
     rows = [
         (name, worker["pid"], breaker["state"], breaker["failure_count"], breaker["refused"])
-        for worker in _workers(_pod())
+        for worker in _workers(_coordinator())
         for name, breaker in worker["circuit_breakers"].items()
     ]
     table(("breaker", "worker", "state", "failures", "refused"), sorted(rows))
@@ -131,13 +132,13 @@ def list_breakers() -> None:
 @click.argument("name")
 def reset_breaker(name: str) -> None:
     """Close the breaker NAME in every worker, whatever it has seen."""
-    pod = _pod()
-    known = {known for worker in _workers(pod) for known in worker["circuit_breakers"]}
+    coordinator = _coordinator()
+    known = {known for worker in _workers(coordinator) for known in worker["circuit_breakers"]}
     if name not in known:
         raise click.ClickException(
             f"There is no breaker {name!r}; there is {', '.join(sorted(known)) or 'none'}."
         )
-    _await_workers(pod, pod.orders.reset_breaker(name))
+    _await_workers(coordinator, lambda control: control.reset_breaker(name))
 
 
 @click.command("log-level")
@@ -146,14 +147,14 @@ def reset_breaker(name: str) -> None:
 @with_appcontext
 def log_level(level: str | None, seconds: float) -> None:
     """Log from LEVEL up in every worker, for a time; without LEVEL, show what is logged now."""
-    pod = _pod()
+    coordinator = _coordinator()
     if level is None:
         table(
             ("worker", "level"),
-            ((worker["pid"], worker["log_level"]) for worker in _workers(pod)),
+            ((worker["pid"], worker["log_level"]) for worker in _workers(coordinator)),
         )
         return
-    _await_workers(pod, pod.orders.set_log_level(level, seconds))
+    _await_workers(coordinator, lambda control: control.set_log_level(level, seconds))
 
 
 @config.command("show")
@@ -232,32 +233,39 @@ def from_database(call: Callable[[], Any]) -> Any:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
 
 
-def _pod() -> Pod:
-    pod = components().pod
+def _coordinator() -> WorkerCoordinator:
+    coordinator = components().coordinator
     try:
-        pod.open()
+        coordinator.open()
     except OSError as error:
         raise click.ClickException(f"The workers' folder can't be opened: {error}") from error
-    return pod
+    return coordinator
 
 
-def _workers(pod: Pod) -> list[Snapshot]:
-    workers = pod.others()
+def _workers(coordinator: WorkerCoordinator) -> list[State]:
+    workers = coordinator.others()
     if not workers:
-        raise click.ClickException(f"No worker shows itself in {pod.folder}: does one run here?")
+        raise click.ClickException(
+            f"No worker shows itself in {coordinator.folder}: does one run here?"
+        )
     return workers
 
 
-def _await_workers(pod: Pod, order: int) -> None:
-    deadline = time.monotonic() + _OBEY_TIMEOUT_S
+def _await_workers(coordinator: WorkerCoordinator, change: Callable[[ControlFile], int]) -> None:
+    """Make a change to the control file and wait until every worker has applied it."""
+    try:
+        revision = change(coordinator.control)
+    except OSError as error:
+        raise click.ClickException(f"The control file can't be written: {error}") from error
+    deadline = time.monotonic() + _APPLY_TIMEOUT_S
     while True:
-        workers = _workers(pod)
-        obeyed = sum(worker["obeyed"] >= order for worker in workers)
-        if obeyed == len(workers):
-            click.echo(f"{obeyed} of {len(workers)} workers obeyed")
+        workers = _workers(coordinator)
+        applied = sum(worker["applied_revision"] >= revision for worker in workers)
+        if applied == len(workers):
+            click.echo(f"Applied on {applied} of {len(workers)} workers")
             return
         if time.monotonic() > deadline:
-            raise click.ClickException(f"Only {obeyed} of {len(workers)} workers obeyed")
+            raise click.ClickException(f"Applied on only {applied} of {len(workers)} workers")
         time.sleep(0.05)
 
 

@@ -13,13 +13,13 @@ from portfolio.database import Database
 from portfolio.health.checks import describe
 from portfolio.http.admission import Admission
 from portfolio.http.cors import Origins
+from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.portfolios.cursors import Cursors
 from portfolio.portfolios.service import PortfolioService
 from portfolio.portfolios.validation import ValidationCache
 from portfolio.resilience import Breaker
 from portfolio.telemetry.logging import Verbosity
 from portfolio.telemetry.measures import Measures
-from portfolio.telemetry.pod import Pod
 
 if TYPE_CHECKING:
     from portfolio.telemetry.sdk import Telemetry
@@ -38,7 +38,7 @@ class Components:
     origins: Origins
     measures: Measures
     verbosity: Verbosity
-    pod: Pod
+    coordinator: WorkerCoordinator
     telemetry: Telemetry | None
     draining: bool = False
 
@@ -63,11 +63,11 @@ class Components:
         if self.telemetry is not None:
             self.telemetry.start()
         self.database.start()
-        self.pod.start(partial(describe, self), self.reset_breaker)
+        self.coordinator.start(partial(describe, self), self.reset_breaker)
 
     def stop(self) -> None:
         """End what runs in the background and close connections."""
-        self.pod.stop()
+        self.coordinator.unregister()
         self.database.close()
         if self.telemetry is not None:
             self.telemetry.stop()

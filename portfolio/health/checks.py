@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from portfolio.config import SERVICE
 from portfolio.moments import rfc3339
+from portfolio.observability.shared_state import State
 from portfolio.telemetry.measures import BOUNDS, Durations, Histogram
-from portfolio.telemetry.pod import Snapshot
 
 if TYPE_CHECKING:
     from portfolio.components import Components
@@ -47,8 +47,8 @@ def readiness(parts: Components) -> dict[str, Check]:
     }
 
 
-def describe(parts: Components) -> Snapshot:
-    """Tell how this worker is, for the board that all workers of the instance share."""
+def describe(parts: Components) -> State:
+    """Tell how this worker is, for the other workers of the instance."""
     database, settings = parts.database, parts.settings
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
@@ -78,12 +78,12 @@ def describe(parts: Components) -> Snapshot:
     }
 
 
-def workers(parts: Components) -> list[Snapshot]:
+def workers(parts: Components) -> list[State]:
     """Tell how each worker of the instance is, this one first."""
-    return [describe(parts), *parts.pod.others()]
+    return [describe(parts), *parts.coordinator.others()]
 
 
-def detailed(parts: Components, workers: list[Snapshot]) -> dict[str, Check]:
+def detailed(parts: Components, workers: list[State]) -> dict[str, Check]:
     """Every part's state, over all ``workers``."""
     breakers = _merge_breakers(worker["circuit_breakers"] for worker in workers)
     states = [breaker["state"] for breaker in breakers.values()]
@@ -103,7 +103,7 @@ def detailed(parts: Components, workers: list[Snapshot]) -> dict[str, Check]:
     }
 
 
-def metrics(parts: Components, workers: list[Snapshot]) -> dict[str, Any]:
+def metrics(parts: Components, workers: list[State]) -> dict[str, Any]:
     """Counts, latencies and use of resources, over all ``workers``."""
     processes = [worker["process"] for worker in workers]
     return {
@@ -225,7 +225,7 @@ def _merge_breakers(workers: Iterable[dict[str, Check]]) -> dict[str, Check]:
     return merged
 
 
-def _merge_caches(parts: Components, workers: list[Snapshot]) -> Check:
+def _merge_caches(parts: Components, workers: list[State]) -> Check:
     merged = _sum(worker["validation_cache"] for worker in workers)
     lookups = merged["hits"] + merged["misses"]
     return {

@@ -31,7 +31,7 @@ def watched(app: Flask) -> Iterator[FlaskClient]:
         "the server's version is known",
     )
     yield client
-    parts.pod.stop()
+    parts.coordinator.unregister()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
-"""The pod's own view covers all its workers, and an operator's orders reach all of them."""
+"""The pod's own view covers all its workers, and the control file reaches all of them."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ def test_a_killed_worker_is_forgotten_and_its_successor_seen(gunicorn: Gunicorn)
 
 def test_a_log_level_reaches_every_worker_and_ends_by_itself(gunicorn: Gunicorn) -> None:
     result = gunicorn.flask("log-level", "DEBUG", "--for", "1h")
-    assert result.stdout == "2 of 2 workers obeyed\n", result.stderr
+    assert result.stdout == "Applied on 2 of 2 workers\n", result.stderr
     assert {worker["log_level"] for worker in workers(gunicorn)} == {"DEBUG"}
     requests.get(f"{gunicorn.url}/health", headers={"X-Request-ID": "seen"}, timeout=10)
     gunicorn.flask("log-level", "DEBUG", "--for", "1s")
@@ -111,7 +113,7 @@ def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
     def states() -> list[str]:
         return [worker["circuit_breakers"]["database"]["state"] for worker in workers(gunicorn)]
 
-    wait_until(lambda: len(states()) == 2, "both workers are on the board")
+    wait_until(lambda: len(states()) == 2, "both workers show themselves")
     mongod.kill()
 
     def any_open() -> bool:
@@ -124,11 +126,11 @@ def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
     wait_until(any_open, "a breaker opens")
     wait_until(
         lambda: " open " in gunicorn.flask("breakers", "list").stdout,
-        "the worker writes so on the board, which it does twice a second",
+        "the worker shows so, which it does twice a second",
     )
 
     result = gunicorn.flask("breakers", "reset", "database")
-    assert result.stdout == "2 of 2 workers obeyed\n", result.stderr
+    assert result.stdout == "Applied on 2 of 2 workers\n", result.stderr
     assert states() == ["closed", "closed"]
 
 
@@ -158,8 +160,85 @@ def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself(
 
     def complaints() -> list[int]:
         lines = gunicorn.log_lines()
-        return [each["pid"] for each in lines if each["msg"] == "workers can't see each other"]
+        return [each["pid"] for each in lines if each["msg"] == "worker state not shared"]
 
     wait_until(lambda: len(complaints()) == 2, "both workers say so")
     script(gunicorn.url).mix()
     assert len(set(complaints())) == len(complaints()) == 2, "once a worker"
+
+
+def test_a_folder_that_can_be_written_again_is_used_again(
+    serve: Callable[..., Gunicorn], standalone: Mongod, tmp_path: Path
+) -> None:
+    blocker = tmp_path / "blocker"
+    blocker.write_text("")
+    gunicorn = serve(standalone.uri, PORTFOLIO_RUNTIME_DIR=str(blocker / "run"))
+    gunicorn.wait_ready()
+    assert len(workers(gunicorn)) == 1
+    blocker.unlink()
+    wait_until(lambda: len(workers(gunicorn)) == 2, "both workers show themselves")
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own with no space left."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk can't be mounted: {mounted.stderr.strip()}")
+    try:
+        fill(folder / "filling")
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    with path.open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_a_full_disk_takes_the_pods_view_and_nothing_else(
+    full_disk: Path, serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str
+) -> None:
+    gunicorn = serve(
+        standalone.uri,
+        MONGODB_DB=database_name,
+        PORTFOLIO_RUNTIME_DIR=str(full_disk),
+        TMPDIR=str(full_disk),
+        DRAIN_SECONDS="1",
+    )
+    gunicorn.wait_ready()
+    assert len(workers(gunicorn)) == 1
+    before = {worker.pid for worker in gunicorn.workers()}
+    gunicorn.signal(signal.SIGHUP)
+
+    def reloaded() -> bool:
+        now = {worker.pid for worker in gunicorn.workers()}
+        return len(now) == 2 and not now & before
+
+    wait_until(reloaded, "two new workers in the place of the old ones")
+    after = {worker.pid for worker in gunicorn.workers()}
+    gunicorn.wait_ready()
+    path = f"{gunicorn.url}/api/v1/portfolios"
+    for _ in range(20):
+        assert requests.post(path, json={"name": "Growth"}, timeout=10).status_code == 201
+        assert requests.get(path, timeout=10).status_code == 200
+    assert {worker.pid for worker in gunicorn.workers()} == after, "no worker has died"
+
+    (full_disk / "filling").unlink()
+    wait_until(lambda: len(workers(gunicorn)) == 2, "both workers show themselves")
+    result = gunicorn.flask("log-level", "DEBUG")
+    assert result.stdout == "Applied on 2 of 2 workers\n", result.stderr
+    fill(full_disk / "filling")
+    result = gunicorn.flask("log-level", "INFO")
+    assert result.returncode == 1
+    assert "The control file can't be written" in result.stderr
+    assert gunicorn.status("/health/detailed") == 200

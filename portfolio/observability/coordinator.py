@@ -1,0 +1,196 @@
+"""What the workers of one instance know of each other, and the control file that reaches all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from portfolio.config import Settings
+from portfolio.observability.shared_state import (
+    SharedState,
+    State,
+    prepare_folder,
+    replace_file,
+)
+from portfolio.telemetry.logging import Verbosity
+
+log = logging.getLogger(__name__)
+
+# A change must reach every worker within 1 s.
+_INTERVAL_S = 0.5
+
+
+def instance_folder(settings: Settings) -> Path:
+    """Return the folder that the workers of one instance share: one a port, for local runs."""
+    return Path(settings.runtime_dir) / str(settings.port)
+
+
+class ControlFile:
+    """What all workers are told to do, in one small file that is replaced as a whole.
+
+    Args:
+        folder: the instance's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "control.json"
+        self._seen: tuple[int, int] | None = None
+
+    def read(self) -> dict[str, Any]:
+        """Return what is in force; empty where there is nothing."""
+        try:
+            content = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def changed(self) -> bool:
+        """Tell whether there is something that this object has not been asked about before."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return False
+        seen, self._seen = self._seen, (status.st_ino, status.st_mtime_ns)
+        return seen != self._seen
+
+    def set_log_level(self, level: str, seconds: float) -> int:
+        """Set ``level`` for ``seconds`` and return the file's new revision.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        return self._write(log_level={"level": level, "until": time.time() + seconds})
+
+    def reset_breaker(self, name: str) -> int:
+        """Have a breaker closed and return the file's new revision.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        resets = self.read().get("resets", {})
+        return self._write(resets={**resets, name: time.time()})
+
+    def _write(self, **changes: Any) -> int:
+        prepare_folder(self._path.parent)
+        known = self.read()
+        revision = int(known.get("revision", 0)) + 1
+        content = json.dumps({**known, **changes, "revision": revision})
+        replace_file(self._path, content.encode())
+        return revision
+
+
+class WorkerCoordinator:
+    """One worker's place among the workers of its instance.
+
+    Where the folder that they share can't be used, a worker knows of itself alone, and tries again.
+
+    Args:
+        settings: where the folder is.
+        verbosity: what the control file may change.
+    """
+
+    def __init__(self, settings: Settings, verbosity: Verbosity) -> None:
+        self.folder = instance_folder(settings)
+        self.control = ControlFile(self.folder)
+        self._shared = SharedState(self.folder)
+        self._verbosity = verbosity
+        self._begun = time.time()
+        self._applied_revision = 0
+        self._resets: dict[str, float] = {}
+        self._level_until = 0.0
+        self._usable = False
+        self._failed = False
+        self._stopped = threading.Event()
+
+    def open(self) -> None:
+        """Look at the workers, without being one of them.
+
+        Raises:
+            OSError: the folder can't be used.
+        """
+        prepare_folder(self.folder)
+        self._usable = True
+
+    def start(self, describe: Callable[[], State], reset_breaker: Callable[[str], None]) -> None:
+        """Begin to show this worker and to read the control file, twice a second.
+
+        Args:
+            describe: tells how this worker is, in what JSON can hold.
+            reset_breaker: closes the breaker of that name, if there is one.
+        """
+        self._begun = time.time()
+        # Those who died without a word leave their files.
+        self._shared.read()
+
+        def watch() -> None:
+            while not self._stopped.is_set():
+                try:
+                    self.open()
+                    self._apply(reset_breaker)
+                    self._shared.publish({"applied_revision": self._applied_revision, **describe()})
+                    self._recover()
+                except Exception as error:  # whatever it is, the watch goes on
+                    self._complain(error)
+                self._stopped.wait(_INTERVAL_S)
+            # After the last writing, not before it.
+            self._shared.remove()
+
+        threading.Thread(target=watch, name="coordinator", daemon=True).start()
+
+    def unregister(self) -> None:
+        """Leave the others' view."""
+        self._stopped.set()
+        self._shared.remove()
+
+    def others(self) -> list[State]:
+        """Return how each other worker was half a second ago, at most."""
+        if not self._usable:
+            return []
+        states = self._shared.read()
+        return [state for pid, state in states.items() if pid != os.getpid()]
+
+    def _complain(self, error: Exception) -> None:
+        if isinstance(error, PermissionError):
+            self._usable = False
+        if not self._failed:
+            self._failed = True
+            log.warning("worker state not shared", extra={"error": str(error)})
+
+    def _recover(self) -> None:
+        if self._failed:
+            self._failed = False
+            log.info("worker state shared again")
+
+    def _apply(self, reset_breaker: Callable[[str], None]) -> None:
+        now = time.time()
+        if self.control.changed():
+            content = self.control.read()
+            self._apply_level(content.get("log_level") or {"until": 0.0}, now)
+            for name, moment in content.get("resets", {}).items():
+                if moment > self._resets.get(name, self._begun):
+                    self._resets[name] = moment
+                    reset_breaker(name)
+            self._applied_revision = content.get("revision", 0)
+        if self._level_until and now >= self._level_until:
+            self._level_until = 0.0
+            self._verbosity.set_level(None)
+            log.warning("log level changed back", extra={"to": self._verbosity.level})
+
+    def _apply_level(self, change: dict[str, Any], now: float) -> None:
+        until = change["until"]
+        if now >= until:
+            # It was over before this worker looked, and so is the one that it replaced.
+            self._level_until = min(self._level_until, until)
+        elif until != self._level_until:
+            self._level_until = until
+            self._verbosity.set_level(change["level"])
+            log.warning(
+                "log level changed",
+                extra={"to": change["level"], "for_seconds": round(until - now)},
+            )
