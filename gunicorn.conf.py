@@ -37,7 +37,7 @@ logger_class = _Logger
 wsgi_app = "wsgi:app"
 bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
-worker_class = "portfolio.http.worker.Worker"  # gevent's, that drains
+worker_class = "portfolio.server.worker.Worker"  # gevent's, that drains
 
 # The code is imported once and its memory shared by all workers. What does not survive a fork (the
 # MongoDB client, exporters, locks) is made in post_worker_init.

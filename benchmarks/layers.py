@@ -38,8 +38,8 @@ from benchmarks.timing import cpu_microseconds
 from portfolio import create_app
 from portfolio.config import Settings
 from portfolio.database import COLLECTION
-from portfolio.http.worker import look_up_once
 from portfolio.portfolios.model import Search
+from portfolio.server.patches import cache_settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -49,7 +49,7 @@ _DOCUMENTS = 1000
 _OP_MSG = 2013
 _HEADER = struct.Struct("<iiiiIB")
 _CONFIG = Config()
-look_up_once(_CONFIG)
+cache_settings(_CONFIG)
 _HEAD = (
     b"GET /api/v1/portfolio/000000000000000000000000 HTTP/1.1\r\n"
     b"Host: localhost:8000\r\nUser-Agent: client/1.0\r\nAccept: application/json\r\n\r\n"

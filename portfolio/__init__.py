@@ -12,12 +12,12 @@ from portfolio.config import Settings
 from portfolio.database import Database
 from portfolio.health.routes import blueprint as health
 from portfolio.http.access import require_api_key
-from portfolio.http.admission import Admission
 from portfolio.http.answers import MAX_BODY_BYTES, register_error_handlers
 from portfolio.http.application import Application
 from portfolio.http.compression import Compression
 from portfolio.http.cors import Origins
 from portfolio.http.envelope import Envelope
+from portfolio.middleware.admission import Admission, AdmissionMiddleware
 from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.pages.routes import register_pages
 from portfolio.portfolios.cli import portfolios
@@ -66,7 +66,8 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
     compressed = Compression(app.wsgi_app)
-    envelope = Envelope(compressed, settings, parts.measures.requests, parts.verbosity)
+    admitted = AdmissionMiddleware(compressed, parts.admission, parts.origins)
+    envelope = Envelope(admitted, settings, parts.measures.requests, parts.verbosity)
     app.wsgi_app = envelope  # type: ignore[method-assign]
     return app
 

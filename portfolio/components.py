@@ -11,8 +11,8 @@ from flask import current_app
 from portfolio.config import Settings
 from portfolio.database import Database
 from portfolio.health.checks import describe
-from portfolio.http.admission import Admission
 from portfolio.http.cors import Origins
+from portfolio.middleware.admission import Admission
 from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.portfolios.cursors import Cursors
 from portfolio.portfolios.service import PortfolioService

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 ENDPOINT = "portfolio.endpoint"
+# The endpoint, in metrics, of requests that are rejected before they are routed.
+REJECTED = "refused"
 
 
 def route_template(rule: Rule) -> str:

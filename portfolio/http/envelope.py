@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from portfolio.config import Settings
-from portfolio.http.application import ENDPOINT
+from portfolio.http.application import ENDPOINT, REJECTED
 from portfolio.resilience import budget
 from portfolio.telemetry.logging import Verbosity, request_id
 from portfolio.telemetry.measures import RequestMetrics
@@ -85,9 +85,10 @@ class Envelope:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         exchange = _Exchange(self, environ, start_response)
+        app = self.app if _is_normal(environ["PATH_INFO"]) else _not_found
         try:
             with budget(self.budget_s):
-                exchange.body = self.app(environ, exchange.start_response)
+                exchange.body = app(environ, exchange.start_response)
         except BaseException:
             exchange.close()
             raise
@@ -149,6 +150,8 @@ class _Exchange:
         # happens, once.
         probe = self._environ["PATH_INFO"].startswith("/health")
         failed = self._status >= "5" and not (probe and self._status.startswith("503"))
+        if self._endpoint == REJECTED:
+            return  # admission control tells of an overload once
         share = self._envelope.verbosity.request_share
         if not failed and (share == 0.0 or random.random() >= share):
             return
@@ -165,3 +168,19 @@ class _Exchange:
                 "duration_ms": round(seconds * 1000, 3),
             },
         )
+
+
+def _is_normal(path: str) -> bool:
+    """Return whether ``path`` is its own normal form: every rule then sees the same path.
+
+    Werkzeug strips slashes in front, so that other spellings would be routed like the normal one.
+    An empty path is the root's, as ``http://host`` has it.
+    """
+    return not path or (path[0] == "/" and path[1:2] != "/")
+
+
+def _not_found(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    body = b'{"detail":"Not Found"}'
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("404 NOT FOUND", headers)
+    return [body]

@@ -10,7 +10,7 @@ import base64
 import gzip
 import hashlib
 import re
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from flask import Blueprint, Flask, Response, current_app, request, send_file
 from werkzeug.exceptions import NotFound
 
 from portfolio.config import Settings
+from portfolio.http.compression import accepts_gzip
 
 blueprint = Blueprint("pages", __name__)
 
@@ -93,13 +94,13 @@ def _drop_trailing_slash() -> Response | None:
 @blueprint.get("/openapi.json")
 def openapi_json() -> Response:
     """The OpenAPI document as JSON."""
-    return _conditional(Response(_document().json, mimetype="application/json"))
+    return _send(_document().json, "application/json")
 
 
 @blueprint.get("/openapi.yaml")
 def openapi_yaml() -> Response:
     """The OpenAPI document as YAML."""
-    return _conditional(Response(_document().yaml, mimetype="application/yaml"))
+    return _send(_document().yaml, "application/yaml")
 
 
 @blueprint.get("/docs")
@@ -125,34 +126,56 @@ def asset(name: str) -> Response:
     """A script or style sheet of the pages."""
     if name not in _ASSETS:
         raise NotFound
-    path = _VENDOR / f"{name}.gz"
-    if request.accept_encodings.quality("gzip"):
+    if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         response = send_file(
-            path, mimetype=_ASSETS[name], download_name=name, max_age=_ASSET_MAX_AGE_S
+            _packed_asset(name),
+            mimetype=_ASSETS[name],
+            download_name=name,
+            max_age=_ASSET_MAX_AGE_S,
         )
         response.headers["Content-Encoding"] = "gzip"
     else:
-        response = Response(gzip.decompress(path.read_bytes()), mimetype=_ASSETS[name])
+        response = Response(_unpacked_asset(name), mimetype=_ASSETS[name])
     response.vary.add("Accept-Encoding")
     return response
 
 
 def _page(name: str) -> Response:
     html, policy = _load(name)
-    headers = {"Content-Security-Policy": policy}
-    return _conditional(Response(html, headers=headers, mimetype="text/html"))
+    return _send(html, "text/html", {"Content-Security-Policy": policy})
+
+
+def _packed_asset(name: str) -> Path:
+    return _VENDOR / f"{name}.gz"
 
 
 @cache
-def _load(name: str) -> tuple[str, str]:
+def _unpacked_asset(name: str) -> bytes:
+    """Return what no browser asks for: unpacked once, since anybody may ask any number of times."""
+    return gzip.decompress(_packed_asset(name).read_bytes())
+
+
+@cache
+def _load(name: str) -> tuple[bytes, str]:
     """Return the page and its policy, which names each inline script by its hash."""
     html = (_HERE / name).read_text()
     digests = [hashlib.sha256(code.encode()).digest() for code in _INLINE_SCRIPT.findall(html)]
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-    return html, _POLICY.format(scripts=scripts)
+    return html.encode(), _POLICY.format(scripts=scripts)
 
 
-def _conditional(response: Response) -> Response:
+@lru_cache(maxsize=8)
+def _packed(body: bytes) -> bytes:
+    return gzip.compress(body, mtime=0)
+
+
+def _send(body: bytes, mimetype: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a response that is compressed once, not for each request."""
+    packed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    response = Response(_packed(body) if packed else body, headers=headers, mimetype=mimetype)
+    if packed:
+        response.headers["Content-Encoding"] = "gzip"
+    response.vary.add("Accept-Encoding")
     response.add_etag()
     response.make_conditional(request)
     return response

@@ -33,7 +33,7 @@ RECOVERY_S = 10.0
 _QUIET_S = 2.0
 _BULK = 10
 # What admission control answers.
-SHED = "503 Too many requests are under way"
+SHED = "503 Too many requests are in flight"
 
 
 class NoAnswer(Exception):

@@ -23,9 +23,9 @@ from tests.integration.calls import V2
 
 # What the worker gives a head or a body to arrive in is 10 s; the rest is for a busy machine.
 _ARRIVAL_S = 10.0 + 10.0
-REFUSAL = '{"detail":"Too many requests are under way"}'
-# So many of the largest bodies a worker takes at once.
-_BODIES_IN_MEMORY = 32
+REFUSAL = '{"detail":"Too many requests are in flight"}'
+# More of the largest bodies than a worker takes at once.
+_TOO_MANY_BODIES = 32
 
 
 def readable(sockets: list[socket]) -> list[socket]:
@@ -147,13 +147,57 @@ def test_however_it_is_asked_a_request_is_refused_and_the_next_one_answered(
     assert rest.startswith(f"{body}HTTP/1.1 200")
 
 
+@pytest.mark.parametrize(
+    ("target", "admitted", "others"),
+    [
+        ("//api/v1/portfolios", 404, 404),
+        ("http://x//api/v1/portfolios", 404, 404),
+        ("/%2fapi/v1/portfolios", 404, 404),
+        ("http://x/api/v1/portfolios", 200, 503),
+        ("/%61pi/v1/portfolios", 200, 503),
+    ],
+)
+def test_no_spelling_of_a_path_passes_by_admission_control(
+    full: Gunicorn, target: str, admitted: int, others: int
+) -> None:
+    request = f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    with ExitStack() as held:
+        clients = [
+            held.enter_context(create_connection(("127.0.0.1", full.port), timeout=10))
+            for _ in range(10)
+        ]
+        for client in clients:
+            client.sendall(request)
+        statuses = [int(client.makefile("rb").read().split()[1]) for client in clients]
+    assert sorted(statuses) == [admitted, *[others] * 9]
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_those_who_read_a_list_slowly_leave_others_their_place(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], version: str
+) -> None:
+    mongod = start_mongod()
+    service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="3", WEB_CONCURRENCY="1")
+    service.wait_ready()
+    with mongod.client() as client, ExitStack() as held:
+        # A list that no socket's buffers hold.
+        portfolios = client["portfolio"]["portfolio"]
+        portfolios.insert_many({"name": "x" * 200} for _ in range(25_000))
+        request = f"GET /api/v1/portfolios HTTP/{version}\r\nHost: x\r\n\r\n".encode()
+        readers = [
+            held.enter_context(closing(open_slow_reader(service, request))) for _ in range(3)
+        ]
+        wait_until(lambda: len(readable(readers)) == 3, "all are being answered")
+        assert service.status(V2) == 200
+
+
 def test_bodies_that_are_announced_and_do_not_come_take_no_room_from_others(
     start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
 ) -> None:
     service = serve(start_mongod().uri, WEB_CONCURRENCY="1")
     service.wait_ready()
     with ExitStack() as held:
-        for _ in range(_BODIES_IN_MEMORY):
+        for _ in range(_TOO_MANY_BODIES):
             held.enter_context(closing(open_slow_reader(service, LARGEST_BODY)))
         answer = requests.post(f"{service.url}/api/v1/portfolios", json={"name": "s"}, timeout=10)
         assert answer.status_code == 201
@@ -168,13 +212,13 @@ def test_no_more_bodies_arrive_at_once_than_memory_was_set_aside_for(
     with ExitStack() as held:
         arriving = [
             held.enter_context(closing(open_slow_reader(service, most)))
-            for _ in range(_BODIES_IN_MEMORY + 2)
+            for _ in range(_TOO_MANY_BODIES)
         ]
         wait_until(
             lambda: any(readable([each]) and b" 503 " in each.recv(100) for each in arriving),
             "one is refused",
         )
-        assert len(readable(arriving)) <= 2
+        assert len(readable(arriving)) <= _TOO_MANY_BODIES / 2
 
 
 @pytest.mark.slow

@@ -55,6 +55,47 @@ def exchange(gunicorn: Gunicorn, sent: bytes) -> bytes:
             501,
             id="folded-transfer-encoding",
         ),
+        *(
+            pytest.param(
+                _POST + b"Transfer-Encoding: " + coding + b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+                501,
+                id=f"coding-{coding.decode()}",
+            )
+            for coding in (
+                b"gzip, chunked",
+                b"gzip\r\nTransfer-Encoding: chunked",
+                b"identity, chunked",
+                b"chunked, chunked",
+                b"gzip",
+                b"identity",
+                b"unknown",
+                b"xchunked",
+            )
+        ),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no-host"),
+        pytest.param(b"GET http://x/ HTTP/1.1\r\n\r\n", 400, id="no-host-but-in-target"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, id="two-hosts"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-A: %s\r\n" % (b"b" * 1000) * 20 + b"\r\n",
+            431,
+            id="long-head",
+        ),
+        pytest.param(
+            _POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1;%s\r\n \r\n" % (b"x" * 90) * 900,
+            413,
+            id="chunks-of-nothing",
+        ),
+        pytest.param(
+            _POST + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415, id="gzip-body"
+        ),
+        pytest.param(b"GET api/v1/portfolios HTTP/1.1\r\nHost: x\r\n\r\n", 400, id="no-slash"),
+        pytest.param(b"GET //api/v1/portfolios HTTP/1.1\r\nHost: x\r\n\r\n", 404, id="two-slashes"),
+        pytest.param(
+            b"GET /%2fapi/v1/portfolios HTTP/1.1\r\nHost: x\r\n\r\n", 404, id="encoded-slash"
+        ),
+        pytest.param(
+            b"GET http://x//api/v1/portfolios HTTP/1.1\r\nHost: x\r\n\r\n", 404, id="absolute"
+        ),
         pytest.param(_POST + b"Content-Length: -1\r\n\r\n", 400, id="negative-length"),
         pytest.param(_POST + b"Content-Length: 1e3\r\n\r\n", 400, id="length-no-number"),
         pytest.param(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import zlib
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -92,6 +93,27 @@ def test_scripts_are_sent_compressed_where_the_client_can_read_it(unit_client: F
     assert packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.data) == plain.data
     assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize(
+    ("path", "accepted"),
+    [
+        ("/openapi.json", "gzip"),
+        ("/status", "gzip, br"),
+        ("/pages/swagger-ui.css", "gzip"),
+        ("/pages/swagger-ui.css", "br"),
+        ("/pages/swagger-ui.css", ""),
+    ],
+)
+def test_what_anybody_may_ask_for_is_compressed_or_unpacked_once(
+    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str, accepted: str
+) -> None:
+    headers = {"Accept-Encoding": accepted}
+    first = unit_client.get(path, headers=headers)
+    for module, name in ((gzip, "compress"), (gzip, "decompress"), (zlib, "compressobj")):
+        monkeypatch.delattr(module, name)
+    assert unit_client.get(path, headers=headers).data == first.data
+    assert first.headers.get("Content-Encoding") == ("gzip" if "gzip" in accepted else None)
 
 
 def test_scripts_are_kept_by_browsers_and_asked_for_again(unit_client: FlaskClient) -> None:

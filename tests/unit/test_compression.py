@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 
-import brotli
 import pytest
 from flask import Flask, Response
 from flask.testing import FlaskClient
@@ -75,12 +74,6 @@ def test_a_long_answer_is_compressed(client: FlaskClient) -> None:
     assert len(answer.data) < len(LONG) / 10
 
 
-def test_brotli_is_used_where_the_client_takes_it(client: FlaskClient) -> None:
-    answer = get(client, "/long", "gzip, deflate, br, zstd")
-    assert answer.headers["Content-Encoding"] == "br"
-    assert brotli.decompress(answer.data) == LONG
-
-
 @pytest.mark.parametrize(
     ("accepted", "encoding"),
     [
@@ -90,7 +83,9 @@ def test_brotli_is_used_where_the_client_takes_it(client: FlaskClient) -> None:
         ("gzip;q=0", None),
         ("*;q=0", None),
         ("GZIP", "gzip"),
-        ("*", "br"),
+        ("*", "gzip"),
+        ("br", None),
+        ("gzip, deflate, br, zstd", "gzip"),
         ("br;q=0.1, gzip;q=0.9", "gzip"),
         ("br;q=0, *", "gzip"),
         ("gzip;q=nonsense", None),
@@ -115,12 +110,10 @@ def test_what_is_compressed_already_is_not_compressed_again(client: FlaskClient)
     assert gzip.decompress(get(client, "/packed").data) == LONG * 99
 
 
-@pytest.mark.parametrize("accepted", ["gzip", "br"])
-def test_a_stream_is_compressed_as_it_comes(client: FlaskClient, accepted: str) -> None:
-    answer = get(client, "/stream/long", accepted)
+def test_a_stream_is_compressed_as_it_comes(client: FlaskClient) -> None:
+    answer = get(client, "/stream/long")
     assert "Content-Length" not in answer.headers
-    unpack = gzip.decompress if accepted == "gzip" else brotli.decompress
-    assert unpack(answer.data) == LONG + LONG + b"end"
+    assert gzip.decompress(answer.data) == LONG + LONG + b"end"
 
 
 @pytest.mark.parametrize("name", ["long", "short"])

@@ -366,6 +366,22 @@ def test_a_key_may_have_letters_beyond_ascii(key: str, written_in: str) -> None:
     assert client.get(V2, headers={"X-API-Key": "schlussel"}).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["//api/v1/portfolios", "///api/v1/portfolios", "//health/live"])
+def test_a_path_with_an_empty_first_segment_is_not_found(guarded: FlaskClient, path: str) -> None:
+    response = guarded.open("/", environ_overrides={"PATH_INFO": path})
+    assert (response.status_code, response.json) == (404, {"detail": "Not Found"})
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/portfolios", "/%61pi/v1/portfolios", "/%61%70i/nowhere"])
+def test_no_spelling_of_a_path_needs_no_key(guarded: FlaskClient, path: str) -> None:
+    assert guarded.get(path).status_code == 401
+
+
+def test_the_empty_path_is_the_root(guarded: FlaskClient) -> None:
+    assert guarded.open("/", environ_overrides={"PATH_INFO": ""}).status_code == 200
+
+
 def test_probes_stay_open_where_keys_are_set(guarded: FlaskClient) -> None:
     for path in ("/", "/health", "/health/live"):
         assert guarded.get(path).status_code == 200

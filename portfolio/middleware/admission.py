@@ -1,0 +1,222 @@
+"""Admission control: how many requests a worker has in flight, and when it rejects more."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from portfolio.http.application import ENDPOINT, REJECTED
+from portfolio.http.cors import Origins
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+# Where a server leaves what tells how many seconds a request has waited for the worker.
+SECONDS_WAITED = "portfolio.seconds_waited"
+
+# Measured in a pod of 0.2 CPU at three times its capacity, by benchmarks/pod.py: with these p95 of
+# what is admitted was 186 to 231 ms in three runs, the longest of it from the first second, in
+# which overload is told from a stall; after that it was about 100 ms.
+#
+# Waits are looked at in windows of the period in which the kernel hands a pod its share of the CPU.
+_WINDOW_S = 0.1
+# Outside overload a wait is asked for no more often: it takes a system call.
+_SAMPLE_S = 0.005
+# A pod that has used up its share stands still for up to 90 ms, and a neighbour can hold the CPU
+# as long: only longer waits, in so many windows one after the other, are overload.
+_LONG_WAIT_S = 0.12
+_WINDOWS = 3
+# In overload waits are kept below this; a window that saw a longer one cuts the limit, others raise
+# it: from the least to 100 in two seconds.
+_TARGET_S = 0.06
+_CUT = 0.7
+_RISE = 1.2
+_MIN_LIMIT = 2.0
+
+_BODY = orjson.dumps({"detail": "Too many requests are in flight"})
+_HEADERS = [
+    ("Content-Type", "application/json"),
+    ("Content-Length", str(len(_BODY))),
+    ("Retry-After", "1"),
+]
+
+
+class Permit:
+    """Lets one request be in flight, until it is released."""
+
+    __slots__ = ("_admission",)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission: Admission | None = admission
+
+    def release(self) -> None:
+        """Give the permit back; to release it again does nothing."""
+        if self._admission is not None:
+            self._admission.in_flight -= 1
+            self._admission = None
+
+
+class Admission:
+    """Bounds how many requests one worker has in flight.
+
+    Up to ``max_in_flight`` run at once. A request that waits for long before the worker has so much
+    as read it waits for the CPU, not for MongoDB: where that stays so, fewer run at once, and
+    those that have waited already are rejected, until waits are short again.
+
+    Args:
+        max_in_flight: requests in flight, at most.
+        clock: tells the time in seconds.
+
+    Attributes:
+        limit: requests in flight, at most, as of now.
+        in_flight: those that have a permit.
+        rejected: those that got none, ever.
+    """
+
+    def __init__(self, max_in_flight: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.max_in_flight = max_in_flight
+        self.limit = float(max_in_flight)
+        self.in_flight = 0
+        self.rejected = 0
+        self._clock = clock
+        self._window_began = clock()
+        self._sample_at = 0.0
+        self._longest_wait_s = 0.0
+        self._admitted = 0
+        self._long_windows = 0
+        self._rejected_before = 0
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the CPU can't keep up."""
+        return self.limit < self.max_in_flight
+
+    def try_acquire(self, waited_s: Callable[[], float]) -> Permit | None:
+        """Return a permit for a request, or None where there is none.
+
+        Args:
+            waited_s: tells the seconds since the request came in; asked where it matters, since
+                the answer takes a system call.
+        """
+        now = self._clock()
+        wait_s = 0.0
+        if self.overloaded or now >= self._sample_at:
+            self._sample_at = now + _SAMPLE_S
+            wait_s = waited_s()
+            self._longest_wait_s = max(self._longest_wait_s, wait_s)
+        if now - self._window_began >= _WINDOW_S:
+            self._adjust_limit(now - self._window_began)
+        if self.in_flight >= self.limit or (self.overloaded and wait_s > _TARGET_S):
+            self.rejected += 1
+            return None
+        self.in_flight += 1
+        self._admitted += 1
+        return Permit(self)
+
+    def _adjust_limit(self, seconds: float) -> None:
+        """Move the limit by what was seen in the ``seconds`` of the window that ends now."""
+        if self.overloaded:
+            if self._longest_wait_s > _TARGET_S:
+                self.limit = max(_MIN_LIMIT, self.limit * _CUT)
+            else:
+                self._raise(seconds / _WINDOW_S)
+        elif self._longest_wait_s > _LONG_WAIT_S:
+            self._long_windows += 1
+            if self._long_windows >= _WINDOWS:
+                self._begin_to_reject(self._admitted / seconds)
+        else:
+            self._long_windows = 0
+        self._window_began += seconds
+        self._longest_wait_s = 0.0
+        self._admitted = 0
+
+    def _begin_to_reject(self, rate: float) -> None:
+        # Little's law: so many are in flight where each takes the target's time.
+        self.limit = min(self.limit, max(_MIN_LIMIT, rate * _TARGET_S))
+        self._long_windows = 0
+        self._rejected_before = self.rejected
+        log.warning("overloaded", extra={"wait_ms": round(self._longest_wait_s * 1000)})
+
+    def _raise(self, windows: float) -> None:
+        # More than this many windows raise the least to any limit.
+        self.limit = min(float(self.max_in_flight), self.limit * _RISE ** min(windows, 100.0))
+        if not self.overloaded:
+            rejected = self.rejected - self._rejected_before
+            log.warning("no longer overloaded", extra={"rejected": rejected})
+
+
+class AdmissionMiddleware:
+    """A WSGI application around another, which gets API calls only with a permit.
+
+    Everything else, probes among it, is never rejected.
+
+    Args:
+        app: what answers the requests.
+        admission: gives the permits.
+        origins: which browsers may read a rejection.
+    """
+
+    def __init__(self, app: WSGIApplication, admission: Admission, origins: Origins) -> None:
+        self._app = app
+        self._admission = admission
+        self._origins = origins
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if not environ["PATH_INFO"].startswith("/api/"):
+            return self._app(environ, start_response)
+        permit = self._admission.try_acquire(environ.get(SECONDS_WAITED, _not_at_all))
+        if permit is None:
+            return self._reject(environ, start_response)
+        try:
+            return _AdmittedResponse(self._app(environ, start_response), permit)
+        except BaseException:
+            permit.release()
+            raise
+
+    def _reject(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[ENDPOINT] = REJECTED
+        headers = _HEADERS.copy()
+        if "HTTP_ORIGIN" in environ:
+            asked = [("Origin", environ["HTTP_ORIGIN"])]
+            headers += self._origins.headers(environ["REQUEST_METHOD"], asked)
+        start_response("503 SERVICE UNAVAILABLE", headers)
+        return [_BODY]
+
+
+class _AdmittedResponse:
+    """The body of an admitted request's response; it holds the permit.
+
+    Up to its first part: that has left by the time that the second is asked for, and a stream goes
+    at the pace of its client.
+    """
+
+    __slots__ = ("_body", "_permit")
+
+    def __init__(self, body: Iterable[bytes], permit: Permit) -> None:
+        self._body = body
+        self._permit = permit
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._body:
+            yield part
+            self._permit.release()
+
+    def close(self) -> None:
+        """End the response; a WSGI server calls this once it was sent or given up."""
+        close: Any = getattr(self._body, "close", None)
+        try:
+            if close is not None:
+                close()
+        finally:
+            self._permit.release()
+
+
+def _not_at_all() -> float:
+    return 0.0

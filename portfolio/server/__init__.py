@@ -1,0 +1,1 @@
+"""The Gunicorn worker: the only package that knows Gunicorn and gevent."""

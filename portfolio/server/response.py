@@ -1,0 +1,71 @@
+"""How responses leave: those of the application, and those to requests that it never gets."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from gunicorn import util
+from gunicorn.http import wsgi
+from werkzeug.http import HTTP_STATUS_CODES
+
+from portfolio.http.envelope import request_id_for
+
+# Formatting a date takes as long as looking at all the other headers; a second has one.
+_date = lru_cache(maxsize=1)(util.http_date)
+
+
+class Response(wsgi.Response):  # type: ignore[misc]
+    """A response whose headers leave with its body, in one segment instead of two."""
+
+    headers_sent: bool
+
+    def default_headers(self) -> list[str]:
+        """Return the status line and the headers of the connection, each with its line end."""
+        major, minor = self.req.version
+        lines = [
+            f"HTTP/{major}.{minor} {self.status}\r\n",
+            f"Server: {self.version}\r\n",
+            f"Date: {_date(int(time.time()))}\r\n",
+            f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n",
+        ]
+        if self.chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        return lines
+
+    def write(self, arg: bytes) -> None:
+        """Send the headers, if they are not sent yet, and a part of the body."""
+        if self.headers_sent or self.response_length != len(arg) or self._omits_body:
+            super().write(arg)
+            return
+        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
+        self.headers_sent = True
+        self.sent = len(arg)
+        self.sock.sendall("".join([*lines, "\r\n"]).encode("latin-1") + arg)
+
+
+def error_response(request: Any, status: int, common_headers: list[tuple[str, str]]) -> bytes:
+    """Return the response to a request that the application does not get; the connection closes.
+
+    Args:
+        request: Gunicorn's; None where its head could not be parsed.
+        status: of the response.
+        common_headers: what every response carries.
+    """
+    reason = HTTP_STATUS_CODES[status]
+    detail = "Internal server error" if status == 500 else reason
+    body = orjson.dumps({"detail": detail})
+    given = dict(request.headers) if request is not None else {}
+    headers = [
+        ("Date", _date(int(time.time()))),
+        *common_headers,
+        ("X-Request-ID", request_id_for(given.get("X-REQUEST-ID", ""))),
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Connection", "close"),
+    ]
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
+    head = "\r\n".join([*lines, "", ""]).encode()
+    return head if request is not None and request.method == "HEAD" else head + body

@@ -1,0 +1,138 @@
+"""The Gunicorn worker: gevent's, with a drain of its own.
+
+What Gunicorn's own gevent worker lacks: on SIGTERM it waits for idle keep-alive connections until
+the graceful timeout kills them; it answers malformed requests with HTML; it lets a client that
+sends a byte a second hold the application, and idle ones keep new ones out.
+
+No greenlet is killed here, and nothing is thrown into one: each connection bounds its own waits,
+and one that is to end is woken by the end of its input.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gunicorn.workers.ggevent import GeventWorker
+
+from portfolio.components import Components
+from portfolio.http.envelope import common_headers
+from portfolio.server.connection import Connection, Server
+from portfolio.server.connection_table import ConnectionTable
+from portfolio.server.listener import RESERVED_CONNECTIONS, Listener
+from portfolio.server.patches import cache_settings
+from portfolio.server.request_body import BodyMemory
+
+# New connections are still accepted this long after the signal: a load balancer needs a moment to
+# hear of it, and a connection in the listener's queue is reset when the listener closes.
+_LISTEN_ON_S = 1.0
+_PAUSE_S = 0.05
+# Files that are not clients' connections: those to MongoDB and to the collector, logs, libraries.
+_OTHER_FILES = 128
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """A gevent worker for the Portfolio Service."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._drain_begun = Event()
+        self._drain_until = 0.0
+
+    def run(self) -> None:
+        """Serve until told to stop, then drain; Gunicorn calls this once."""
+        cache_settings(self.cfg)
+        limit = _connection_limit(self.worker_connections)
+        table = ConnectionTable(limit)
+        server = self._server(table)
+        listeners = []
+        for listening in self.sockets:
+            listening.setblocking(True)
+            serve = partial(_serve, server, listening.getsockname())
+            listeners.append(Listener(listening, serve, table, limit, self._components.admission))
+            listeners[-1].start()
+        while self.alive:
+            self.notify()
+            self._drain_begun.wait(1.0)
+        self._drain(listeners, table)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to drain, on SIGTERM."""
+        self._begin_drain()
+
+    def _begin_drain(self) -> None:
+        """Stop being ready; from now on every response closes its connection."""
+        components = self._components
+        components.draining = True
+        self._drain_until = time.monotonic() + components.settings.drain_s
+        self.alive = False
+        self._drain_begun.set()
+
+    def _drain(self, listeners: list[Listener], table: ConnectionTable) -> None:
+        """Let the connections end, and return once they have."""
+        cut_at = time.monotonic() + self.cfg.graceful_timeout
+        # For a moment new connections are still accepted.
+        stop_listening_at = min(time.monotonic() + _LISTEN_ON_S, self._drain_until)
+        self._pause(stop_listening_at, lambda: False)
+        for listener in listeners:
+            listener.close()
+        # Those that are used end with their next response.
+        self._pause(min(self._drain_until, cut_at), lambda: not table)
+        # The idle ones end, and what is in flight may finish.
+        self._pause(cut_at, lambda: not table, table.end_idle)
+        if table:
+            self.log.warning("%s connections are cut after the graceful timeout", len(table))
+            table.cut()
+            self._pause(time.monotonic() + 1.0, lambda: not table)
+
+    def _pause(
+        self, until: float, is_over: Callable[[], bool], act: Callable[[], None] | None = None
+    ) -> None:
+        """Wait ``until`` a moment or until ``is_over``; ``act`` and tell the master meanwhile."""
+        while not is_over() and time.monotonic() < until:
+            self.notify()
+            if act is not None:
+                act()
+            gevent.sleep(_PAUSE_S)
+
+    @property
+    def _components(self) -> Components:
+        return self.wsgi.extensions["portfolio"]  # type: ignore[no-any-return]
+
+    def _server(self, table: ConnectionTable) -> Server:
+        components = self._components
+        return Server(
+            config=self.cfg,
+            log=self.log,
+            app=self.wsgi,
+            table=table,
+            body_memory=BodyMemory(),
+            common_headers=common_headers(components.settings),
+            is_draining=lambda: not self.alive,
+            begin_request=self._count_request,
+            end_request=partial(self.cfg.post_request, self),
+            count_error=components.measures.requests.refuse,
+        )
+
+    def _count_request(self) -> None:
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("recycling after %s requests", self.nr)
+            self._begin_drain()
+
+
+def _serve(server: Server, listener_name: Any, client: Any, address: Any) -> None:
+    Connection(server, listener_name, client, address).serve()
+
+
+def _connection_limit(wanted: int) -> int:
+    """Return how many connections to hold: as many as wanted, where there are files for them."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, files - RESERVED_CONNECTIONS - _OTHER_FILES))

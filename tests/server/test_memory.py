@@ -1,0 +1,108 @@
+"""What hundreds of clients send slowly is held in bounded memory."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+import requests
+
+from portfolio.devserver.mongod import Mongod
+from tests.faults.slow import LARGEST_BODY
+from tests.gunicorn import Gunicorn, wait_until
+from tests.server.clients import connections
+
+_MIB = 1 << 20
+_CLIENTS = 300
+# An eighth of a pod's memory, and what it takes to hold 300 connections.
+_MAX_GROWTH = 36 * _MIB
+_CREATE = b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def body() -> Iterator[bytes]:
+    """All of a body of one mebibyte but its last byte."""
+    yield LARGEST_BODY
+    yield b" " * (_MIB - 1)
+
+
+def small_writes() -> Iterator[bytes]:
+    """The same body in segments of 100 bytes."""
+    yield LARGEST_BODY
+    for _ in range(_MIB // 10000):
+        yield b" " * 100
+
+
+def chunks() -> Iterator[bytes]:
+    """A chunked body, up to its last chunk."""
+    yield _CREATE + b"Transfer-Encoding: chunked\r\n\r\n"
+    for _ in range(15):
+        yield b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+
+
+def trailers() -> Iterator[bytes]:
+    """A chunked body of nothing, with trailers that do not end."""
+    yield _CREATE + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
+    for number in range(60):
+        yield b"X-%d: " % number + b"x" * 8000 + b"\r\n"
+
+
+def head() -> Iterator[bytes]:
+    """A head that does not end."""
+    yield b"GET / HTTP/1.1\r\nHost: x\r\n"
+    for number in range(60):
+        yield b"X-%d: " % number + b"x" * 8000 + b"\r\n"
+
+
+@pytest.mark.parametrize("parts", [body, small_writes, chunks, trailers, head])
+def test_hundreds_of_slow_requests_stay_within_bounds(
+    serve: Callable[..., Gunicorn], standalone: Mongod, parts: Callable[[], Iterator[bytes]]
+) -> None:
+    service = serve(standalone.uri, WEB_CONCURRENCY="1", MONGODB_DB="memory")
+    service.wait_ready()
+    (worker,) = service.workers()
+    before = worker.memory_info().rss
+    highest = before
+    with connections(service, _CLIENTS) as clients:
+        sending = {client: parts() for client in clients}
+        for client in clients:
+            client.setblocking(False)
+        until = time.monotonic() + 5.0
+        while sending and time.monotonic() < until:
+            for client in list(sending):
+                if not send_next(client, sending[client]):
+                    del sending[client]
+            highest = max(highest, worker.memory_info().rss)
+        wait_until(lambda: settled(worker), "the worker has read all of it", 5.0)
+        highest = max(highest, worker.memory_info().rss)
+        wait_until(lambda: create(service) == 201, "a small body is served", 5.0)
+    assert highest - before < _MAX_GROWTH, f"{(highest - before) / _MIB:.1f} MiB"
+
+
+def send_next(client: socket.socket, parts: Iterator[bytes]) -> bool:
+    """Send the next part, as much of it as goes; return whether there may be more."""
+    data = next(parts, b"")
+    if not data:
+        return False
+    until = time.monotonic() + 0.2
+    while data and time.monotonic() < until:
+        try:
+            data = data[client.send(data) :]
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            return False
+    return not data
+
+
+def create(service: Gunicorn) -> int:
+    """Create a portfolio; return the status."""
+    url = f"{service.url}/api/v1/portfolios"
+    return requests.post(url, json={"name": "small"}, timeout=10).status_code
+
+
+def settled(worker: psutil.Process) -> bool:
+    """Whether the worker has little to do."""
+    return worker.cpu_percent(interval=0.2) < 20
