@@ -185,6 +185,12 @@ class Settings:
         "WARNING",
         help="least severe level that is logged",
     )
+    log_format: str = _variable(
+        "LOG_FORMAT",
+        choice("json", "text", "auto"),
+        "json",
+        help="JSON, text for people, or auto: text on a terminal (tox -e serve), else JSON",
+    )
     max_pool_size: int = _variable(
         "MAX_POOL_SIZE", integer(1, 1000), 50, 30, 20, help="MongoDB connections a worker, at most"
     )
@@ -339,6 +345,23 @@ class Settings:
         if problems:
             raise ConfigurationError("\n".join(problems))
         return cls(profile=profile, **values)
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings, or end the process with a line for each variable that is wrong.
+
+    For entry points: who starts the service needs the sentence, not a traceback.
+
+    Args:
+        environ: the variables.
+
+    Raises:
+        SystemExit: a variable does not parse.
+    """
+    try:
+        return Settings.from_environment(environ)
+    except ConfigurationError as error:
+        raise SystemExit(f"Error: {error}") from None
 
 
 def settings_fields() -> list[Field[Any]]:

@@ -22,6 +22,7 @@ from pymongo.read_concern import ReadConcern
 from portfolio.config import SERVICE, Settings
 from portfolio.errors import Unavailable
 from portfolio.resilience import Breaker, Guard, exceeded_deadline, is_outage
+from portfolio.storage.diagnosis import find_cause, location
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ _PING_INTERVAL_S = 1.0
 _PING_TIMEOUT_S = 2.0
 _FIRST_PING_TIMEOUT_S = 1.0
 _STALE_AFTER_S = 4.0
+# Most that is logged of one outage.
+_MAX_CAUSES = 3
 # A fail-over takes a few seconds, for which a caller does better to wait within its deadline.
 _FAIL_AT_ONCE_AFTER_S = 10.0
 # An index over a million documents is built in seconds; a build that hangs must end some time.
@@ -104,6 +107,7 @@ class Database:
         self._watcher: threading.Thread | None = None
         self._last_answer: float | None = None
         self._failing_since: float | None = None
+        self._causes: set[str] = set()
         self._prepare_at = 0.0
         self._topology = "unknown"
         self.started = False
@@ -240,14 +244,17 @@ class Database:
             self._client.close()
 
     def ping(self, timeout_s: float = _PING_TIMEOUT_S) -> float:
-        """Ask MongoDB for an answer and return the milliseconds that it took.
+        """Ask MongoDB how many portfolios there are and return the milliseconds that it took.
+
+        MongoDB answers a ping to whoever asks; this proves that the collection can be read. Without
+        a filter the answer comes from the collection's metadata, whatever its size.
 
         Raises:
-            PyMongoError: no answer within ``timeout_s`` seconds.
+            PyMongoError: no answer within ``timeout_s`` seconds, or a refusal.
         """
         begun = time.perf_counter()
         with pymongo.timeout(timeout_s):
-            self.client.admin.command("ping")
+            self.database.command("count", COLLECTION)
         return (time.perf_counter() - begun) * 1000
 
     def ensure_indexes(self) -> list[str]:
@@ -316,13 +323,14 @@ class Database:
         except Exception as error:  # whatever it is, the watch goes on
             if (self._last_answer or 0.0) > begun:
                 return  # another call was answered meanwhile: this worker was slow, not MongoDB
-            if self._failing_since is None and not self._stopped.is_set():
-                self._failing_since = begun
-                log.error("database does not answer", extra={"error": _describe(error)})
+            if not self._stopped.is_set():
+                self._failing_since = self._failing_since or begun
+                self._report_outage(error)
             return
         if self._failing_since is not None or not self.started:
-            log.info("database answers", extra={"topology": self.topology})
+            log.info("MongoDB answers", extra={"topology": self.topology})
         self._failing_since = None
+        self._causes.clear()
         self._last_answer = time.monotonic()
         self.started = True
         if self.breaker is not None:
@@ -331,6 +339,30 @@ class Database:
             # In its own thread: an index over many documents takes longer than a ping may.
             self._prepare_at = math.inf
             threading.Thread(target=self._prepare, name="database-prepare", daemon=True).start()
+
+    def explain(self, error: BaseException) -> str:
+        """Return a sentence on why MongoDB does not answer; the URI's password is masked.
+
+        Args:
+            error: what PyMongo raised.
+        """
+        client = self._client
+        servers = client.topology_description.server_descriptions().values() if client else ()
+        cause = find_cause(error, servers)
+        return f"MongoDB at {location(self._settings.mongodb_uri)} does not answer: {cause}."
+
+    def _report_outage(self, error: Exception) -> None:
+        """Log why MongoDB does not answer: each cause once in an outage, and a few at most.
+
+        The first may say less than the next: "no answer in time", where a server refuses later.
+        """
+        sentence = self.explain(error)
+        if sentence in self._causes or len(self._causes) >= _MAX_CAUSES:
+            return
+        self._causes.add(sentence)
+        # Once MongoDB has answered, the URI is right.
+        hint = "" if self.started else " Check MONGODB_URI."
+        log.error("%s%s", sentence, hint)
 
     def _prepare(self) -> None:
         try:

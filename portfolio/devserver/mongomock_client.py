@@ -44,6 +44,8 @@ class _MongomockDatabase:
         return _MongomockCollection(self._database[name])
 
     def command(self, command: str, collection: str = "", **options: Any) -> Any:
+        if command == "count":
+            return {"n": self._database[collection].estimated_document_count()}
         if command != "find":
             return self._database.command(command)
         cursor = self._database[collection].find(

@@ -1,5 +1,6 @@
-"""Moved to ``portfolio.devserver.mongod``."""
+"""Moved to ``portfolio.devserver``."""
 
-from portfolio.devserver.mongod import Mongod, MongodError, find_mongod, free_port
+from portfolio.devserver.mongod import Mongod, MongodError, find_mongod
+from portfolio.devserver.processes import free_port
 
 __all__ = ["Mongod", "MongodError", "find_mongod", "free_port"]

@@ -1,9 +1,10 @@
-"""Logs: one JSON object a line on stdout, as section 9 of the contract lays it out."""
+"""Logs: one JSON object a line on stdout, as section 9 of the contract lays it out; or text."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -19,6 +20,12 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 # What every LogRecord has; anything else came in by `extra` and is a field of its own.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+_DIM, _RESET = "\033[2m", "\033[0m"
+_RED, _GREEN, _YELLOW = "\033[31m", "\033[32m", "\033[33m"
+_STATUS_COLORS = {2: _GREEN, 4: _YELLOW, 5: _RED}
+_LEVEL_COLORS = {logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _RED}
 
 
 class JSONFormatter(logging.Formatter):
@@ -44,6 +51,48 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as a line for people; the time is local.
+
+    Args:
+        colors: whether escape sequences for colors may be used.
+    """
+
+    def __init__(self, *, colors: bool = False) -> None:
+        super().__init__()
+        self._colors = colors
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the lines of a traceback after it."""
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if "duration_ms" in fields:
+            text = "{method} {path} {status} {duration_ms:.1f} ms".format(**fields)
+            color = _STATUS_COLORS.get(fields["status"] // 100, "")
+        else:
+            extra = "".join(f" {name}={value}" for name, value in fields.items())
+            text = f"{record.levelname} {record.getMessage()}{extra}"
+            color = _LEVEL_COLORS.get(record.levelno, "")
+        text = _printable(text)
+        if self._colors:
+            clock = f"{_DIM}{clock}{_RESET}"
+            text = f"{color}{text}{_RESET}" if color else text
+        line = f"{clock} {text}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info).splitlines()
+            line = "\n".join([line, *map(_printable, trace)])
+        return line
+
+
+class NoProbes(logging.Filter):
+    """Leaves out the requests of probes and of the status page, which come every second."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether ``record`` passes."""
+        is_probe = str(getattr(record, "path", "")).startswith("/health")
+        return not (is_probe and record.levelno < logging.WARNING)
 
 
 class AtIntervals(logging.Filter):
@@ -96,23 +145,27 @@ def logging_config(settings: Settings) -> dict[str, Any]:
     times over.
     """
     handlers = {"handlers": ["stdout"], "propagate": False}
+    as_text = _is_text(settings.log_format)
+    common = {
+        "class": "logging.StreamHandler",
+        "formatter": "text" if as_text else "json",
+        "stream": "ext://sys.stdout",
+    }
+    filters = ["no_probes"] if as_text else []
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"seldom": {"()": f"{__name__}.{AtIntervals.__name__}", "seconds": 60}},
-        "formatters": {"json": {"()": f"{__name__}.{JSONFormatter.__name__}"}},
+        "filters": {
+            "seldom": {"()": f"{__name__}.{AtIntervals.__name__}", "seconds": 60},
+            "no_probes": {"()": f"{__name__}.{NoProbes.__name__}"},
+        },
+        "formatters": {
+            "json": {"()": f"{__name__}.{JSONFormatter.__name__}"},
+            "text": {"()": f"{__name__}.{TextFormatter.__name__}", "colors": _has_colors()},
+        },
         "handlers": {
-            "stdout": {
-                "class": "logging.StreamHandler",
-                "formatter": "json",
-                "stream": "ext://sys.stdout",
-            },
-            "seldom": {
-                "class": "logging.StreamHandler",
-                "formatter": "json",
-                "filters": ["seldom"],
-                "stream": "ext://sys.stdout",
-            },
+            "stdout": {**common, "filters": filters},
+            "seldom": {**common, "filters": ["seldom"]},
         },
         "root": {"level": "WARNING", "handlers": ["stdout"]},
         "loggers": {
@@ -126,3 +179,20 @@ def logging_config(settings: Settings) -> dict[str, Any]:
 
 def _at_least_info(level: str) -> str:
     return "INFO" if level == "DEBUG" else level
+
+
+def _is_text(log_format: str) -> bool:
+    return log_format == "text" or (log_format == "auto" and sys.stdout.isatty())
+
+
+def _has_colors() -> bool:
+    """Whether stdout shows colors, and nobody asked for none (no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and sys.stdout.isatty()
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` with what a terminal would obey, or end a line at, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

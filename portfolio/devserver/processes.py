@@ -1,0 +1,90 @@
+"""Processes around a local run: who listens on a port, and children that end with their parent."""
+
+from __future__ import annotations
+
+import ctypes
+import shlex
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_COMMAND_LENGTH = 100
+
+
+class PortError(RuntimeError):
+    """A port can't be listened on; the message says why."""
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port(port: int) -> None:
+    """Check that ``port`` of the loopback interface can be listened on.
+
+    Raises:
+        PortError: it can't; the message names the process that holds it, where that can be known.
+    """
+    with socket.socket() as probe:
+        # As Gunicorn does: connections of an earlier run that are still closing don't count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+        except PermissionError as error:
+            raise PortError(f"Port {port} is not allowed: {error.strerror}.") from error
+        except OSError as error:
+            raise PortError(f"Port {port} is in use{_by_whom(port)}.") from error
+
+
+def describe_process(pid: int) -> str:
+    """Return the id and the command line of a process, as far as it is known."""
+    command = ""
+    with suppress(psutil.Error):
+        command = shlex.join(psutil.Process(pid).cmdline())
+    if len(command) > _COMMAND_LENGTH:
+        command = command[: _COMMAND_LENGTH - 1] + "…"
+    return f"PID {pid}, {command}" if command else f"PID {pid}"
+
+
+def exists(pid: int) -> bool:
+    """Tell whether a process with this id runs; one that ended and was not waited for does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except (psutil.Error, ValueError, OverflowError):  # the last two: no id at all
+        return False
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent of this process ends, however it ends.
+
+    For ``preexec_fn``. Linux alone has this; elsewhere nothing happens.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _by_whom(port: int) -> str:
+    """Return `` by ...``, or nothing where the system does not tell."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):  # macOS tells root alone
+        return ""
+    # A master and its workers share the listener: the oldest is the one to stop.
+    pids = sorted(
+        {
+            each.pid
+            for each in connections
+            if each.status == psutil.CONN_LISTEN and each.laddr[1:2] == (port,) and each.pid
+        }
+    )
+    if not pids:
+        return " by a process of another user"
+    return f" by {describe_process(pids[0])}"

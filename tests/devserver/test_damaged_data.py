@@ -1,0 +1,160 @@
+"""A data folder that can't be used is told in one line, and nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from portfolio.devserver.data_folder import DataFolder, DataFolderError, Holder, local_environment
+from portfolio.devserver.mongod import Mongod, MongodError, find_mongod
+from tests.devserver.conftest import LocalRun
+
+needs_mongod = pytest.mark.skipif(
+    find_mongod() is None, reason="no mongod on PATH, and no wheel of it here"
+)
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("mount"), reason="only root may mount a file system"
+)
+# WiredTiger's mark of a log file, after which its version stands.
+_LOG_MAGIC = b"\x64\x10\x10\x00"
+
+
+def only_error(run: LocalRun) -> str:
+    """Return the one line that a run has said of its failure."""
+    assert run.wait() == 1
+    assert run.remaining() == set()
+    (line,) = [line for line in run.said.splitlines() if not line.startswith("MongoDB: ")]
+    assert line.startswith("Error: ")
+    return line
+
+
+@contextmanager
+def small_disk(folder: Path, options: str) -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted: {done.stderr}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@needs_mongod
+def test_a_file_in_the_place_of_the_folder_is_told(
+    local: Callable[..., LocalRun], tmp_path: Path
+) -> None:
+    (tmp_path / ".data").write_text("a file")
+    assert only_error(local()) == "Error: .data can't be used: Not a directory."
+
+
+@needs_mongod
+@needs_root
+def test_a_folder_that_can_not_be_written_is_told(
+    local: Callable[..., LocalRun], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / ".data", "ro"):
+        assert only_error(local()) == "Error: .data can't be used: Read-only file system."
+
+
+@needs_mongod
+@needs_root
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["4k", "400k"], ids=["from the start", "a little later"])
+def test_a_full_disk_is_told(local: Callable[..., LocalRun], tmp_path: Path, size: str) -> None:
+    with small_disk(tmp_path / ".data", f"size={size}"):
+        assert "o space left on" in only_error(local())
+
+
+@needs_mongod
+@pytest.mark.slow
+def test_damaged_files_are_told(local: Callable[..., LocalRun], data: Path) -> None:
+    (data / "WiredTiger.wt").write_bytes(b"garbage" * 1000)
+    assert "WiredTiger.wt is corrupted. Its log: .data/mongodb/mongod.log" in only_error(local())
+
+
+@needs_mongod
+@pytest.mark.slow
+def test_files_of_another_version_are_told(local: Callable[..., LocalRun], data: Path) -> None:
+    for journal in (data / "journal").glob("WiredTigerLog.*"):
+        content = bytearray(journal.read_bytes())
+        content[content.index(_LOG_MAGIC) + len(_LOG_MAGIC)] = 99
+        journal.write_bytes(content)
+    assert "the files in .data/mongodb are of another version of MongoDB" in only_error(local())
+
+
+def test_the_exit_code_for_another_version_is_told(tmp_path: Path) -> None:
+    mongod = pretend(tmp_path, "exit 62")
+    with pytest.raises(MongodError, match="are of another version of MongoDB"):
+        mongod.start()
+
+
+def test_a_missing_library_is_told_with_what_to_do(tmp_path: Path) -> None:
+    mongod = pretend(tmp_path, "echo 'mongod: libcurl.so.4: cannot open shared object'; exit 127")
+    with pytest.raises(MongodError, match=r"libcurl\.so\.4: cannot open .* libcurl4.*MONGODB_URI"):
+        mongod.start()
+
+
+def test_a_program_that_can_not_run_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "mongod"
+    program.write_text("no program")
+    with pytest.raises(MongodError, match="Permission denied"):
+        Mongod(tmp_path / "data", binary=program).start()
+
+
+def pretend(folder: Path, script: str) -> Mongod:
+    """Return a MongoDB whose program is a shell script."""
+    program = folder / "mongod"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return Mongod(folder / "data", binary=program)
+
+
+@needs_mongod
+def test_another_mongod_on_its_port_is_not_taken_for_its_own(
+    replica_set: Mongod, tmp_path: Path
+) -> None:
+    mongod = Mongod(tmp_path, replica_set="local", port=replica_set.port)
+    with pytest.raises(MongodError, match=r"code 48: .*Address already in use"):
+        mongod.start()
+
+
+# The notes
+
+
+@pytest.mark.parametrize("note", [b"", b"\xff\xfe", b"seven", b"-1", b"70000", b"27017 27018"])
+def test_a_port_that_is_none_counts_as_unknown(tmp_path: Path, note: bytes) -> None:
+    folder = DataFolder(tmp_path)
+    folder.mongodb.mkdir()
+    (folder.mongodb / "port").write_bytes(note)
+    assert folder.read_port() is None
+
+
+@pytest.mark.parametrize("note", [b"", b"\xff\xfe", b"[]", b'{"pid": "x", "port": 1}', b"{}"])
+def test_a_holder_that_is_none_counts_as_unknown(tmp_path: Path, note: bytes) -> None:
+    (tmp_path / "lock").write_bytes(note)
+    assert DataFolder(tmp_path).read_holder() is None
+    assert local_environment(DataFolder(tmp_path)) == {}
+
+
+def test_a_folder_in_use_names_who_uses_it(tmp_path: Path) -> None:
+    first, second = DataFolder(tmp_path), DataFolder(tmp_path)
+    first.acquire(Holder(pid=7, port=8000), bool)
+    assert second.in_use
+    with pytest.raises(DataFolderError, match=r"already: http://localhost:8000 \(PID 7\)"):
+        second.acquire(Holder(pid=8, port=8001), lambda pid: pid == 7)
+    first.release()
+    assert not second.in_use
+    second.acquire(Holder(pid=8, port=8001), bool)
+    second.release()

@@ -1,0 +1,73 @@
+"""A wrong ``MONGODB_URI`` is told in the log, within 5 s and once; readiness does not hide it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from portfolio.devserver.mongod import Mongod
+from tests.gunicorn import Gunicorn, wait_until
+
+_LIMIT_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """A MongoDB that asks for a login; ``app`` may do all, ``stranger`` may read elsewhere."""
+    mongod = Mongod(tmp_path_factory.mktemp("locked"), arguments=("--auth",))
+    mongod.start()
+    with mongod.client() as client:
+        # The first user may be created without a login, from this machine.
+        client.admin.command("createUser", "app", pwd="hunter2", roles=["root"])
+    with mongod.client("app:hunter2@") as client:
+        client.admin.command("createUser", "stranger", pwd="hunter2", roles=[])
+    yield mongod
+    mongod.stop()
+
+
+def case(name: str, uri: str, cause: str, *marks: pytest.MarkDecorator) -> object:
+    return pytest.param(uri, cause, id=name, marks=marks)
+
+
+SLOW = pytest.mark.slow
+CASES = [
+    case("wrong port", "mongodb://127.0.0.1:9", "127.0.0.1:9: [Errno 111] Connection refused"),
+    case("wrong host", "mongodb://db.invalid", "db.invalid:27017: [Errno -", SLOW),
+    case("wrong password", "mongodb://app:hunter3@{address}", "wrong user or password (", SLOW),
+    case("no login", "mongodb://{address}", "it asks for a user and a password"),
+    case("no right", "mongodb://stranger:hunter2@{address}", "the user may not read", SLOW),
+    case("wrong set", "mongodb://{address}/?replicaSet=other", "No replica set members", SLOW),
+]
+
+
+@pytest.mark.parametrize(("uri", "cause"), CASES)
+def test_a_wrong_database_is_told_within_5_s_and_once(
+    serve: Callable[..., Gunicorn], locked: Mongod, uri: str, cause: str
+) -> None:
+    uri = uri.format(address=locked.address)
+    begun = time.monotonic()
+    gunicorn = serve(uri, WEB_CONCURRENCY="1", LOG_LEVEL="INFO")
+
+    def verdicts() -> list[str]:
+        return [line["msg"] for line in gunicorn.log_lines() if "does not answer" in line["msg"]]
+
+    told = wait_until(lambda: [text for text in verdicts() if cause in text], cause)
+    assert time.monotonic() - begun < 2 * _LIMIT_S  # the start of Gunicorn included
+    shown = uri.replace("hunter2", "***").replace("hunter3", "***").partition("/?")[0]
+    assert told[0].startswith(f"MongoDB at {shown} does not answer: ")
+    assert told[0].endswith(". Check MONGODB_URI.")
+    for path in ("/health/ready", "/health/startup"):
+        assert gunicorn.status(path) == 503
+    time.sleep(2)  # two more checks of the health monitor, which must say nothing new
+    assert len(verdicts()) <= 2
+    assert len(set(verdicts())) == len(verdicts())
+    assert "hunter" not in gunicorn.log.read_text()
+
+
+@pytest.mark.slow
+def test_with_the_right_login_it_is_ready(serve: Callable[..., Gunicorn], locked: Mongod) -> None:
+    gunicorn = serve(f"mongodb://app:hunter2@{locked.address}", WEB_CONCURRENCY="1")
+    gunicorn.wait_ready()
+    assert "hunter2" not in gunicorn.log.read_text()

@@ -1,0 +1,72 @@
+"""Why MongoDB does not answer is said in a few words, without secrets and without dumps."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    NetworkTimeout,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+)
+
+from portfolio.storage.diagnosis import find_cause, is_unreachable, location
+
+SELECTION = ServerSelectionTimeoutError(
+    "No servers found yet, Timeout: 1.0s, Topology Description: <TopologyDescription …>"
+)
+REFUSED = AutoReconnect("db:27017: [Errno 111] Connection refused (configured timeouts: x: 1.0ms)")
+DUMP = "not authorized on portfolio to execute command { count: 1, lsid: { id: UUID(7) } }"
+
+
+def server(error: Exception | None, host: str = "db") -> Any:
+    return SimpleNamespace(address=(host, 27017), error=error)
+
+
+@pytest.mark.parametrize(
+    ("error", "servers", "cause"),
+    [
+        (SELECTION, [server(REFUSED)], "db:27017: [Errno 111] Connection refused"),
+        (SELECTION, [server(NetworkTimeout("long"))], "db:27017: no answer in time"),
+        (SELECTION, [server(None)], "no answer in time"),
+        (
+            SELECTION,
+            [server(NetworkTimeout("")), server(NetworkTimeout(""), "other"), server(None)],
+            "db:27017: no answer in time; other:27017: no answer in time",
+        ),
+        (
+            ServerSelectionTimeoutError('No servers match selector "Primary()", Timeout: 1.0s, …'),
+            [server(None)],
+            "no server is the primary",
+        ),
+        (OperationFailure("Authentication failed.", 18), [], "wrong user or password"),
+        (OperationFailure("command count requires authentication", 13), [], "it asks for a user"),
+        (OperationFailure(DUMP, 13), [], "(not authorized on portfolio)"),
+        (ConfigurationError("no such\nname"), [], "ConfigurationError: no such name"),
+    ],
+)
+def test_a_cause_is_said_in_a_few_words(error: Exception, servers: list[Any], cause: str) -> None:
+    found = find_cause(error, servers)
+    assert cause in found
+    assert "Topology" not in found
+    assert "lsid" not in found
+
+
+def test_a_cause_is_no_longer_than_a_line_or_two() -> None:
+    assert len(find_cause(ConfigurationError("x" * 5000), [])) <= 300
+
+
+def test_where_it_is_said_to_be_has_no_password_and_no_options() -> None:
+    uri = "mongodb://app:hunter2@a:1,b:2/?authSource=admin&tlsCertificateKeyFilePassword=x"
+    assert location(uri) == "mongodb://app:***@a:1,b:2"
+
+
+def test_only_errors_of_reaching_it_are_taken_for_that() -> None:
+    assert is_unreachable(SELECTION)
+    assert is_unreachable(OperationFailure("", 18))
+    assert not is_unreachable(OperationFailure("ns not found", 26))
+    assert not is_unreachable(ValueError())
