@@ -16,11 +16,11 @@ import gevent.resolver.thread
 import gevent.threadpool  # noqa: F401
 from gunicorn.glogging import Logger
 
-from portfolio.config import Settings
+from portfolio.config import load_settings
 from portfolio.fairness import give_way
 from portfolio.telemetry.logging import logging_config
 
-_settings = Settings.from_environment()
+_settings = load_settings()
 
 
 class _Logger(Logger):

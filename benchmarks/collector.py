@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from portfolio.devserver.mongod import free_port
+from portfolio.devserver.processes import free_port
 
 FAULTS = ("fails", "resets", "hangs")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)

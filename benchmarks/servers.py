@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from portfolio.devserver.mongod import free_port
+from portfolio.devserver.processes import free_port
 
 ROOT = Path(__file__).parent.parent
 WORKERS = 2

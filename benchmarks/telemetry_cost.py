@@ -27,7 +27,7 @@ from benchmarks.load import Phase, Sample, open_loop, summarise
 from benchmarks.operations import GET_ONE, SEEDED
 from benchmarks.report import table
 from benchmarks.servers import Server
-from portfolio.devserver.mongod import free_port
+from portfolio.devserver.processes import free_port
 
 _STARTS = 5
 _ROUNDS = 12

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from portfolio.observability.coordinator import ControlFile, WorkerCoordinator
 from portfolio.observability.shared_state import State
 from portfolio.portfolios.model import Draft
 from portfolio.portfolios.service import MAX_BULK
+from portfolio.storage.diagnosis import is_unreachable
 
 _APPLY_TIMEOUT_S = 5.0
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -40,6 +41,25 @@ def register_commands(app: Flask) -> None:
     """Add every command to ``flask``."""
     for command in (db, breakers, config, telemetry, log_level):
         app.cli.add_command(command)
+
+
+def cli_environment() -> Mapping[str, str]:
+    """Return the variables to read the settings from.
+
+    A command that runs in a checkout whose ``tox -e serve`` has a MongoDB of its own uses that one,
+    unless ``MONGODB_URI`` names another. A server takes the environment as it is.
+    """
+    if click.get_current_context(silent=True) is None:  # not loaded by a flask command
+        return os.environ
+    if os.environ.get("MONGODB_URI", "").strip():
+        return os.environ
+    try:
+        # Deferred: the image has no such package.
+        from portfolio.devserver.data_folder import local_environment  # noqa: PLC0415
+    except ImportError:
+        return os.environ
+    given = {name: value for name, value in os.environ.items() if value.strip()}
+    return local_environment() | given
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
@@ -161,13 +181,18 @@ def log_level(level: str | None, seconds: float) -> None:
 def show_config() -> None:
     """Show every setting, where its value comes from and what it means; secrets are masked."""
     settings = components().settings
+    environment = cli_environment()
     rows: list[tuple[str, str, str, str]] = [
         ("profile", settings.profile, "environment or namespace", "development to production")
     ]
     for declared in settings_fields():
         variable = declared.metadata["variable"]
-        given = bool(os.environ.get(variable, "").strip())
-        source = "environment" if given else f"default, {settings.profile}"
+        if os.environ.get(variable, "").strip():
+            source = "environment"
+        elif environment.get(variable, "").strip():
+            source = "tox -e serve"
+        else:
+            source = f"default, {settings.profile}"
         value = shown(variable, _text(getattr(settings, declared.name)))
         rows.append((variable, value, source, declared.metadata["help"]))
     known = {row[0] for row in rows}
@@ -228,9 +253,17 @@ def from_database(call: Callable[[], Any]) -> Any:
         return call()
     except PortfolioError as error:
         cause = error.__cause__ or error
+        _end_if_unreachable(cause)
         raise click.ClickException(f"{error.detail} ({type(cause).__name__}: {cause})") from error
     except PyMongoError as error:
+        _end_if_unreachable(error)
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
+
+
+def _end_if_unreachable(error: BaseException) -> None:
+    if is_unreachable(error):
+        sentence = components().database.explain(error)
+        raise click.ClickException(f"{sentence} Check MONGODB_URI.") from error
 
 
 def _coordinator() -> WorkerCoordinator:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import requests
 
-from portfolio.devserver.mongod import free_port
+from portfolio.devserver.processes import free_port
 
 ROOT = Path(__file__).parent.parent
 _TIMEOUT_S = 30.0

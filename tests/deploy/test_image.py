@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from portfolio.config import settings_fields
-from portfolio.devserver.mongod import free_port
+from portfolio.devserver.processes import free_port
 from tests.deploy.conftest import (
     DEPLOY,
     KUSTOMIZATIONS,

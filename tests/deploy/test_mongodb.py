@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.devserver.mongod import find_mongod, free_port
+from portfolio.devserver.mongod import find_mongod
+from portfolio.devserver.processes import free_port
 
 from .conftest import K8S, run, tool
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from portfolio.devserver.mongod import Mongod, free_port
+from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.faults.conftest import StartDrill
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector

@@ -18,7 +18,8 @@ import psutil
 import pytest
 import requests
 
-from portfolio.devserver.mongod import Mongod, free_port
+from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.gunicorn import ROOT, Gunicorn, wait_until
 from tests.integration.calls import V1, V2, one
 
@@ -117,9 +118,23 @@ def test_a_value_that_does_not_parse_stops_the_start(
     )
     said = finished.stdout + finished.stderr
     assert finished.returncode != 0
-    assert variable in said
+    assert re.fullmatch(f"Error: {variable}=.*\n", said)  # one line, no traceback
     assert allowed in said
     assert "hunter2" not in said
+
+
+def test_a_command_tells_a_value_that_does_not_parse_in_one_line() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "flask", "db", "ping"],
+        cwd=ROOT,
+        env={"LOG_LEVEL": "LOUD"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode != 0
+    assert re.fullmatch("Error: LOG_LEVEL='LOUD' is not valid: .*\n", finished.stderr)
 
 
 def test_it_starts_without_mongodb_and_serves_once_that_appears(

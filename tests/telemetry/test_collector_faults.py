@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
 )
 
-from portfolio.devserver.mongod import free_port
+from portfolio.devserver.processes import free_port
 from portfolio.resilience import Breaker
 from portfolio.telemetry.export import GuardedMetricExporter
 from portfolio.telemetry.logging import AtIntervals

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from portfolio.devserver.mongod import Mongod, free_port
+from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector
 
