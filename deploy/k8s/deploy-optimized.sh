@@ -8,7 +8,8 @@ usage: deploy-optimized.sh development|staging|production [options]
 
   --validate           change nothing: check the manifests against the cluster, and what runs there
   --dry-run            change nothing: show what would change
-  --image TAG          deploy this tag (or sha256:DIGEST) of the image, not the one in git
+  --image VERSION      deploy this version of the image, not the one in git: TAG, sha256:DIGEST, or
+                       TAG@sha256:DIGEST, of which the digest counts
   --namespace NS       default: globeco
   --timeout S          how long the rollout may take; default: 300
   --skip-health-check  do not ask the service for its health afterwards
@@ -22,16 +23,22 @@ USAGE
 environment=
 validate=false
 image=
+tag='[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}'
+digest='sha256:[0-9a-f]{64}'
 while [ $# -gt 0 ]; do
   parse_shared_option "$@"
   if [ "$taken" -eq 0 ]; then
     taken=1
     case $1 in
-      development | staging | production) environment=$1 ;;
+      development | staging | production)
+        only_one environment "$environment" "$1"
+        environment=$1
+        ;;
       --validate) validate=true ;;
       --image)
-        [[ ${2:-} =~ ^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|sha256:[0-9a-f]{64})$ && $2 != latest ]] ||
-          misuse "--image needs a tag other than latest, or sha256:DIGEST"
+        [[ ${2:-} =~ ^($tag|$digest|$tag@$digest)$ && $2 != latest ]] ||
+          misuse "--image needs a tag other than latest, sha256:DIGEST, or TAG@sha256:DIGEST"
+        only_one image "$image" "$2"
         image=$2 taken=2
         ;;
       *) misuse "unknown argument: $1" ;;
@@ -54,9 +61,9 @@ patches:
           kubernetes.io/change-cause: \"deploy $environment, image ${image:-as in git}, $(date -u +%Y-%m-%dT%H:%M:%SZ)\""
 case $image in
   '') ;;
-  sha256:*) additions+="
+  *sha256:*) additions+="
 images:
-  - {name: globeco/$SERVICE, digest: \"$image\"}" ;;
+  - {name: globeco/$SERVICE, digest: \"${image#*@}\"}" ;;
   *) additions+="
 images:
   - {name: globeco/$SERVICE, newTag: \"$image\"}" ;;
@@ -67,10 +74,16 @@ look_at="k8s/rollback-deployment.sh $environment --list, then k8s/rollback-deplo
 step "Checking the cluster"
 require_cluster
 require_environment "$environment"
+require_adoptable
 
 step "Building the manifests of $environment"
 render "overlays/$environment" "$additions"
-grep -E '^ +image: ' "$manifests" | sort -u
+images=$(sed -n 's/^ *-\{0,1\} *image: *//p' "$manifests" | sort -u)
+echo "$images"
+# Nobody can tell what such a name ran, nor go back to it.
+[ "$environment" != production ] ||
+  [[ ! $images =~ (^|$'\n')([^@$'\n']*:latest|[^:@$'\n']+)($|$'\n') ]] ||
+  fail "production needs an image by its version or digest, not: ${BASH_REMATCH[2]}" "--image VERSION, or the overlay in git"
 
 if [ "$dry_run" = true ]; then
   step "Comparing with the cluster; nothing will be changed"
@@ -109,5 +122,8 @@ if [ "$skip_health_check" = false ]; then
   step "Checking health"
   check_health "$look_at"
 fi
+
+step "Removing ConfigMaps that no revision needs"
+prune_configmaps
 
 step "$environment is deployed"

@@ -1,8 +1,11 @@
 # shellcheck shell=bash
-# Shared by deploy-optimized.sh, rollback-deployment.sh and monitoring/deploy-monitoring.sh.
+# Shared by deploy-optimized.sh, rollback-deployment.sh, mongodb/*.sh and
+# monitoring/deploy-monitoring.sh.
 
 readonly SERVICE=globeco-portfolio-service
 readonly K8S_DIR=${BASH_SOURCE[0]%/*}
+# preStop.sleep, by which a pod leaves the Service before it drains, is on by default from here on.
+readonly LEAST_KUBERNETES_MINOR=30
 
 # Defaults of the options that the scripts share.
 namespace=globeco
@@ -50,10 +53,23 @@ parse_shared_option() {
   esac
 }
 
+# only_one WHAT FORMER NEW: refuses a second name where one is meant; the last one must not win.
+only_one() { [ -z "$2" ] || misuse "two ${1}s: $2 and $3"; }
+
 require_cluster() {
   command -v kubectl >/dev/null || fail "kubectl is not on PATH" "install kubectl, then try again"
-  kubectl version --request-timeout=10s >/dev/null 2>&1 ||
+  local version
+  version=$(kubectl version -o json --request-timeout=10s 2>/dev/null) ||
     fail "the cluster does not answer" "check 'kubectl config current-context' and the network"
+  version=${version#*serverVersion} # kubectl's own comes first
+  local major='' minor=''
+  [[ ! $version =~ \"major\":\ *\"([0-9]+) ]] || major=${BASH_REMATCH[1]}
+  [[ ! $version =~ \"minor\":\ *\"([0-9]+) ]] || minor=${BASH_REMATCH[1]}
+  [ -n "$major" ] && [ -n "$minor" ] ||
+    fail "the cluster does not tell its version" "see kubectl version -o json"
+  [ "$major" -gt 1 ] || [ "$minor" -ge "$LEAST_KUBERNETES_MINOR" ] ||
+    fail "the cluster runs Kubernetes $major.$minor; the manifests need 1.$LEAST_KUBERNETES_MINOR or later" \
+      "upgrade the cluster, or replace what it does not know: lifecycle.preStop.sleep in base/deployment.yaml"
   echo "cluster: $(kubectl config current-context), namespace: $namespace"
 }
 
@@ -66,6 +82,25 @@ require_environment() {
   [ -z "$running" ] || [ "$running" = "$1" ] ||
     fail "namespace $namespace runs the environment '$running', not '$1'" \
       "check 'kubectl config current-context' and --namespace"
+}
+
+# require_adoptable: refuses where an apply over what runs would fail, or would scale it down.
+require_adoptable() {
+  local selector applied migrate="see docs/how-to/migrate.md, \"Take over the Deployment\""
+  selector=$(kubectl get deployment "$SERVICE" -n "$namespace" --ignore-not-found \
+    -o 'jsonpath={.spec.selector.matchLabels}') ||
+    fail "cannot read deployment/$SERVICE" "check your rights: kubectl auth can-i get deployments -n $namespace"
+  [ -n "$selector" ] || return 0
+  [ "$selector" = "{\"app\":\"$SERVICE\"}" ] ||
+    fail "deployment/$SERVICE selects its pods by $selector, which cannot be changed; nothing was changed" "$migrate"
+  applied=$(kubectl get deployment "$SERVICE" -n "$namespace" --ignore-not-found \
+    -o 'jsonpath={.metadata.annotations.kubectl\.kubernetes\.io/last-applied-configuration}') ||
+    fail "cannot read deployment/$SERVICE" "check your rights: kubectl auth can-i get deployments -n $namespace"
+  # What an earlier apply set and this one leaves out, kubectl removes: one pod until the HPA acts.
+  [[ ! $applied =~ \"replicas\": ]] ||
+    fail "deployment/$SERVICE was applied with spec.replicas, which the HPA owns now; applying would scale it to 1 first; nothing was changed" \
+      "kubectl apply view-last-applied deployment/$SERVICE -n $namespace -o json | jq 'del(.spec.replicas)' | kubectl apply set-last-applied -f -" \
+      "$migrate"
 }
 
 require_namespace() {
@@ -117,6 +152,23 @@ apply_manifests() {
     fail "the cluster refuses the manifests; nothing was changed" "see the API server's message above"
   kubectl apply -f "$manifests" ||
     fail "applying the manifests" "some may be in place: run the same command again, or roll back"
+}
+
+# prune_configmaps: removes the service's ConfigMaps that nothing refers to any more. Every content
+# has a name of its own; those of the revisions that a rollback can reach stay.
+prune_configmaps() {
+  local names name users
+  if ! names=$(kubectl get configmaps -n "$namespace" -l "app=$SERVICE" -o name) ||
+    ! users=$(kubectl get deployments,replicasets,pods -n "$namespace" -l "app=$SERVICE" \
+      -o 'jsonpath={..configMapRef.name}'); then
+    echo "old ConfigMaps are left: they cannot be listed"
+    return
+  fi
+  for name in ${names//configmap\//}; do
+    [[ $name =~ ^$SERVICE-[a-z0-9]{10}$ && " ${users//$'\n'/ } " != *" $name "* ]] || continue
+    kubectl delete configmap "$name" -n "$namespace" --ignore-not-found ||
+      echo "configmap $name is left: it cannot be deleted"
+  done
 }
 
 # show_changes: what apply_manifests would change.

@@ -28,10 +28,16 @@ while [ $# -gt 0 ]; do
   if [ "$taken" -eq 0 ]; then
     taken=1
     case $1 in
-      development | staging | production) environment=$1 ;;
+      development | staging | production)
+        only_one environment "$environment" "$1"
+        environment=$1
+        ;;
       --list) list=true ;;
       *[!0-9]* | 0*) misuse "unknown argument: $1" ;;
-      *) revision=$1 ;;
+      *)
+        only_one revision "$revision" "$1"
+        revision=$1
+        ;;
     esac
   fi
   shift "$taken"

@@ -1,8 +1,8 @@
 """kubectl as the runbook's tests have it: the real one, on a cluster that is an API server alone.
 
 What takes a node is done here instead: `exec` runs the command on this machine, `port-forward`
-looks whether there is such a port. What takes the server's schemas (`apply`, `diff`) is read and
-kept.
+looks whether there is such a port. What takes the server's schemas (`apply`, `diff`, `create -f`)
+is read and kept.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def option(arguments: list[str], name: str) -> str:
 def main(arguments: list[str]) -> None:
     """Do what the arguments say."""
     verb, dry_run = arguments[0], any("--dry-run" in argument for argument in arguments)
-    if verb in ("apply", "diff"):
+    if verb in ("apply", "diff") or (verb == "create" and "-f" in arguments):
         if "-k" in arguments:
             text = kubectl("kustomize", option(arguments, "-k"))
         else:
             name = option(arguments, "-f")
             text = sys.stdin.read() if name == "-" else Path(name).read_text()
         for manifest in yaml.safe_load_all(text):
-            if not dry_run and verb == "apply":
+            if not dry_run and verb != "diff":
                 keep(manifest)
     elif verb == "create" and not dry_run:
         keep(json.loads(kubectl(*arguments, "--dry-run=client", "-o", "json")))

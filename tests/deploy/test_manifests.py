@@ -24,7 +24,8 @@ kubernetes_validate = pytest.importorskip(
     "kubernetes_validate", reason="requirements-deploy.txt has it"
 )
 
-KUBERNETES_VERSIONS = ["1.36", "1.37"]
+# The oldest that the scripts accept, and the newest.
+KUBERNETES_VERSIONS = ["1.30", "1.36", "1.37"]
 NAME = "globeco-portfolio-service"
 
 
@@ -226,16 +227,47 @@ class TestMongoDB:
     @pytest.mark.parametrize(
         ("folder", "members"), [("mongodb/development", 1), ("mongodb/production", 3)]
     )
-    def test_init_job_knows_every_member(self, folder: str, members: int) -> None:
+    def test_jobs_know_every_member(self, folder: str, members: int) -> None:
         stateful_set = find(render(folder), "StatefulSet")
         assert stateful_set["spec"]["replicas"] == members
-        job = find(render(folder), "Job")
-        env = {v["name"]: v for v in job["spec"]["template"]["spec"]["containers"][0]["env"]}
         name = stateful_set["metadata"]["name"]
-        assert env["MONGODB_HOSTS"]["value"].split(",") == [
-            f"{name}-{i}.{stateful_set['spec']['serviceName']}.$(POD_NAMESPACE).svc:27017"
-            for i in range(members)
-        ]
+        for job in ("init", "restore"):
+            env = {v["name"]: v for v in self.job_container(folder, job)["env"]}
+            assert env["MONGODB_HOSTS"]["value"].split(",") == [
+                f"{name}-{i}.{stateful_set['spec']['serviceName']}.$(POD_NAMESPACE).svc:27017"
+                for i in range(members)
+            ]
+
+    @staticmethod
+    def job_container(folder: str, job: str) -> Manifest:
+        cron = find(render(folder), "CronJob", f"{NAME}-mongodb-{job}")
+        (container,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        return container
+
+    def test_restore_logs_in_by_the_keyfile_and_sets_the_passwords_afterwards(self) -> None:
+        """The archive brings the passwords of its day, and it must be possible to try again."""
+        container = self.job_container("mongodb/production", "restore")
+        env = {v["name"]: v.get("value") for v in container["env"]}
+        assert "@" not in env["MONGODB_URI"]
+        assert env["MONGODB_URI"].endswith("authSource=local")
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {env["SECRETS_DIR"], "/scripts", "/backup"} <= mounts
+
+    @pytest.mark.parametrize("folder", ["mongodb/development", "mongodb/production"])
+    def test_every_job_is_made_of_a_cron_job_and_goes_by_itself(self, folder: str) -> None:
+        """A job of a fixed name would be met again by the next one, which could not be made."""
+        kinds = [manifest["kind"] for manifest in render(folder)]
+        assert "Job" not in kinds
+        assert kinds.count("CronJob") == 4
+        for manifest in render(folder):
+            if manifest["kind"] == "CronJob":
+                spec = manifest["spec"]["jobTemplate"]["spec"]
+                assert 86400 <= spec["ttlSecondsAfterFinished"] <= 7 * 86400
+                assert spec["activeDeadlineSeconds"] <= 7200
+
+    def test_drill_minds_the_age_of_the_newest_backup(self) -> None:
+        env = self.job_container("mongodb/production", "restore-drill")["env"]
+        assert {"name": "MAX_AGE_HOURS", "value": "36"} in env
 
     def test_members_authenticate_each_other_and_store_durably(self) -> None:
         stateful_set = find(render("mongodb/production"), "StatefulSet")["spec"]
@@ -260,6 +292,7 @@ class TestMongoDB:
         assert crons["backup"]["schedule"] == "0 2 * * *"
         assert crons["restore-drill"]["schedule"] == "0 4 * * 0"
         assert crons["restore"]["suspend"] is True
+        assert crons["init"]["suspend"] is True
         assert not crons["backup"].get("suspend")
 
     def test_members_let_in_only_the_service_each_other_and_the_jobs(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pymongo import MongoClient
 
 from portfolio.devserver.mongod import find_mongod
 from portfolio.devserver.processes import free_port
@@ -120,6 +122,22 @@ class TestInit:
         assert "initiating" not in again.stdout
         assert f"adding {members.hosts[0]}" in again.stdout
 
+    def test_passwords_that_an_archive_brought_are_replaced(self, members: Members) -> None:
+        """As a restore leaves the set: with the users of another day, whose passwords differ."""
+        members.start()
+        assert members.init().returncode == 0
+        of_today = dict(members.secrets)
+        members.secrets |= dict.fromkeys(of_today, "of-the-day-of-the-backup")
+        assert members.init().returncode == 0
+        members.secrets = of_today
+        assert "Authentication failed" in members.evaluate("portfolio", "portfolio", "1")
+        key = (members.folder / "keyfile").read_text()
+        uri = f"mongodb://__system:{key}@{members.hosts[0]}/?replicaSet=rs0&authSource=local"
+        with MongoClient(uri) as client:  # as restore.sh logs in, whatever the passwords are
+            assert client.admin["system.users"].count_documents({}) == len(of_today)
+        assert members.init().returncode == 0
+        assert members.evaluate("portfolio", "portfolio", "1") == "1"
+
     def test_users_have_the_rights_that_they_need_and_no_more(self, members: Members) -> None:
         members.start()
         assert members.init().returncode == 0
@@ -146,8 +164,13 @@ def script(tmp_path: Path) -> Script:
           case $argument in
             --config=*) cat "${argument#--config=}" >>"$CALLS" ;;
             --archive=*) [ "$(basename "$0")" != mongodump ] || gzip <<<dump >"${argument#*=}" ;;
+            --logpath=*) echo "Failed to unlink socket file" >"${argument#*=}" ;;
           esac
         done
+        if [ "$(basename "$0")" = "${HANGING:-}" ]; then
+          kill -TERM "$PPID"
+          exec sleep 60
+        fi
         [ "$(basename "$0")" != "${FAILING:-}" ]
     """
     for name in ("mongod", "mongodump", "mongorestore", "mongosh"):
@@ -155,7 +178,8 @@ def script(tmp_path: Path) -> Script:
         path.parent.mkdir(exist_ok=True)
         path.write_text(standin)
         path.chmod(0o755)
-    (tmp_path / "backup").mkdir()
+    for folder in ("backup", "tmp", "secrets"):
+        (tmp_path / folder).mkdir()
 
     def run_script(name: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {
@@ -164,19 +188,27 @@ def script(tmp_path: Path) -> Script:
             "BACKUP_DIR": str(tmp_path / "backup"),
             "SCRATCH_DIR": str(tmp_path),
             "MONGODB_URI": "mongodb://backup:secret@mongodb/",
-            "TMPDIR": str(tmp_path),
+            "TMPDIR": str(tmp_path / "tmp"),
         }
         return run(["bash", str(SCRIPTS / name)], env=environment | variables)
 
     return run_script
 
 
-def archive(folder: Path, name: str, days_old: float) -> Path:
-    path = folder / "backup" / name
+def archive(folder: Path, days_old: float) -> Path:
+    """An archive of a moment, which its name tells; the file itself is new, as a copy is."""
+    moment = datetime.now(UTC) - timedelta(days=days_old)
+    path = folder / "backup" / f"portfolio-{moment:%Y%m%dT%H%M%SZ}.archive.gz"
     path.write_text("dump")
-    then = time.time() - days_old * 86400
-    os.utime(path, (then, then))
     return path
+
+
+def archives(folder: Path) -> list[Path]:
+    return sorted((folder / "backup").glob("*.archive.gz"))
+
+
+def partials(folder: Path) -> list[Path]:
+    return list((folder / "backup").glob("*.partial"))
 
 
 class TestBackup:
@@ -185,8 +217,7 @@ class TestBackup:
     ) -> None:
         done = script("backup.sh")
         assert done.returncode == 0, done.stderr
-        (made,) = (tmp_path / "backup").iterdir()
-        assert made.name.endswith(".archive.gz")
+        assert len(archives(tmp_path)) == 1
         call = (tmp_path / "calls").read_text()
         assert "--oplog" in call
         assert "--readPreference=secondaryPreferred" in call
@@ -197,37 +228,82 @@ class TestBackup:
         assert "secret" not in command_line
         assert config == ["uri: mongodb://backup:secret@mongodb/"]
 
-    def test_old_archives_go_once_a_new_one_is_whole(self, script: Script, tmp_path: Path) -> None:
-        old = archive(tmp_path, "portfolio-old.archive.gz", days_old=15.5)
-        recent = archive(tmp_path, "portfolio-recent.archive.gz", days_old=13)
-        assert script("backup.sh", KEEP_DAYS="14").returncode == 0
-        assert not old.exists()
-        assert recent.exists()
-
-    def test_a_failed_dump_keeps_the_old_ones_and_leaves_no_archive(
+    def test_archives_are_kept_for_14_days_and_go_once_a_new_one_is_whole(
         self, script: Script, tmp_path: Path
     ) -> None:
-        old = archive(tmp_path, "portfolio-old.archive.gz", days_old=100)
+        old = [archive(tmp_path, days) for days in (14.01, 14.5, 300)]
+        recent = [archive(tmp_path, days) for days in (1, 13.9)]
+        by_hand = tmp_path / "backup" / "portfolio-before-migration.archive.gz"
+        by_hand.write_text("dump")
+        assert script("backup.sh", KEEP_DAYS="14").returncode == 0
+        assert not [path for path in old if path.exists()]
+        assert all(path.exists() for path in [*recent, by_hand])
+
+    def test_daily_backups_never_are_more_than_14(self, script: Script, tmp_path: Path) -> None:
+        for days in range(1, 20):
+            archive(tmp_path, days + 0.001)  # each took a while
+        assert script("backup.sh").returncode == 0
+        assert len(archives(tmp_path)) == 14
+
+    def test_a_failed_dump_keeps_the_old_ones_and_leaves_nothing_behind(
+        self, script: Script, tmp_path: Path
+    ) -> None:
+        old = archive(tmp_path, days_old=100)
         assert script("backup.sh", FAILING="mongodump").returncode != 0
-        assert list((tmp_path / "backup").glob("*.archive.gz")) == [old]
+        assert archives(tmp_path) == [old]
+        assert not partials(tmp_path)
+
+    def test_what_a_killed_backup_left_goes_before_the_next_begins(
+        self, script: Script, tmp_path: Path
+    ) -> None:
+        left = tmp_path / "backup" / "portfolio-20240101T020000Z.archive.gz.partial"
+        left.write_text("half")
+        assert script("backup.sh", FAILING="mongodump").returncode != 0
+        assert not left.exists()
+
+    def test_a_backup_that_is_told_to_end_leaves_nothing_behind(
+        self, script: Script, tmp_path: Path
+    ) -> None:
+        done = script("backup.sh", HANGING="mongodump")
+        assert done.returncode == 143
+        assert not partials(tmp_path)
+        assert not archives(tmp_path)
+
+    def test_a_second_backup_at_once_is_refused(self, script: Script, tmp_path: Path) -> None:
+        """It would take the first one's archive for what a killed backup left behind."""
+        running = tmp_path / "backup" / "portfolio-20240101T020000Z.archive.gz.partial"
+        running.write_text("half")
+        with (tmp_path / "backup" / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = script("backup.sh")
+        assert done.returncode == 1
+        assert "another backup is running" in done.stderr
+        assert running.exists()
+
+    @pytest.mark.parametrize("failing", ["", "mongodump"])
+    def test_no_password_stays_in_the_pod(
+        self, script: Script, tmp_path: Path, failing: str
+    ) -> None:
+        script("backup.sh", FAILING=failing)
+        assert not list((tmp_path / "tmp").iterdir())
 
 
 class TestRestore:
     def test_takes_the_newest_archive(self, script: Script, tmp_path: Path) -> None:
-        archive(tmp_path, "portfolio-20240101T020000Z.archive.gz", days_old=2)
-        archive(tmp_path, "portfolio-20240102T020000Z.archive.gz", days_old=1)
+        archive(tmp_path, days_old=2)
+        newest = archive(tmp_path, days_old=1)
         done = script("restore.sh")
         assert done.returncode == 0, done.stderr
-        assert "restored portfolio-20240102T020000Z.archive.gz" in done.stdout
+        assert f"restored {newest.name}" in done.stdout
         call = (tmp_path / "calls").read_text()
         assert "--oplogReplay" in call
         assert "--drop" in call
 
     def test_takes_the_archive_that_is_named(self, script: Script, tmp_path: Path) -> None:
-        archive(tmp_path, "portfolio-20240101T020000Z.archive.gz", days_old=2)
-        archive(tmp_path, "portfolio-20240102T020000Z.archive.gz", days_old=1)
-        done = script("restore.sh", BACKUP="portfolio-20240101T020000Z.archive.gz")
-        assert "restored portfolio-20240101T020000Z.archive.gz" in done.stdout
+        older = archive(tmp_path, days_old=2)
+        archive(tmp_path, days_old=1)
+        done = script("restore.sh", BACKUP=older.name)
+        assert f"restored {older.name}" in done.stdout
 
     @pytest.mark.parametrize("name", ["", "portfolio-elsewhere.archive.gz"])
     def test_without_that_archive_it_says_which_there_are(
@@ -238,10 +314,45 @@ class TestRestore:
         assert f"no such backup: '{name}'" in done.stderr
         assert not (tmp_path / "calls").exists(), "nothing may be restored"
 
-    def test_drill_restores_into_a_server_of_its_own(self, script: Script, tmp_path: Path) -> None:
-        archive(tmp_path, "portfolio-20240102T020000Z.archive.gz", days_old=1)
+    def test_passwords_are_set_directly_after_a_restore(
+        self, script: Script, tmp_path: Path
+    ) -> None:
+        archive(tmp_path, days_old=1)
+        (tmp_path / "secrets" / "keyfile").write_text("ab+/\ncd==\n")
+        done = script(
+            "restore.sh",
+            SECRETS_DIR=str(tmp_path / "secrets"),
+            MONGODB_URI="mongodb://mongodb/?authSource=local",
+        )
+        assert done.returncode == 0, done.stderr
+        restore, config, init = (tmp_path / "calls").read_text().splitlines()
+        assert restore.startswith("mongorestore ")
+        assert config == "uri: mongodb://__system:ab%2B%2Fcd%3D%3D@mongodb/?authSource=local"
+        assert init == f"mongosh --nodb --quiet --norc --file {INIT}"
+
+    def test_a_failed_restore_sets_no_password(self, script: Script, tmp_path: Path) -> None:
+        archive(tmp_path, days_old=1)
+        (tmp_path / "secrets" / "keyfile").write_text("key")
+        secrets = str(tmp_path / "secrets")
+        done = script("restore.sh", SECRETS_DIR=secrets, FAILING="mongorestore")
+        assert done.returncode != 0
+        assert "mongosh" not in (tmp_path / "calls").read_text()
+
+    @pytest.mark.parametrize("failing", ["", "mongorestore"])
+    def test_no_password_stays_in_the_pod(
+        self, script: Script, tmp_path: Path, failing: str
+    ) -> None:
+        archive(tmp_path, days_old=1)
+        script("restore.sh", FAILING=failing)
+        assert not list((tmp_path / "tmp").iterdir())
+
+
+class TestDrill:
+    def test_restores_into_a_server_of_its_own(self, script: Script, tmp_path: Path) -> None:
+        archive(tmp_path, days_old=1)
         done = script("restore-drill.sh")
         assert done.returncode == 0, done.stderr
+        assert "the drill succeeded" in done.stdout
         calls = (tmp_path / "calls").read_text()
         assert "mongod --dbpath" in calls
         assert "uri: mongodb://127.0.0.1:27017" in calls
@@ -249,9 +360,31 @@ class TestRestore:
         assert calls.splitlines()[-1].endswith("--shutdown")
 
     @pytest.mark.parametrize("broken", ["mongorestore", "mongosh"])
-    def test_drill_fails_where_the_backup_is_no_good(
+    def test_fails_where_the_backup_is_no_good(
         self, script: Script, tmp_path: Path, broken: str
     ) -> None:
-        archive(tmp_path, "portfolio-20240102T020000Z.archive.gz", days_old=1)
+        archive(tmp_path, days_old=1)
         assert script("restore-drill.sh", FAILING=broken).returncode != 0
         assert "--shutdown" in (tmp_path / "calls").read_text()
+
+    @pytest.mark.parametrize(("hours", "succeeds"), [(35.9, True), (36.1, False)])
+    def test_fails_where_the_newest_backup_is_older_than_36_hours(
+        self, script: Script, tmp_path: Path, hours: float, succeeds: bool
+    ) -> None:
+        archive(tmp_path, days_old=10)
+        newest = archive(tmp_path, days_old=hours / 24)
+        done = script("restore-drill.sh")
+        assert (done.returncode == 0) == succeeds, done.stderr
+        assert "mongorestore" in (tmp_path / "calls").read_text(), "it is tried all the same"
+        if not succeeds:
+            assert f"{newest.name}, can be restored but is older than 36 hours" in done.stderr
+            assert "the drill succeeded" not in done.stdout
+
+    @pytest.mark.parametrize("broken", ["mongod", "mongorestore"])
+    def test_shows_the_log_of_mongod_where_it_fails(
+        self, script: Script, tmp_path: Path, broken: str
+    ) -> None:
+        archive(tmp_path, days_old=1)
+        done = script("restore-drill.sh", FAILING=broken)
+        assert done.returncode != 0
+        assert "Failed to unlink socket file" in done.stderr

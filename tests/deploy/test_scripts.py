@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +21,23 @@ DEPLOY_SH = "k8s/deploy-optimized.sh"
 ROLLBACK_SH = "k8s/rollback-deployment.sh"
 MONITORING_SH = "k8s/monitoring/deploy-monitoring.sh"
 SECRETS_SH = "k8s/mongodb/create-secrets.sh"
+JOB_SH = "k8s/mongodb/run-job.sh"
 SCRIPTS = sorted(
     path.relative_to(ROOT)
-    for pattern in ("deploy/**/*.sh", "tests/deploy/*.sh")
+    for pattern in ("deploy/**/*.sh", "tests/*/*.sh")
     for path in ROOT.glob(pattern)
 )
 ALWAYS = 1000
+SELECTOR_OF = r"^get deployment .*jsonpath=\{\.spec\.selector"
+LAST_APPLIED_OF = r"^get deployment .*last-applied-configuration"
+# As `kubectl version -o json` has it, with a client of another age.
+VERSION = json.dumps(
+    {
+        "clientVersion": {"major": "1", "minor": "40"},
+        "serverVersion": {"major": "1", "minor": "MINOR"},
+    },
+    indent=2,
+)
 
 
 @dataclasses.dataclass
@@ -38,18 +51,19 @@ class Cluster:
     ) -> None:
         """From now on, `times` command lines that match get this status and text."""
         path = self.folder / "answers.json"
-        known = json.loads(path.read_text())
-        path.write_text(json.dumps([*known, [pattern, status, text, times]]))
+        known = json.loads(path.read_text()) if path.exists() else []
+        path.write_text(json.dumps([[pattern, status, text, times], *known]))
 
-    def run(self, script: str, *arguments: str, typed: str = "") -> Run:
-        """Run a script of deploy/, from deploy/, as the runbook does."""
+    def run(self, script: str, *arguments: str, typed: str = "", deploy: Path | None = None) -> Run:
+        """Run a script of deploy/, from deploy/ or a copy of it, as the runbook does."""
         environment = os.environ | {
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "STANDIN_DIR": str(self.folder),
             "REAL_KUBECTL": tool("kubectl"),
             "HEALTH_CHECK_INTERVAL": "0",
+            "JOB_CHECK_INTERVAL": "0",
         }
-        done = run([f"./{script}", *arguments], cwd=DEPLOY, env=environment, input=typed)
+        done = run([f"./{script}", *arguments], cwd=deploy or DEPLOY, env=environment, input=typed)
         return Run(done, [json.loads(line) for line in self.calls().splitlines()])
 
     def calls(self) -> str:
@@ -94,8 +108,9 @@ def cluster(tmp_path: Path) -> Cluster:
     source = (Path(__file__).parent / "kubectl_standin.py").read_text()
     standin.write_text(f"#!{sys.executable}\n{source}")
     standin.chmod(0o755)
-    (tmp_path / "answers.json").write_text("[]")
-    return Cluster(tmp_path)
+    cluster = Cluster(tmp_path)
+    cluster.answers("^version", 0, VERSION.replace("MINOR", "36"))
+    return cluster
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
@@ -104,7 +119,7 @@ def test_shellcheck_has_nothing_to_say(script: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("script", [DEPLOY_SH, ROLLBACK_SH, MONITORING_SH, SECRETS_SH])
+@pytest.mark.parametrize("script", [DEPLOY_SH, ROLLBACK_SH, MONITORING_SH, SECRETS_SH, JOB_SH])
 class TestEveryScript:
     def test_explains_itself(self, cluster: Cluster, script: str) -> None:
         result = cluster.run(script, "--help")
@@ -139,6 +154,45 @@ class TestSharedOptions:
         assert not result.changed()
 
 
+@pytest.mark.parametrize("script", [DEPLOY_SH, ROLLBACK_SH, MONITORING_SH, JOB_SH])
+class TestClusterVersion:
+    @staticmethod
+    def arguments(script: str) -> list[str]:
+        return {MONITORING_SH: [], JOB_SH: ["backup"]}.get(script, ["staging"])
+
+    def test_an_older_cluster_is_refused(self, cluster: Cluster, script: str) -> None:
+        cluster.answers("^version", 0, VERSION.replace("MINOR", "29+"))
+        result = cluster.run(script, *self.arguments(script))
+        assert result.status == 1
+        assert "runs Kubernetes 1.29; the manifests need 1.30 or later" in result.done.stderr
+        assert not result.changed()
+
+    def test_a_version_that_cannot_be_read_is_refused(self, cluster: Cluster, script: str) -> None:
+        cluster.answers("^version", 0, "{}")
+        result = cluster.run(script, *self.arguments(script))
+        assert result.status == 1
+        assert "does not tell its version" in result.done.stderr
+        assert not result.changed()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        (DEPLOY_SH, ["staging", "production", "--dry-run"]),
+        (DEPLOY_SH, ["staging", "--image", "1", "--image", "2"]),
+        (ROLLBACK_SH, ["staging", "production", "--list"]),
+        (ROLLBACK_SH, ["staging", "4", "5", "--dry-run"]),
+        (SECRETS_SH, ["development", "production"]),
+        (JOB_SH, ["backup", "restore"]),
+    ],
+)
+def test_a_second_name_is_refused(cluster: Cluster, script: str, arguments: list[str]) -> None:
+    result = cluster.run(script, *arguments)
+    assert result.status == 2
+    assert "two " in result.done.stderr
+    assert not result.calls, "nothing is asked of the cluster"
+
+
 class TestDeploy:
     def test_applies_waits_and_checks_health(self, cluster: Cluster) -> None:
         result = cluster.run(DEPLOY_SH, "staging")
@@ -168,6 +222,7 @@ class TestDeploy:
         [
             ("2.1.0", "globeco/globeco-portfolio-service:2.1.0"),
             ("sha256:" + "0" * 64, "globeco/globeco-portfolio-service@sha256:" + "0" * 64),
+            ("2.1.0@sha256:" + "0" * 64, "globeco/globeco-portfolio-service@sha256:" + "0" * 64),
         ],
     )
     def test_image_is_the_one_asked_for(self, cluster: Cluster, image: str, expected: str) -> None:
@@ -177,11 +232,77 @@ class TestDeploy:
         cause = deployment["metadata"]["annotations"]["kubernetes.io/change-cause"]
         assert image in cause, "the list of revisions must tell what was deployed"
 
-    @pytest.mark.parametrize("image", ["latest", "a b", 'x"y', "-x"])
+    @pytest.mark.parametrize("image", ["latest", "a b", 'x"y', "-x", "", "sha256:0", "1@2"])
     def test_an_image_that_is_no_version_is_refused(self, cluster: Cluster, image: str) -> None:
         result = cluster.run(DEPLOY_SH, "staging", "--image", image)
         assert result.status == 2
         assert "--image needs a tag" in result.done.stderr
+
+    @pytest.mark.parametrize("tag", ["latest", ""])
+    def test_production_refuses_an_image_without_a_version_in_git(
+        self, cluster: Cluster, tmp_path: Path, tag: str
+    ) -> None:
+        deploy = tmp_path / "deploy"
+        shutil.copytree(DEPLOY, deploy, ignore=shutil.ignore_patterns(".render.*"))
+        base = deploy / "k8s/base/deployment.yaml"
+        base.write_text(base.read_text().replace(":2.0.0", f":{tag}".removesuffix(":")))
+        result = cluster.run(DEPLOY_SH, "production", "--yes", deploy=deploy)
+        assert result.status == 1
+        assert "production needs an image by its version or digest" in result.done.stderr
+        assert not result.changed()
+        assert cluster.run(
+            DEPLOY_SH, "production", "--yes", "--image", "1", deploy=deploy
+        ).applied()
+        assert cluster.run(DEPLOY_SH, "development", deploy=deploy).status == 0
+
+    def test_replicas_of_an_earlier_apply_are_refused_before_anything_changes(
+        self, cluster: Cluster
+    ) -> None:
+        cluster.answers(SELECTOR_OF, 0, '{"app":"globeco-portfolio-service"}')
+        cluster.answers(LAST_APPLIED_OF, 0, '{"spec":{"replicas":3,"selector":{}}}')
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 1
+        assert "spec.replicas, which the HPA owns now" in result.done.stderr
+        assert "set-last-applied" in result.done.stderr
+        assert "docs/how-to/migrate.md" in result.done.stderr
+        assert not result.changed()
+
+    def test_other_selectors_are_refused_before_anything_changes(self, cluster: Cluster) -> None:
+        cluster.answers(SELECTOR_OF, 0, '{"app":"portfolio"}')
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 1
+        assert 'selects its pods by {"app":"portfolio"}' in result.done.stderr
+        assert "docs/how-to/migrate.md" in result.done.stderr
+        assert not result.changed()
+
+    def test_its_own_deployment_is_deployed_over(self, cluster: Cluster) -> None:
+        cluster.answers(SELECTOR_OF, 0, '{"app":"globeco-portfolio-service"}')
+        cluster.answers(LAST_APPLIED_OF, 0, '{"spec":{"selector":{}}}')
+        assert cluster.run(DEPLOY_SH, "staging").status == 0
+
+    def test_configmaps_that_no_revision_needs_are_removed(self, cluster: Cluster) -> None:
+        used, unused, other = (f"globeco-portfolio-service-{c * 10}" for c in "abc")
+        names = [used, unused, "globeco-portfolio-service-by-hand", "elsewhere-cccccccccc"]
+        cluster.answers("^get configmaps", 0, "\n".join(f"configmap/{name}" for name in names))
+        cluster.answers("^get deployments,replicasets,pods", 0, f"{used} {other}")
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 0
+        assert result.asked("^delete") == [
+            f"delete configmap {unused} -n globeco --ignore-not-found"
+        ]
+        lines = [call["line"] for call in result.calls]
+        last_wait = max(i for i, line in enumerate(lines) if line.startswith("rollout status"))
+        assert lines.index(result.asked("^delete")[0]) > last_wait
+
+    @pytest.mark.parametrize("listed", ["^get configmaps", "^get deployments,replicasets,pods"])
+    def test_no_configmap_is_removed_where_its_users_cannot_be_listed(
+        self, cluster: Cluster, listed: str
+    ) -> None:
+        cluster.answers("^get configmaps", 0, "configmap/globeco-portfolio-service-aaaaaaaaaa")
+        cluster.answers(listed, 1, "forbidden")
+        result = cluster.run(DEPLOY_SH, "staging")
+        assert result.status == 0
+        assert not result.asked("^delete")
 
     def test_namespace_holds_for_everything(self, cluster: Cluster) -> None:
         result = cluster.run(DEPLOY_SH, "staging", "--namespace", "elsewhere")
@@ -263,7 +384,7 @@ class TestDeploy:
         assert not result.changed()
 
     def test_other_environment_in_the_namespace_is_not_overwritten(self, cluster: Cluster) -> None:
-        cluster.answers("^get deployment .*jsonpath", 0, "production")
+        cluster.answers("^get deployment .*labels.environment", 0, "production")
         result = cluster.run(DEPLOY_SH, "staging")
         assert result.status == 1
         assert "runs the environment 'production', not 'staging'" in result.done.stderr
@@ -372,7 +493,7 @@ class TestRollback:
         assert cluster.run(ROLLBACK_SH, "staging", "--skip-health-check").status == 0
 
     def test_other_environment_in_the_namespace_is_left_alone(self, cluster: Cluster) -> None:
-        cluster.answers("^get deployment .*jsonpath", 0, "production")
+        cluster.answers("^get deployment .*labels.environment", 0, "production")
         result = cluster.run(ROLLBACK_SH, "staging")
         assert result.status == 1
         assert not result.changed()
@@ -500,12 +621,15 @@ class TestMonitoring:
         assert not list(K8S.glob(".render*"))
 
 
+AUTH = "secret/globeco-portfolio-service-mongodb-auth"
+URI = "secret/globeco-portfolio-service-mongodb"
+
+
 class TestSecrets:
     @pytest.mark.parametrize(("environment", "members"), [("development", 1), ("production", 3)])
     def test_makes_credentials_that_fit_each_other(
         self, cluster: Cluster, environment: str, members: int
     ) -> None:
-        cluster.answers("^get secret", 1, "not found")
         result = cluster.run(SECRETS_SH, environment)
         assert result.status == 0, result.output
         database, service = (call["stdin"] for call in result.calls if "stdin" in call)
@@ -522,7 +646,6 @@ class TestSecrets:
         assert service.count(":27017") == members
 
     def test_no_credential_is_shown_or_put_on_a_command_line(self, cluster: Cluster) -> None:
-        cluster.answers("^get secret", 1, "not found")
         result = cluster.run(SECRETS_SH, "production")
         database = next(call["stdin"] for call in result.calls if "stdin" in call)
         lines = "\n".join(call["line"] for call in result.calls)
@@ -531,7 +654,125 @@ class TestSecrets:
             assert secret not in lines + result.output
 
     def test_never_replaces_what_is_there(self, cluster: Cluster) -> None:
+        cluster.answers("^get secret .*-auth", 0, AUTH)
+        cluster.answers("^get secret .*mongodb -n", 0, URI)
         result = cluster.run(SECRETS_SH, "production")
         assert result.status == 1
-        assert "left as it is" in result.done.stderr
+        assert "left as they are" in result.done.stderr
+        assert not result.changed()
+
+    def test_goes_on_where_an_earlier_run_was_cut_off(self, cluster: Cluster) -> None:
+        cluster.answers("^get secret .*-auth .*-o name", 0, AUTH)
+        password = base64.b64encode(b"0123abcd").decode()
+        cluster.answers("^get secret .*-auth .*portfolio-password", 0, password)
+        result = cluster.run(SECRETS_SH, "production")
+        assert result.status == 0, result.output
+        (service,) = (call["stdin"] for call in result.calls if "stdin" in call)
+        assert service.startswith("uri=mongodb://portfolio:0123abcd@")
+        assert len(result.changed()) == 1
+        assert "0123abcd" not in result.output + "".join(call["line"] for call in result.calls)
+
+    def test_makes_no_second_password_for_a_uri_that_is_there(self, cluster: Cluster) -> None:
+        cluster.answers("^get secret .*mongodb -n", 0, URI)
+        result = cluster.run(SECRETS_SH, "production")
+        assert result.status == 1
+        assert "-auth does not: left as it is" in result.done.stderr
+        assert not result.changed()
+
+    @pytest.mark.parametrize("asked", ["^version", "^get secret"])
+    def test_a_cluster_that_does_not_answer_ends_it(self, cluster: Cluster, asked: str) -> None:
+        cluster.answers(asked, 1, "connection refused")
+        result = cluster.run(SECRETS_SH, "production")
+        assert result.status == 1
+        assert "FAILED: " in result.done.stderr
+        assert not result.changed()
+
+    def test_a_missing_namespace_is_named(self, cluster: Cluster) -> None:
+        cluster.answers("^get namespace", 1, "not found")
+        result = cluster.run(SECRETS_SH, "production", "--namespace", "elsewhere")
+        assert result.status == 1
+        assert "next: kubectl create namespace elsewhere" in result.done.stderr
+        assert not result.changed()
+
+    @pytest.mark.parametrize("arguments", [("--namespace", "No_Name"), ("--namespace",)])
+    def test_bad_names_are_refused(self, cluster: Cluster, arguments: tuple[str, ...]) -> None:
+        result = cluster.run(SECRETS_SH, "production", *arguments)
+        assert result.status == 2
+        assert not result.calls
+
+
+JOBS = ["init", "backup", "restore", "restore-drill"]
+CONDITIONS_OF = "^get job .*conditions"
+
+
+class TestJobs:
+    @pytest.mark.parametrize("job", JOBS)
+    def test_makes_a_job_of_a_dated_name_and_waits_for_its_end(
+        self, cluster: Cluster, job: str
+    ) -> None:
+        cluster.answers(CONDITIONS_OF, 0, "ended:SuccessCriteriaMet Complete")
+        cluster.answers(CONDITIONS_OF, 0, "ended:", times=3)
+        result = cluster.run(JOB_SH, job, "--yes")
+        assert result.status == 0, result.output
+        (created,) = result.asked("^create job")
+        cron = f"globeco-portfolio-service-mongodb-{job}"
+        name = created.split()[2]
+        assert re.fullmatch(rf"{cron}-\d{{8}}-\d{{6}}", name)
+        assert len(name) <= 63, "the name becomes a label of its pods"
+        assert f"--from=cronjob/{cron}" in created
+        assert len(result.asked(CONDITIONS_OF)) == 4
+        assert result.asked(f"^logs .*job/{name}")
+
+    @pytest.mark.parametrize("job", JOBS)
+    def test_a_job_that_fails_ends_the_wait(self, cluster: Cluster, job: str) -> None:
+        cluster.answers(CONDITIONS_OF, 0, "ended:FailureTarget Failed")
+        cluster.answers("^logs", 0, "no space left on device")
+        result = cluster.run(JOB_SH, job, "--yes")
+        assert result.status == 1
+        assert "no space left on device" in result.output
+        assert "FAILED: globeco-portfolio-service-mongodb-" in result.done.stderr
+
+    def test_a_job_that_does_not_end_is_not_waited_for_without_bound(
+        self, cluster: Cluster
+    ) -> None:
+        cluster.answers(CONDITIONS_OF, 0, "ended:")
+        result = cluster.run(JOB_SH, "backup", "--timeout", "1")
+        assert result.status == 1
+        assert "has not ended within 1 s; it still runs" in result.done.stderr
+
+    def test_restores_the_archive_that_is_named(self, cluster: Cluster) -> None:
+        cluster.answers(CONDITIONS_OF, 0, "ended:Complete")
+        archive = "portfolio-20240120T020000Z.archive.gz"
+        result = cluster.run(JOB_SH, "restore", "--archive", archive, "--yes")
+        assert result.asked(f"^set env --local -f - BACKUP={archive} -o yaml$")
+
+    @pytest.mark.parametrize("name", ["../x", "portfolio-1", ""])
+    def test_an_archive_is_named_as_backups_name_it(self, cluster: Cluster, name: str) -> None:
+        assert cluster.run(JOB_SH, "restore", "--archive", name).status == 2
+
+    def test_restore_goes_no_further_without_yes(self, cluster: Cluster) -> None:
+        result = cluster.run(JOB_SH, "restore", typed="no\n")
+        assert result.status == 1
+        assert "not confirmed; nothing was changed" in result.done.stderr
+        assert not [line for line in result.changed() if "--dry-run" not in line]
+
+    def test_restore_is_refused_while_the_service_may_write(self, cluster: Cluster) -> None:
+        cluster.answers("^get deployment .*replicas", 0, "3")
+        result = cluster.run(JOB_SH, "restore", "--yes")
+        assert result.status == 1
+        assert "still runs with 3 pods; nothing was changed" in result.done.stderr
+        assert "--replicas=0" in result.done.stderr
+
+    def test_dry_run_shows_the_job_and_changes_nothing(self, cluster: Cluster) -> None:
+        cluster.answers("^create job", 0, "kind: Job")
+        result = cluster.run(JOB_SH, "restore", "--dry-run")
+        assert result.status == 0
+        assert "kind: Job" in result.output
+        assert not [line for line in result.changed() if "--dry-run" not in line]
+
+    def test_says_what_is_missing_where_there_is_no_such_job(self, cluster: Cluster) -> None:
+        cluster.answers("^get cronjob", 1, "not found")
+        result = cluster.run(JOB_SH, "backup")
+        assert result.status == 1
+        assert "next: kubectl apply -k k8s/mongodb/ENV" in result.done.stderr
         assert not result.changed()
