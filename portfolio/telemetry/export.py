@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, TypeVar
 from urllib.request import getproxies
 
@@ -24,11 +25,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from portfolio.config import ConfigurationError
 from portfolio.fairness import give_way
 from portfolio.resilience import Breaker
 
 GRPC = "grpc"
 HTTP = "http/protobuf"
+_GRPC_EXPORTER = "opentelemetry.exporter.otlp.proto.grpc"
 
 T = TypeVar("T")
 
@@ -70,9 +73,14 @@ def load() -> None:
     """Load what carries exports, before the fork: its memory is shared and its time spent once.
 
     Left to the exporters it would be loaded in each worker, when they are made.
+
+    Raises:
+        ConfigurationError: the environment asks for gRPC, and its exporter is not installed.
     """
     for signal in ("metrics", "traces"):
-        if protocol(signal) == HTTP:
+        if protocol(signal) == GRPC:
+            _require_grpc(signal)
+        else:
             import_module("urllib3" if _goes_plainly(signal) else "requests")
 
 
@@ -224,6 +232,21 @@ def _first(environ: Mapping[str, str], *variables: str) -> str:
         if value:
             return value
     return ""
+
+
+def _require_grpc(signal: str) -> None:
+    """Fail at start-up, not at the first export, where gRPC's optional exporter is missing."""
+    try:
+        found = find_spec(_GRPC_EXPORTER) is not None
+    except ModuleNotFoundError:  # a parent package is missing too
+        found = False
+    if not found:
+        raise ConfigurationError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL=grpc (for {signal}) needs the package "
+            "opentelemetry-exporter-otlp-proto-grpc, which is not installed: install "
+            "deploy/requirements-grpc.txt, build the image with "
+            "--build-arg LOCK=requirements-grpc.lock, or use http/protobuf"
+        )
 
 
 def _let_grpc_yield() -> None:

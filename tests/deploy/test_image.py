@@ -94,11 +94,16 @@ class TestDockerfile:
 
     def test_final_stage_installs_nothing(self) -> None:
         for word, rest in stages()[1]:
-            assert not (word == "RUN" and re.search(r"\b(pip|apt|apt-get|curl)\b", rest)), rest
+            assert not (
+                word == "RUN" and re.search(r"\b(install -[^d]|apt|apt-get|curl)\b", rest)
+            ), rest
 
     def test_both_stages_stand_on_the_same_slim_python(self) -> None:
         (image,) = (rest for word, rest in instructions() if "PYTHON_IMAGE=" in rest)
-        assert re.fullmatch(r"PYTHON_IMAGE=python:3\.\d+\.\d+-slim-\w+", image)
+        version = re.fullmatch(r"PYTHON_IMAGE=python:3\.(\d+)\.\d+-slim-\w+", image)
+        assert version, "a tag that does not move"
+        tested = re.findall(r"py3(\d+)", (ROOT / "tox.ini").read_text())
+        assert version[1] == max(tested, key=int), "the newest Python that is tested"
         assert [rest.split()[0] for word, rest in instructions() if word == "FROM"] == [
             "${PYTHON_IMAGE}",
             "${PYTHON_IMAGE}",
@@ -129,15 +134,37 @@ class TestDockerfile:
             assert ignored(Path(unwanted)), unwanted
 
 
-class TestLock:
-    def test_pins_what_requirements_asks_for(self) -> None:
-        wanted = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)
-        locked = dict(re.findall(r"^([\w.-]+)==(\S+)", LOCK.read_text(), re.M))
-        for name, version in wanted:
-            key = re.sub(r"[-_.]+", "-", name).lower()
-            assert locked.get(key) == version, f"{name}: run deploy/lock.sh"
+def pins(path: Path) -> dict[str, str]:
+    """Names and versions of a file of requirements, and of those that it includes."""
+    text = path.read_text()
+    found = {}
+    for include in re.findall(r"^-r (\S+)", text, re.MULTILINE):
+        found |= pins(path.parent / include)
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE):
+        found[re.sub(r"[-_.]+", "-", name).lower()] = version
+    return found
 
-    @pytest.mark.parametrize("path", [LOCK, DEPLOY / "build-requirements.lock"])
+
+class TestLock:
+    @pytest.mark.parametrize(
+        ("source", "lock"),
+        [
+            (ROOT / "requirements.txt", LOCK),
+            (DEPLOY / "requirements-grpc.txt", DEPLOY / "requirements-grpc.lock"),
+        ],
+        ids=lambda path: path.name,
+    )
+    def test_pins_what_requirements_asks_for(self, source: Path, lock: Path) -> None:
+        locked = pins(lock)
+        for name, version in pins(source).items():
+            assert locked.get(name) == version, f"{name}: run deploy/lock.sh"
+
+    def test_grpc_is_the_only_difference_of_its_lock(self) -> None:
+        plain, grpc = pins(LOCK), pins(DEPLOY / "requirements-grpc.lock")
+        assert {name: grpc.get(name) for name in plain} == plain
+        assert grpc.keys() - plain.keys() == {"grpcio", "opentelemetry-exporter-otlp-proto-grpc"}
+
+    @pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.lock")), ids=lambda path: path.name)
     def test_every_requirement_has_hashes_and_no_address(self, path: Path) -> None:
         text = path.read_text()
         for block in re.split(r"\n(?=\w)", text.split("\n\n")[-1]):
@@ -153,10 +180,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     variables = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for word, rest in stages()[0]:
-        if word == "COPY":
+        if word == "ARG":
+            variables |= dict([rest.split("=", 1)])
+        elif word == "COPY":
             *sources, target = rest.split()
-            for source in sources:
-                copy(ROOT / source, folder / target)
+            for source in (path for pattern in sources for path in ROOT.glob(pattern)):
+                copy(source, folder / target)
         elif rest.startswith("apt-get "):
             tool("gcc")  # what it installs must be here already
         elif word == "RUN":
@@ -245,11 +274,22 @@ class TestImage:
         assert {"flask", "gunicorn", "pymongo"} <= installed
         assert not installed & {"pip", "setuptools", "wheel", "pytest", "mypy", "ruff", "mongomock"}
         assert not list(packages.glob("fiftyone*"))
+        assert not list(packages.glob("grpc*")), "19 MB that few use"
 
     def test_code_is_compiled_beforehand(self, image: Path) -> None:
-        source = set((image / "portfolio").rglob("*.py"))
-        compiled = set((image / "portfolio").rglob("*.pyc"))
-        assert len(compiled) == len(source) > 0
+        for source in [*image.glob("*.py"), *(image / "portfolio").rglob("*.py")]:
+            name = f"{source.name.removesuffix('.py')}.cpython-*.pyc"
+            assert list((source.parent / "__pycache__").glob(name)), source
+
+    def test_holds_nothing_but_the_service(self, image: Path) -> None:
+        assert {path.name for path in image.iterdir()} == {
+            "__pycache__",
+            "gunicorn.conf.py",
+            "patches.py",
+            "portfolio",
+            "venv",
+            "wsgi.py",
+        }
 
     def test_serves_on_a_read_only_file_system(self, service: str) -> None:
         assert answers(f"{service}/health/live")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from portfolio.telemetry.export import GRPC, HTTP, endpoint, protocol
+from portfolio.config import ConfigurationError
+from portfolio.telemetry.export import GRPC, HTTP, endpoint, load, protocol
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector
 
@@ -50,6 +51,17 @@ def test_the_endpoint_of_traces(environ: dict[str, str], expected: str) -> None:
 )
 def test_grpc_is_spoken_only_where_it_is_asked_for(environ: dict[str, str], expected: str) -> None:
     assert protocol("metrics", environ) == expected
+
+
+@pytest.mark.parametrize("signal", ["METRICS", "TRACES"])
+def test_grpc_that_is_not_installed_is_told_at_start(
+    monkeypatch: pytest.MonkeyPatch, signal: str
+) -> None:
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "grpc")
+    load()  # it is installed here
+    monkeypatch.setattr("portfolio.telemetry.export.find_spec", {}.get)
+    with pytest.raises(ConfigurationError, match="opentelemetry-exporter-otlp-proto-grpc"):
+        load()
 
 
 class Proxy(Collector):
