@@ -158,7 +158,8 @@ def _observe(prometheus: Prometheus, mongod: Mongod, pods: list[Pod], inbox: Inb
     ended = time.monotonic()
     for pod in pods:
         if pod.environment == "production":
-            pod.pause_s = 0.2  # clients come back: the share of errors falls before the window ends
+            # More clients come back: the share of errors falls before it leaves the window.
+            pod.pause_s = 0.4
     paged = {key for key in EXPECTED if key[0] == "production"}
     _await_all(inbox, "resolved", paged, RESOLVED_WITHIN_S)
     count = sum(len(expressions(path)) for path in MONITORING.glob("dashboards/*.json"))

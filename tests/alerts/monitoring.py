@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import requests
 import yaml
 
-from portfolio.devserver.mongod import free_port
+from portfolio.devserver.processes import free_port
 from tests.gunicorn import wait_until
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "k8s" / "monitoring"

@@ -18,6 +18,8 @@ _READY_EVERY_S = 5.0
 # More often than the kubelet: load balancers and people poll liveness as well.
 _LIVE_EVERY_S = 3.0
 _PROBE_TIMEOUT_S = 2.0
+# Clients wait as they are told, so far.
+_LONGEST_WAIT_S = 10.0
 # Longer than the service's own deadline.
 _REQUEST_TIMEOUT_S = 10.0
 
@@ -73,7 +75,7 @@ class Pod:
         self._run(lambda: self._probe("/health/live"), lambda: _LIVE_EVERY_S)
         for number in range(_CLIENTS):
             client = _Client(self._gunicorn.url, number, self.answers)
-            self._run(client.step, lambda: self.pause_s)
+            self._run(client.step, lambda c=client: max(self.pause_s, c.told_to_wait_s))
 
     def stop(self) -> None:
         """End clients, probes and the service."""
@@ -106,6 +108,7 @@ class _Client:
         self._session = requests.Session()
         self._identity = "unknown"
         self._turn = number
+        self.told_to_wait_s = 0.0
 
     def step(self) -> None:
         """Send the next request."""
@@ -113,6 +116,8 @@ class _Client:
         with suppress(requests.RequestException):
             response = self._send(self._turn % 8)
             self._answers[response.status_code] += 1
+            told = float(response.headers.get("Retry-After", 0))
+            self.told_to_wait_s = min(told, _LONGEST_WAIT_S)
             if response.status_code == 201 and response.url.endswith("/v1/portfolios"):
                 self._identity = response.json()["portfolioId"]
 
