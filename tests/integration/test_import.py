@@ -5,13 +5,10 @@ from __future__ import annotations
 import fcntl
 import gzip
 import json
-import random
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,6 @@ from portfolio import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.transfer.notes import Note
-from tests.gunicorn import wait_until
 from tests.integration.commands import run_process, start_process
 from tests.integration.test_cli import run
 
@@ -140,40 +136,6 @@ def test_an_import_that_is_killed_goes_on_without_gap_or_double(
     imported(app, file)
     assert stored(collection) == Counter(NAMES)
     assert not note_of(file).exists()
-
-
-def run_until_killed(settings: Settings, collection: Documents, file: Path, seconds: float) -> bool:
-    """Kill an import some time after it has stored something; tell whether it ended before."""
-    before = collection.count_documents({})
-    process = start_process(settings, "import", file)
-    wait_until(
-        lambda: process.poll() is not None or collection.count_documents({}) > before,
-        "something is stored",
-    )
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
-    process.kill()
-    _, told = process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL), told
-    return process.returncode == 0
-
-
-@pytest.mark.slow
-@both
-@pytest.mark.parametrize("seed", range(4))
-def test_an_import_that_is_killed_at_any_moment_goes_on_without_gap_or_double(
-    collection: Documents, settings: Settings, tmp_path: Path, seed: int
-) -> None:
-    chance = random.Random(seed)
-    names = [f"Fund {number - number % 5 % 2}" for number in range(20_000)]
-    file = write(tmp_path / "funds.ndjson", names)
-    kills = 0
-    while not run_until_killed(settings, collection, file, chance.uniform(0, 0.7)):
-        kills += 1
-        if chance.random() < 0.3:
-            note_of(file).unlink(missing_ok=True)
-    assert kills > 2
-    assert stored(collection) == Counter(names)
 
 
 def test_two_imports_of_one_file_at_once_store_it_once(

@@ -6,13 +6,9 @@ import csv
 import fcntl
 import gzip
 import io
-import random
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +25,7 @@ from portfolio.errors import Unavailable
 from portfolio.portfolios import repository
 from portfolio.portfolios.repository import PortfolioRepository
 from portfolio.transfer.notes import Note
-from tests.gunicorn import wait_until
-from tests.integration.commands import run_process, start_process
+from tests.integration.commands import run_process
 from tests.integration.test_cli import run
 
 Documents = Collection[dict[str, Any]]
@@ -202,34 +197,6 @@ def test_an_export_goes_on_after_kill_9_midway(
     assert ids(part_of(file)) == IDS[: 3 * 70]
     assert "Going on after" in export(app, file)
     assert content(file) == expected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_an_export_that_is_killed_at_any_moment_equals_a_whole_one(
-    app: Flask, settings: Settings, collection: Documents, file: Path, seed: int
-) -> None:
-    collection.insert_many({"name": f"Fund {number}"} for number in range(40_000))
-    expected = whole(app, file)
-    chance, kills = random.Random(seed), 0
-    while not file.exists():
-        before = part_of(file).stat().st_size if part_of(file).exists() else 0
-        process = start_process(settings, "export", file)
-        wait_until(
-            partial(has_grown_or_ended, process, part_of(file), before), "something is written"
-        )
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0, 0.2))
-        process.kill()
-        _, told = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), told
-        kills += process.returncode != 0
-    assert kills
-    assert content(file) == expected
-
-
-def has_grown_or_ended(process: subprocess.Popen[bytes], part: Path, before: int) -> bool:
-    return process.poll() is not None or (part.exists() and part.stat().st_size > before)
 
 
 def test_what_existed_all_along_comes_once_whatever_others_do_meanwhile(

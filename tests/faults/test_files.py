@@ -1,0 +1,94 @@
+"""Imports and exports are killed at any moment: no row is lost, and none is there twice."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+from collections import Counter
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from pymongo.collection import Collection
+
+from portfolio.config import Settings
+from tests.gunicorn import wait_until
+from tests.integration.commands import run_process, start_process
+
+Documents = Collection[dict[str, Any]]
+
+
+def has_advanced(process: subprocess.Popen[bytes], measure: Any, before: int) -> bool:
+    return process.poll() is not None or measure() > before
+
+
+def run_until_killed(
+    settings: Settings, command: str, file: Path, measure: Any, seconds: float
+) -> bool:
+    """Kill a command some time after ``measure`` has grown; tell whether it ended before."""
+    before = measure()
+    process = start_process(settings, command, file)
+    wait_until(partial(has_advanced, process, measure, before), f"{command} has begun")
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.kill()
+    _, told = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), told
+    return process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_an_import_that_is_killed_at_any_moment_goes_on_without_gap_or_double(
+    collection: Documents, settings: Settings, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    # Every fifth name stands in the file twice, in rows that are equal.
+    names = [f"Fund {number - number % 5 % 2}" for number in range(6_000)]
+    file = tmp_path / "funds.ndjson"
+    file.write_text("".join(json.dumps({"name": name}) + "\n" for name in names))
+    note = tmp_path / "funds.ndjson.progress"
+    kills = 0
+    while not run_until_killed(
+        settings, "import", file, lambda: collection.count_documents({}), chance.uniform(0, 0.5)
+    ):
+        kills += 1
+        if chance.random() < 0.3:
+            note.unlink(missing_ok=True)
+    assert kills
+    stored = Counter(document["name"] for document in collection.find({}, {"name": 1}))
+    assert stored == Counter(names)
+    assert not note.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["all.ndjson", "all.csv", "all.csv.gz"])
+def test_an_export_that_is_killed_at_any_moment_equals_a_whole_one(
+    app: Flask, collection: Documents, settings: Settings, tmp_path: Path, name: str
+) -> None:
+    collection.insert_many({"name": f'Fund "{number}"'} for number in range(40_000))
+    file, whole = tmp_path / name, tmp_path / f"whole.{name}"
+    part = tmp_path / f"{name}.part"
+    assert run_process(settings, "export", whole).returncode == 0
+    chance, kills = random.Random(name), 0
+    while not run_until_killed(
+        settings,
+        "export",
+        file,
+        lambda: part.stat().st_size if part.exists() else 0,
+        chance.uniform(0, 0.1),
+    ):
+        kills += 1
+    assert kills
+    assert content(file) == content(whole)
+
+
+def content(file: Path) -> bytes:
+    written = file.read_bytes()
+    return gzip.decompress(written) if file.suffix == ".gz" else written
