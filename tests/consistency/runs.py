@@ -25,6 +25,7 @@ _SETTLED_S = 3.0
 _SETTLE_TIMEOUT_S = 40.0
 _LOOK_S = 0.5
 _SHOWN = 20
+_NEEDED = {Kind.CREATE, Kind.CREATE_ONCE, Kind.READ, Kind.UPDATE}
 
 # What docs/faults.md says of each topology.
 PROMISES = {
@@ -97,7 +98,7 @@ def verify(history: History, promises: Promises, name: str) -> Report:
     history.save(path)
     report = check(history, promises)
     succeeded = {each.kind for each in history.operations if each.outcome is Outcome.OK}
-    assert succeeded == set(Kind), "a history in which nothing succeeds proves nothing"
+    assert succeeded >= _NEEDED, "a history in which nothing succeeds proves nothing"
     found = report.violations
     shown = "\n".join(map(str, found[:_SHOWN]))
     assert not found, f"{len(found)} violations, seed {history.seed}, history {path}\n{shown}"

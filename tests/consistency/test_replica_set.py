@@ -59,7 +59,7 @@ def test_a_short_history_of_a_replica_set_breaks_no_promise(run: Callable[..., N
         "replica set, short",
         lambda _: ["majority gone, then the primary killed", "primary parted from its peers"],
         election_timeout_s=3.0,
-        request_timeout_s=1.0,
+        request_timeout_s=1.5,
     )
 
 
