@@ -28,6 +28,9 @@ _SET = "rs"
 _MEMBERS = 3
 _HEALTHY_TIMEOUT_S = 60.0
 _LOOK_S = 0.05
+# What a driver calls itself in the handshake, with which each of its connections begins. To look up
+# the process takes long on a busy machine, and is done for what remains: the members' own.
+_DRIVER = b"PyMongo"
 _LOOK_TIMEOUT_MS = 500
 
 
@@ -44,7 +47,9 @@ class MemberProxy(Proxy):
         self._number = number
         self._cluster = cluster
 
-    async def identify(self, source_port: int) -> str:
+    async def identify(self, source_port: int, first: bytes) -> str:
+        if _DRIVER in first:
+            return ""
         loop = asyncio.get_running_loop()
         source = await loop.run_in_executor(None, self._cluster.member_at, source_port)
         return "" if source is None else str(source)

@@ -16,7 +16,7 @@ from tests.consistency.checker import Promises, Report, check
 from tests.consistency.clients import Clients
 from tests.consistency.history import History, Kind, Operation, Outcome, State, states_of
 from tests.consistency.nemesis import Nemesis
-from tests.gunicorn import ROOT, Gunicorn
+from tests.gunicorn import ROOT, Gunicorn, wait_until
 
 # Beyond the service's own deadline: a client that waited for it is told 503.
 _PATIENCE_S = 5.0
@@ -132,8 +132,14 @@ def _settled(mongodb_uri: str) -> dict[str, State]:
 
 def _read_all(history: History, service: Gunicorn, number: int) -> None:
     """Read the list of all through ``service``; it has to be what is stored."""
-    started = time.monotonic()
-    listed = states_of(requests.get(f"{service.url}/api/v1/portfolios", timeout=30).json())
+    path = f"{service.url}/api/v1/portfolios"
+
+    def answer() -> tuple[float, requests.Response] | None:
+        started, response = time.monotonic(), requests.get(path, timeout=30)
+        return (started, response) if response.status_code == 200 else None
+
+    started, response = wait_until(answer, "the list of all is answered")
+    listed = states_of(response.json())
     history.operations.append(
         Operation(
             number=-1 - number,

@@ -59,8 +59,13 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    async def identify(self, source_port: int) -> str:
-        """Name the source of a connection, whose port on its own side is ``source_port``."""
+    async def identify(self, source_port: int, first: bytes) -> str:
+        """Name the source of a connection.
+
+        Args:
+            source_port: the port on its own side.
+            first: what it has sent first.
+        """
         return ""
 
     async def may_pass(self, source: str) -> None:
@@ -79,12 +84,14 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            source = await self.identify(writer.get_extra_info("peername")[1])
+            first = await reader.read(_CHUNK)
+            source = await self.identify(writer.get_extra_info("peername")[1], first)
             await self.may_pass(source)
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
+        far_writer.write(first)
         pumps = [
             asyncio.create_task(self._forward(reader, far_writer, source)),
             asyncio.create_task(self._answer(far_reader, writer, source)),
