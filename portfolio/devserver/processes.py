@@ -77,14 +77,21 @@ def _by_whom(port: int) -> str:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError):  # macOS tells root alone
         return ""
-    # A master and its workers share the listener: the oldest is the one to stop.
-    pids = sorted(
-        {
-            each.pid
-            for each in connections
-            if each.status == psutil.CONN_LISTEN and each.laddr[1:2] == (port,) and each.pid
-        }
-    )
+    pids = [
+        each.pid
+        for each in connections
+        if each.status == psutil.CONN_LISTEN and each.laddr[1:2] == (port,) and each.pid
+    ]
     if not pids:
         return " by a process of another user"
-    return f" by {describe_process(pids[0])}"
+    return f" by {describe_process(_find_master(pids[0]))}"
+
+
+def _find_master(pid: int) -> int:
+    """Return the id of the process to stop: a server and its workers share the listener."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        while (parent := process.parent()) and parent.cmdline() == process.cmdline():
+            process = parent
+        return int(process.pid)
+    return pid

@@ -1,1 +1,0 @@
-"""Moved to ``portfolio.devserver``; these names stay until all callers have followed."""

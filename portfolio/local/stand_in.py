@@ -1,5 +1,0 @@
-"""Moved to ``portfolio.devserver.mongomock_client``."""
-
-from portfolio.devserver.mongomock_client import MongomockClient as StandInClient
-
-__all__ = ["StandInClient"]
