@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import pymongo
+from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import MongoClient, WriteConcern, monitoring
 from pymongo.collation import Collation
@@ -35,6 +36,8 @@ WRITE_CONCERN = WriteConcern(w="majority", j=True)
 # What is read is on a majority of the replica set, so that no failover takes it back (section 2 of
 # the contract). A primary would else show writes that only it has.
 READ_CONCERN = ReadConcern("majority")
+# A read that waits until a majority has all that the primary had before it.
+_LINEARIZABLE = ReadConcern("linearizable")
 IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
@@ -106,6 +109,8 @@ class Database:
         self._stopped = threading.Event()
         self._watcher: threading.Thread | None = None
         self._last_answer: float | None = None
+        # The election whose primary is known to show all that was ever acknowledged.
+        self._confirmed: ObjectId | None = None
         self._failing_since: float | None = None
         self._causes: set[str] = set()
         self._prepare_at = 0.0
@@ -175,6 +180,30 @@ class Database:
         result = self._guard.call(operation, retry=retry)
         self._last_answer = time.monotonic()
         return result
+
+    def read(self, operation: Callable[[], T]) -> T:
+        """Run reads as ``run`` does, and miss nothing that was acknowledged before an election.
+
+        A new primary has all of it, but does not know at once that a majority has: until then,
+        reads with read concern majority would show an older state.
+
+        Args:
+            operation: makes the PyMongo calls; it may run more than once.
+
+        Raises:
+            Unavailable: as ``run`` does.
+        """
+
+        def read() -> T:
+            result = operation()
+            # Looked at afterwards: whichever primary has answered, it is known by now.
+            while (election := self._election()) not in (None, self._confirmed):
+                self._await_commit_point()
+                self._confirmed = election
+                result = operation()
+            return result
+
+        return self.run(read, retry=True)
 
     @property
     def reachable(self) -> bool:
@@ -262,6 +291,17 @@ class Database:
         with pymongo.timeout(_INDEX_TIMEOUT_S):
             self.idempotency.create_indexes([_KEYS_EXPIRE])
             return self.portfolios.create_indexes(list(INDEXES))
+
+    def _election(self) -> ObjectId | None:
+        """Return what tells the primary's election from others; None where there are none."""
+        for server in self.client.topology_description.server_descriptions().values():
+            if server.server_type_name == "RSPrimary":
+                return server.election_id
+        return None
+
+    def _await_commit_point(self) -> None:
+        """Wait until the primary shows to reads all that its predecessors acknowledged."""
+        self.portfolios.with_options(read_concern=_LINEARIZABLE).find_one({}, {"_id": 1})
 
     def _is_failure(self, error: BaseException) -> bool:
         """Whether ``error`` speaks against MongoDB, not only against the call that ended with it.

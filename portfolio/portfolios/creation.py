@@ -129,8 +129,8 @@ class CreationRepository:
 
     def find_record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """Return the record of the creation with this key, or None where no majority has one."""
-        document = self._database.run(
-            lambda: self._database.idempotency.find_one({"_id": key.identity}), retry=True
+        document = self._database.read(
+            lambda: self._database.idempotency.find_one({"_id": key.identity})
         )
         if document is None:
             return None

@@ -91,7 +91,7 @@ class PortfolioRepository:
                 "name", {"name": {"$in": list(names)}}, collation=CASE_INSENSITIVE
             )
 
-        return self._database.run(distinct, retry=True)
+        return self._database.read(distinct)
 
     def find(self, search: Search, limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios that match, newest first, from the search's offset."""
@@ -156,7 +156,7 @@ class PortfolioRepository:
             with pymongo.timeout(None):
                 return [from_document(document) for document in islice(cursor, _STREAM_BATCH)]
 
-        cursor, batch = self._database.run(begin, retry=True)
+        cursor, batch = self._database.read(begin)
         with cursor:
             while batch:
                 yield batch
@@ -243,7 +243,7 @@ class PortfolioRepository:
 
     def _count(self, filter: Document, **options: Any) -> int:
         collection = self._database.portfolios
-        return self._database.run(lambda: collection.count_documents(filter, **options), retry=True)
+        return self._database.read(lambda: collection.count_documents(filter, **options))
 
     def _find_page(self, search: Search, skip: int, limit: int) -> list[Document]:
         """Return up to ``limit`` of what matches, newest first, ``skip`` of it left out."""
@@ -278,7 +278,7 @@ class PortfolioRepository:
             )
             return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
 
-        return database.run(find, retry=True)
+        return database.read(find)
 
 
 def _joined(newer: list[Document], older: list[Document]) -> list[Document]:
