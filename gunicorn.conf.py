@@ -47,9 +47,10 @@ preload_app = True
 # requests at 150/s. This outlasts the 60 s that clients and proxies commonly keep theirs.
 keepalive = 75
 
-# Most that one worker holds open; far above what it works on at once.
+# At so many open ones each new connection ends the one that has been idle longest; far above what a
+# worker works on at once.
 worker_connections = 1000
-# DRAIN_SECONDS, at most 20, and a little for what is under way. With 2 s for the last export this
+# DRAIN_SECONDS, at most 20, and a little for what is in flight. With 2 s for the last export this
 # ends within the 25 s that a pod's grace period leaves behind its preStop.
 graceful_timeout = 22
 timeout = 60

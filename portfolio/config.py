@@ -275,7 +275,7 @@ class Settings:
         "MAX_REQUESTS_UNDER_WAY",
         integer(1, 100_000),
         100,
-        help="requests that a worker has under way, at most; fewer when the CPU can't keep up",
+        help="requests that a worker has in flight, at most; fewer when the CPU can't keep up",
     )
     drain_s: float = _variable(
         "DRAIN_SECONDS",

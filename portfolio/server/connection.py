@@ -115,7 +115,9 @@ class Connection:
     def serve(self) -> None:
         """Answer requests until the connection ends."""
         log = self._server.log
-        self._server.table.add(self)
+        if not self._server.table.add(self):
+            self._client.close()
+            return
         request = None
         try:
             while (request := self._next_request()) is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+# Connections that may be open beyond the limit while those that were ended for them wake up.
+RESERVED_CONNECTIONS = 256
+
 
 class Closable(Protocol):
     """A connection, as far as the table needs it.
@@ -56,11 +59,18 @@ class ConnectionTable:
         """Whether a new connection ends another."""
         return len(self._open) - self._closing >= self._limit
 
-    def add(self, connection: Closable) -> None:
-        """Add a new connection; where the table is full, end the one that has waited longest."""
+    def add(self, connection: Closable) -> bool:
+        """Add a new connection; where the table is full, end the one that has waited longest.
+
+        Returns:
+            whether it was added: not where no more may be open, since none of them ends.
+        """
+        if len(self._open) >= self._limit + RESERVED_CONNECTIONS:
+            return False
         if self.is_full:
             self._evict()
         self._open.add(connection)
+        return True
 
     def remove(self, connection: Closable) -> None:
         """Remove a connection that has ended."""

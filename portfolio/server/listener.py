@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from portfolio.middleware.admission import Admission
@@ -13,8 +12,6 @@ from portfolio.server.connection_table import ConnectionTable
 
 # In overload: at 300 requests a second in a pod this took p95 of what is served from 12 s to 1.1.
 _MAX_ACCEPTED_AT_ONCE = 64
-# Connections that are open beside those of the table while the ones that it has ended wake up.
-RESERVED_CONNECTIONS = 2 * _MAX_ACCEPTED_AT_ONCE
 
 
 class Listener(StreamServer):
@@ -27,7 +24,6 @@ class Listener(StreamServer):
         socket: listens already.
         serve: serves one connection, given its socket and address, until it ends.
         table: the open connections.
-        limit: at which ``table`` ends one for each new one.
         admission: tells of overload.
     """
 
@@ -36,12 +32,12 @@ class Listener(StreamServer):
         socket: Any,
         serve: Callable[[Any, Any], None],
         table: ConnectionTable,
-        limit: int,
         admission: Admission,
     ) -> None:
         self._table = table
         self._admission = admission
-        super().__init__(socket, handle=serve, spawn=Pool(limit + RESERVED_CONNECTIONS))
+        # Without a pool: a full one stops to accept, and was seen to begin again seconds too late.
+        super().__init__(socket, handle=serve)
 
     @property
     def max_accept(self) -> int:  # type: ignore[override]

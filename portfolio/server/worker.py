@@ -23,8 +23,8 @@ from gunicorn.workers.ggevent import GeventWorker
 from portfolio.components import Components
 from portfolio.http.envelope import common_headers
 from portfolio.server.connection import Connection, Server
-from portfolio.server.connection_table import ConnectionTable
-from portfolio.server.listener import RESERVED_CONNECTIONS, Listener
+from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
+from portfolio.server.listener import Listener
 from portfolio.server.patches import cache_settings
 from portfolio.server.request_body import BodyMemory
 
@@ -47,14 +47,13 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Serve until told to stop, then drain; Gunicorn calls this once."""
         cache_settings(self.cfg)
-        limit = _connection_limit(self.worker_connections)
-        table = ConnectionTable(limit)
+        table = ConnectionTable(_connection_limit(self.worker_connections))
         server = self._server(table)
         listeners = []
         for listening in self.sockets:
             listening.setblocking(True)
             serve = partial(_serve, server, listening.getsockname())
-            listeners.append(Listener(listening, serve, table, limit, self._components.admission))
+            listeners.append(Listener(listening, serve, table, self._components.admission))
             listeners[-1].start()
         while self.alive:
             self.notify()
@@ -81,6 +80,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._pause(stop_listening_at, lambda: False)
         for listener in listeners:
             listener.close()
+        gevent.sleep(_PAUSE_S)  # those that were just accepted begin
         # Those that are used end with their next response.
         self._pause(min(self._drain_until, cut_at), lambda: not table)
         # The idle ones end, and what is in flight may finish.

@@ -1,0 +1,70 @@
+"""Which connection ends when there are too many."""
+
+from __future__ import annotations
+
+from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
+
+LIMIT = 3
+
+
+class FakeConnection:
+    """A connection that does what the test says."""
+
+    def __init__(self, table: ConnectionTable) -> None:
+        self.head_begun = False
+        self.closing = False
+        self.stalled_since: float | None = None
+        self.has_unread = False
+        self.woken = 0
+        self.added = table.add(self)
+        table.waiting[self] = None
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def cut(self) -> None:
+        self.wake()
+
+
+def test_the_one_that_has_waited_longest_for_a_request_ends() -> None:
+    table = ConnectionTable(LIMIT)
+    connections = [FakeConnection(table) for _ in range(LIMIT + 2)]
+    assert [each.closing for each in connections] == [True, True, False, False, False]
+    assert [each.woken for each in connections] == [1, 1, 0, 0, 0]
+
+
+def test_where_none_waits_for_a_request_the_one_that_has_stalled_longest_ends() -> None:
+    table = ConnectionTable(LIMIT)
+    connections = [FakeConnection(table) for _ in range(LIMIT)]
+    table.waiting.clear()
+    connections[1].stalled_since, connections[2].stalled_since = 20.0, 10.0
+    FakeConnection(table)
+    assert [each.closing for each in connections] == [False, False, True]
+
+
+def test_those_at_work_stay_and_no_more_are_added_than_there_is_room_for() -> None:
+    table = ConnectionTable(LIMIT)
+    added = []
+    for _ in range(LIMIT + RESERVED_CONNECTIONS + 1):
+        connection = FakeConnection(table)
+        table.waiting.clear()
+        assert not connection.closing
+        added.append(connection.added)
+    assert added == [True] * (LIMIT + RESERVED_CONNECTIONS) + [False]
+
+
+def test_one_that_has_ended_leaves_its_place() -> None:
+    table = ConnectionTable(LIMIT)
+    connections = [FakeConnection(table) for _ in range(LIMIT + 1)]
+    table.remove(connections[0])
+    assert (len(table), table.is_full) == (LIMIT, True)
+    table.remove(connections[1])
+    assert (len(table), table.is_full) == (LIMIT - 1, False)
+
+
+def test_idle_ones_end_and_those_whose_request_has_begun_do_not() -> None:
+    table = ConnectionTable(LIMIT)
+    idle, unread, begun = (FakeConnection(table) for _ in range(LIMIT))
+    unread.has_unread = begun.head_begun = True
+    table.end_idle()
+    assert [idle.closing, unread.closing, begun.closing] == [True, False, False]
