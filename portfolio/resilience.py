@@ -15,6 +15,7 @@ import pybreaker
 import pymongo
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     OperationFailure,
     PyMongoError,
@@ -54,6 +55,7 @@ _OUTAGES = frozenset(
         14031,  # OutOfDiskSpace
     }
 )
+_NO_SESSIONS = "Sessions are not supported"
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
@@ -86,6 +88,10 @@ def is_outage(error: BaseException) -> bool:
     """
     if isinstance(error, ConnectionFailure):
         return True
+    if isinstance(error, ConfigurationError):
+        # PyMongo takes a connection that was opened while its server recovered for one without
+        # sessions, for good; another connection has them, and nothing was sent over this one.
+        return _NO_SESSIONS in str(error)
     if not isinstance(error, PyMongoError):
         return False
     # The label is the server's own word for a transaction that may succeed if it is tried again.
