@@ -108,8 +108,19 @@ for folder, folders, names in os.walk("/"):
             assert int(fields[name], 16) == 0, name
 
 
+def wait_for_a_quiet_machine() -> None:
+    """Wait until no more runs here than there are cores, or for three minutes.
+
+    0.2 CPU of a core that many share is less: start-up was seen to take twice as long.
+    """
+    deadline = time.monotonic() + 180
+    while os.getloadavg()[0] > (os.cpu_count() or 1) and time.monotonic() < deadline:
+        time.sleep(1)
+
+
 class TestStart:
     def test_is_ready_in_time(self, start: Start, record: Record) -> None:
+        wait_for_a_quiet_machine()
         seconds, cpu = [], []
         # What else runs on this machine only adds to it: the fastest start counts.
         while len(seconds) < 3 or (min(seconds) > READY_WITHIN_S and len(seconds) < 6):
