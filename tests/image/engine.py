@@ -114,7 +114,7 @@ class Builder:
             '--aptopt=Acquire::Check-Valid-Until "false"',
             *(f"--dpkgopt={option}" for option in excluded),
             # As in the official image, whose own library is not compiled beforehand.
-            """--customize-hook=find "$1" -name __pycache__ -prune -exec rm -r {} +""",
+            """--customize-hook=find "$1/usr" -name __pycache__ -prune -exec rm -r {} +""",
             SUITE,
             str(tar),
             mirror,
