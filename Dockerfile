@@ -25,7 +25,7 @@ RUN python -m venv build && \
     python -m venv --without-pip venv && \
     build/bin/pip --python venv/bin/python install --no-index --no-deps --no-compile wheels/*.whl && \
     rm -r build wheels ./*.lock
-COPY gunicorn.conf.py patches.py wsgi.py ./
+COPY gunicorn.conf.py wsgi.py ./
 COPY portfolio portfolio
 # Compiled here, because the service runs on a read-only file system and starts at 0.2 CPU; by hash,
 # because a copied file's time may change.

@@ -1,7 +1,7 @@
 """How Gunicorn serves: ``gunicorn`` alone, in this folder, starts the service."""
 
 # First: it patches what all others import.
-from patches import freeze, large_patterns_later
+from portfolio.server.patches import freeze, large_patterns_later
 
 # Marshmallow compiles a pattern of all e-mail addresses, with every letter of Unicode, while it is
 # imported: a fifteenth of the CPU that it takes to start, and no portfolio has an address.
@@ -17,8 +17,8 @@ import gevent.threadpool  # noqa: F401
 from gunicorn.glogging import Logger
 
 from portfolio.config import load_settings
-from portfolio.fairness import give_way
-from portfolio.telemetry.logging import logging_config
+from portfolio.observability.logging import logging_config
+from portfolio.scheduling import give_way
 
 _settings = load_settings()
 

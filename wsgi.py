@@ -2,10 +2,10 @@
 
 from logging.config import dictConfig
 
-from portfolio import create_app
-from portfolio.cli import cli_environment
+from portfolio.app import create_app
+from portfolio.cli.operations import cli_environment
 from portfolio.config import load_settings
-from portfolio.telemetry.logging import logging_config
+from portfolio.observability.logging import logging_config
 
 settings = load_settings(cli_environment())
 dictConfig(logging_config(settings))

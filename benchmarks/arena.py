@@ -14,8 +14,8 @@ from benchmarks import servers
 from benchmarks.collector import collector
 from benchmarks.operations import GET_ONE, NAME_EQUALITY, PAGE, documents
 from benchmarks.servers import Server
-from portfolio.database import COLLECTION, INDEXES
 from portfolio.devserver.mongod import Mongod
+from portfolio.storage.client import COLLECTION, INDEXES
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ includes the ones that are indented below it.
 
 from __future__ import annotations
 
-from patches import freeze, stock_is_owned
+from portfolio.server.patches import freeze, stock_is_owned
 
 # isort: split
 
@@ -35,11 +35,11 @@ from benchmarks.operations import GET_ONE, LIVE, PAGE, Operation, identity
 from benchmarks.report import table
 from benchmarks.servers import EVERY_FEATURE
 from benchmarks.timing import cpu_microseconds
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.database import COLLECTION
-from portfolio.portfolios.model import Search
-from portfolio.server.patches import cache_settings
+from portfolio.models import Search
+from portfolio.server.gunicorn_patches import cache_settings
+from portfolio.storage.client import COLLECTION
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

@@ -15,8 +15,10 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from portfolio import __version__
+
 SERVICE = "globeco-portfolio-service"
-VERSION = "2.0.0"
+VERSION = __version__
 
 PROFILES = ("development", "staging", "production")
 _PROFILE_VARIABLES = ("PORTFOLIO_SERVICE_ENV", "ENVIRONMENT", "ENV")

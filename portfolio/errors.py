@@ -1,6 +1,6 @@
 """What can go wrong, in the service's own terms.
 
-Nothing here knows HTTP beyond the status each failure is answered with; ``portfolio.http.answers``
+Nothing here knows HTTP beyond the status each failure is answered with; ``portfolio.api.responses``
 turns these, and every other exception, into JSON.
 """
 

@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.mongomock_client import MongomockClient

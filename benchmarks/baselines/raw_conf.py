@@ -1,7 +1,7 @@
 """How Gunicorn serves the raw baseline: the settings of the service that concern speed."""
 
 # First, as in the service's own configuration.
-from patches import freeze
+from portfolio.server.patches import freeze
 
 # isort: split
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from portfolio.http.application import ENDPOINT, REJECTED
-from portfolio.http.cors import Origins
+from portfolio.api.flask_app import ENDPOINT, REJECTED
+from portfolio.middleware.cors import Origins
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

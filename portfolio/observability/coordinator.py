@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from portfolio.config import Settings
+from portfolio.observability.logging import Verbosity
 from portfolio.observability.shared_state import (
     SharedState,
     State,
     prepare_folder,
     replace_file,
 )
-from portfolio.telemetry.logging import Verbosity
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import RequestParser, errors, wsgi
 
-from portfolio.http.answers import MAX_BODY_BYTES
+from portfolio.api.responses import MAX_BODY_BYTES
 from portfolio.middleware.admission import SECONDS_WAITED
 from portfolio.server.connection_table import ConnectionTable
 from portfolio.server.deadline_socket import (

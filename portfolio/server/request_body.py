@@ -17,8 +17,8 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
-from portfolio.fairness import give_way
-from portfolio.http.answers import MAX_BODY_BYTES
+from portfolio.api.responses import MAX_BODY_BYTES
+from portfolio.scheduling import give_way
 from portfolio.server.deadline_socket import (
     IO_TIMEOUT_S,
     AllowanceExceeded,

@@ -11,7 +11,7 @@ from gunicorn import util
 from gunicorn.http import wsgi
 from werkzeug.http import HTTP_STATUS_CODES
 
-from portfolio.http.envelope import request_id_for
+from portfolio.middleware.request_context import request_id_for
 
 # Formatting a date takes as long as looking at all the other headers; a second has one.
 _date = lru_cache(maxsize=1)(util.http_date)

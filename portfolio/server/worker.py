@@ -20,12 +20,12 @@ import gevent
 from gevent.event import Event
 from gunicorn.workers.ggevent import GeventWorker
 
-from portfolio.components import Components
-from portfolio.http.envelope import common_headers
+from portfolio.api.services import Components
+from portfolio.middleware.request_context import common_headers
 from portfolio.server.connection import Connection, Server
 from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
 from portfolio.server.listener import Listener
-from portfolio.server.patches import cache_settings
+from portfolio.server.gunicorn_patches import cache_settings
 from portfolio.server.request_body import BodyMemory
 
 # New connections are still accepted this long after the signal: a load balancer needs a moment to

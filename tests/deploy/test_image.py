@@ -118,7 +118,6 @@ class TestDockerfile:
         for wanted in (
             "wsgi.py",
             "gunicorn.conf.py",
-            "patches.py",
             "portfolio/config.py",
             "deploy/requirements.lock",
         ):
@@ -285,7 +284,6 @@ class TestImage:
         assert {path.name for path in image.iterdir()} == {
             "__pycache__",
             "gunicorn.conf.py",
-            "patches.py",
             "portfolio",
             "venv",
             "wsgi.py",

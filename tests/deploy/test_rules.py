@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from portfolio.telemetry.instruments import counted_from_zero
+from portfolio.observability.instruments import counted_from_zero
 
 from .conftest import DEPLOY, MONITORING, expressions, find, render, run, tool
 from .metrics import KUBE_STATE, names_outside_the_contract

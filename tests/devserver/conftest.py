@@ -41,7 +41,7 @@ class LocalRun:
         terminal: bool = False,
         **environment: str,
     ) -> None:
-        for name in ("portfolio", "wsgi.py", "gunicorn.conf.py", "patches.py"):
+        for name in ("portfolio", "wsgi.py", "gunicorn.conf.py"):
             link = folder / name
             if not link.exists():
                 link.symlink_to(ROOT / name)

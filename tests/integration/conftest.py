@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import SERVICE, Settings
 from portfolio.devserver.mongod import Mongod
 

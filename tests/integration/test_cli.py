@@ -15,8 +15,8 @@ from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
 from portfolio.errors import Unavailable
-from portfolio.portfolios.repository import PortfolioRepository
-from portfolio.portfolios.service import PortfolioService
+from portfolio.service import PortfolioService
+from portfolio.storage.repository import PortfolioRepository
 
 
 def run(app: Flask, *arguments: Any) -> Result:

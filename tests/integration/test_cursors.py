@@ -18,9 +18,9 @@ from itsdangerous import base64_encode
 from pymongo import monitoring
 from pymongo.collection import Collection
 
-from portfolio import create_app
+from portfolio.api.cursors import Cursors
+from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.portfolios.cursors import Cursors
 
 PATH = "/api/v2/portfolios"
 BORN = datetime(2024, 1, 1)

@@ -14,9 +14,9 @@ from flask.testing import FlaskClient
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.database import INDEXES
+from portfolio.storage.client import INDEXES
 from tests.gunicorn import wait_until
 from tests.integration.calls import SEARCH, V1, V2, create, create_all, one
 

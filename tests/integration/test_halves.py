@@ -13,13 +13,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.database import PAGES_INDEX
 from portfolio.errors import Unavailable
-from portfolio.portfolios import halves
-from portfolio.portfolios.model import Search
-from portfolio.resilience import budget
+from portfolio.models import Search
+from portfolio.storage import parallel_search as halves
+from portfolio.storage.client import PAGES_INDEX
+from portfolio.storage.guard import budget
 
 Stored = Collection[dict[str, Any]]
 

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
 from tests.gunicorn import wait_until
 from tests.integration.calls import V1, V2, refusal

@@ -15,17 +15,17 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from portfolio import create_app
+from portfolio.api.idempotency import idempotency_key
+from portfolio.api.schemas import DraftSchema, load
+from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.portfolios.idempotency import idempotency_key
-from portfolio.portfolios.model import (
+from portfolio.models import (
     IdempotencyKey,
     IdempotencyRecord,
     to_document,
     utc_now,
 )
-from portfolio.portfolios.repository import PortfolioRepository
-from portfolio.portfolios.schemas import DraftSchema, load
+from portfolio.storage.repository import PortfolioRepository
 
 ONE = ("/api/v1/portfolios", {"name": "Growth"})
 SOME = ("/api/v2/portfolios", [{"name": "Growth"}, {"name": "Income"}])

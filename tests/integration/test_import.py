@@ -18,10 +18,10 @@ from click.testing import Result
 from flask import Flask
 from pymongo.collection import Collection
 
-from portfolio import create_app
+from portfolio.app import create_app
+from portfolio.cli.transfer.notes import Note
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.transfer.notes import Note
 from tests.integration.commands import run_process, start_process
 from tests.integration.test_cli import run
 
@@ -36,8 +36,8 @@ KILLED = """
 import os, signal
 from pathlib import Path
 from flask.cli import main
-from portfolio.portfolios.service import PortfolioService
-from portfolio.transfer.notes import Note
+from portfolio.service import PortfolioService
+from portfolio.cli.transfer.notes import Note
 
 def die_at_the_third(owner, name, *, before):
     inner, calls = getattr(owner, name), []

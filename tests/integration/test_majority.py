@@ -19,11 +19,11 @@ from pymongo import WriteConcern, monitoring
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.portfolios.creation import CreationRepository
-from portfolio.portfolios.model import Draft, to_document, utc_now
+from portfolio.models import Draft, to_document, utc_now
+from portfolio.storage.writer import CreationRepository
 from tests.gunicorn import wait_until
 from tests.integration.calls import BULK, SEARCH, V1, V2, create, create_all, one
 

@@ -13,10 +13,10 @@ import pytest
 from flask import Flask
 from pymongo import MongoClient, monitoring
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.portfolios import halves
+from portfolio.storage import parallel_search as halves
 from tests.integration.calls import BULK, V2, one
 
 DOCUMENTS = 2000

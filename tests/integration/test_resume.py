@@ -18,13 +18,13 @@ from bson import ObjectId
 from flask import Flask
 from pymongo.collection import Collection
 
-from portfolio import create_app
+from portfolio.app import create_app
+from portfolio.cli.transfer.notes import Note
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.errors import Unavailable
-from portfolio.portfolios import repository
-from portfolio.portfolios.repository import PortfolioRepository
-from portfolio.transfer.notes import Note
+from portfolio.storage import repository
+from portfolio.storage.repository import PortfolioRepository
 from tests.integration.commands import run_process
 from tests.integration.test_cli import run
 
@@ -41,7 +41,7 @@ BATCH = 40
 KILLED = """
 import os, signal
 from flask.cli import main
-from portfolio.portfolios import repository
+from portfolio.storage import repository
 
 whole = repository.PortfolioRepository.batches_by_id
 

@@ -15,8 +15,8 @@ from flask.testing import FlaskClient
 
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.portfolios.model import Search
-from portfolio.portfolios.repository import PortfolioRepository
+from portfolio.models import Search
+from portfolio.storage.repository import PortfolioRepository
 from tests.gunicorn import wait_until
 from tests.integration.calls import V2, create, one
 

@@ -18,9 +18,9 @@ from click.testing import Result
 from flask import Flask
 from pymongo.collection import Collection
 
+from portfolio.cli.transfer.exporter import Exporter
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.transfer.exporter import Exporter
 from tests.integration.commands import run_process, run_script
 from tests.integration.test_cli import run
 

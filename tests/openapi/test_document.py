@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from portfolio import create_app
+from portfolio.api.openapi.answers import EXAMPLE_ID
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
-from portfolio.openapi.answers import EXAMPLE_ID
 
 METHODS = {"get", "put", "post", "delete"}
 

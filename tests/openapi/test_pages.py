@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import pytest
 from flask.testing import FlaskClient
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 

@@ -17,9 +17,9 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from portfolio.devserver.processes import free_port
-from portfolio.resilience import Breaker
-from portfolio.telemetry.export import GuardedMetricExporter
-from portfolio.telemetry.logging import AtIntervals
+from portfolio.observability.logging import AtIntervals
+from portfolio.observability.otlp import GuardedMetricExporter
+from portfolio.storage.guard import Breaker
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector
 from tests.telemetry.conftest import Script

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from portfolio.cli import _Complaints
+from portfolio.cli.operations import _Complaints
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.processes import free_port
 from tests.gunicorn import Gunicorn, wait_until

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from portfolio.config import ConfigurationError
-from portfolio.telemetry.export import GRPC, HTTP, endpoint, load, protocol
+from portfolio.observability.otlp import GRPC, HTTP, endpoint, load, protocol
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector
 
@@ -59,7 +59,7 @@ def test_grpc_that_is_not_installed_is_told_at_start(
 ) -> None:
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "grpc")
     load()  # it is installed here
-    monkeypatch.setattr("portfolio.telemetry.export.find_spec", {}.get)
+    monkeypatch.setattr("portfolio.observability.otlp.find_spec", {}.get)
     with pytest.raises(ConfigurationError, match="opentelemetry-exporter-otlp-proto-grpc"):
         load()
 

@@ -7,10 +7,10 @@ import logging
 import pytest
 from flask import Flask
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
-from portfolio.telemetry.logging import Verbosity
+from portfolio.observability.logging import Verbosity
 
 
 @pytest.fixture

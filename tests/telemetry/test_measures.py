@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from portfolio.errors import Conflict, Unavailable
-from portfolio.telemetry.measures import BOUNDS, Durations, Measures
+from portfolio.observability.metrics import BOUNDS, Durations, Measures
 
 
 def test_a_duration_falls_into_the_bucket_that_ends_at_or_above_it() -> None:

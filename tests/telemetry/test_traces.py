@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from portfolio.telemetry.trace_context import TraceContext, parse
+from portfolio.observability.trace_context import TraceContext, parse
 from tests.gunicorn import Gunicorn
 from tests.telemetry.collector import Collector, attributes_of
 from tests.telemetry.conftest import exporting

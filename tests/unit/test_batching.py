@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from portfolio.errors import Unavailable
-from portfolio.resilience import budget
 from portfolio.storage.batching import BatchLoader, SingleFlight
+from portfolio.storage.guard import budget
 from tests.gunicorn import wait_until
 
 VALUES = {"a": 1, "b": 2}

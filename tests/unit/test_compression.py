@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, Response
 from flask.testing import FlaskClient
 
-from portfolio.http.compression import MIN_BYTES, Compression
+from portfolio.middleware.compression import MIN_BYTES, Compression
 
 LONG = b'{"name": "Growth Fund"}, ' * 200
 SHORT = b"x" * (MIN_BYTES - 1)

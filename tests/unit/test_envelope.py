@@ -11,12 +11,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from portfolio import create_app
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Unavailable
-from portfolio.portfolios.service import PortfolioService
-from portfolio.telemetry.logging import JSONFormatter
+from portfolio.observability.logging import JSONFormatter
+from portfolio.service import PortfolioService
 
 V1 = "/api/v1/portfolios"
 V2 = "/api/v2/portfolios"

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from portfolio.errors import Invalid
-from portfolio.portfolios.model import Draft, Search, from_document, to_document
-from portfolio.portfolios.schemas import (
+from portfolio.api.schemas import (
     ChangeSchema,
     DraftSchema,
     SearchSchema,
@@ -22,6 +20,8 @@ from portfolio.portfolios.schemas import (
     is_strict_name,
     load,
 )
+from portfolio.errors import Invalid
+from portfolio.models import Draft, Search, from_document, to_document
 
 NOW = datetime(2024, 1, 20, 14, 45, 0, 123999)
 INT64 = 2**63 - 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from portfolio.config import Settings
-from portfolio.telemetry.logging import (
+from portfolio.observability.logging import (
     JSONFormatter,
     NoProbes,
     TextFormatter,

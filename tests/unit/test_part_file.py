@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 
-from portfolio.portfolios.model import Portfolio
-from portfolio.transfer.errors import TransferError
-from portfolio.transfer.formats import CSV_HEADER, encoder
-from portfolio.transfer.partfile import compress, open_part
+from portfolio.cli.transfer.errors import TransferError
+from portfolio.cli.transfer.formats import CSV_HEADER, encoder
+from portfolio.cli.transfer.partfile import compress, open_part
+from portfolio.models import Portfolio
 
 NAMES = ('a "quoted" one', "two\r\nlines", "Größe, 7", '"')
 PORTFOLIOS = [

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio.errors import BadRequest
-from portfolio.portfolios.creation import CreationRepository
-from portfolio.portfolios.model import Draft, Search
-from portfolio.portfolios.repository import PortfolioRepository
-from portfolio.portfolios.service import (
+from portfolio.models import Draft, Search
+from portfolio.service import (
     INVALID_NAME,
     PortfolioService,
     check_bulk,
     check_bulk_size,
     check_search,
 )
+from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.writer import CreationRepository
 
 NO_CREATIONS = cast(CreationRepository, None)
 

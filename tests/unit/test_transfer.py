@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portfolio.portfolios.model import Draft
-from portfolio.transfer.formats import label_of
-from portfolio.transfer.identity import RowIdentities
-from portfolio.transfer.rows import read_rows
-from portfolio.transfer.source import LineError, Lines
-from portfolio.transfer.spreadsheet import escape_cell, unescape_cell
+from portfolio.cli.transfer.formats import label_of
+from portfolio.cli.transfer.identity import RowIdentities
+from portfolio.cli.transfer.rows import read_rows
+from portfolio.cli.transfer.source import LineError, Lines
+from portfolio.cli.transfer.spreadsheet import escape_cell, unescape_cell
+from portfolio.models import Draft
 
 
 @given(st.text(st.sampled_from("'=+-@\t\r\n\uff1da 1"), max_size=6))

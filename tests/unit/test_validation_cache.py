@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from portfolio import create_app
+from portfolio.api.validation_cache import ValidationCache
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import BadRequest
-from portfolio.portfolios.model import Search
-from portfolio.portfolios.validation import ValidationCache
+from portfolio.models import Search
 
 
 def cache(size: int = 3, *, enabled: bool = True) -> ValidationCache:

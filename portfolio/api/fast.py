@@ -1,0 +1,116 @@
+"""The fast API: v2's bulk and search with their timing, and faults told in one sentence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from portfolio.api.idempotency import idempotency_key, replay_header
+from portfolio.api.queries import search_query
+from portfolio.api.requests import json_body
+from portfolio.api.responses import MAX_BODY_BYTES, answer, refuse_malformed_as_bad_request
+from portfolio.api.schemas import MAX_LIMIT, StrictDraftSchema, load
+from portfolio.api.services import components
+from portfolio.api.v2 import page_answer
+from portfolio.errors import BadRequest, Invalid, MalformedJSON, TooLarge
+from portfolio.models import Draft
+from portfolio.observability.health_report import FAST_SERVICE, timestamp
+from portfolio.service import MAX_BULK, InvalidName, check_bulk, check_bulk_size
+
+blueprint = Blueprint("fast", __name__, url_prefix="/api/fast")
+blueprint.register_error_handler(MalformedJSON, refuse_malformed_as_bad_request)
+
+_drafts = StrictDraftSchema(many=True)
+_QUERY_FAULTS = {
+    "limit": f"Limit must be between 1 and {MAX_LIMIT}",
+    "offset": "Offset must be non-negative",
+}
+_ENDPOINTS = {
+    "/api/fast/portfolios/bulk": "Create up to 100 portfolios, all or none",
+    "/api/fast/portfolios/search": "Search portfolios by name, in pages",
+    "/api/fast/health/fast": "Tell that the fast path answers",
+    "/api/fast/performance/stats": "Describe the fast path",
+}
+
+
+@blueprint.post("/portfolios/bulk")
+def create_portfolios() -> Response:
+    """Create up to a hundred portfolios whose names are new: all or none."""
+    begun = time.perf_counter()
+    parts = components()
+    with parts.measures.bulk("fast"):
+        drafts = _bulk(json_body(request))
+        created = parts.portfolios.create_all(drafts, new_names=True, key=idempotency_key(request))
+    parts.measures.created("fast", created)
+    portfolios = created.portfolios
+    elapsed = _elapsed_ms(begun)
+    body = {"portfolios": portfolios, "count": len(portfolios), "processingTimeMs": elapsed}
+    headers = {"X-Processing-Time-Ms": str(elapsed), "X-Portfolio-Count": str(len(portfolios))}
+    return answer(body, 201, headers | replay_header(created))
+
+
+@blueprint.get("/portfolios/search")
+def search_portfolios() -> Response:
+    """One page of the portfolios that match, with the time it took."""
+    begun = time.perf_counter()
+    try:
+        search = search_query(request)
+    except Invalid as error:
+        fault = error.faults[0]
+        raise BadRequest(_QUERY_FAULTS.get(str(fault["loc"][1]), fault["msg"])) from None
+    page = components().portfolios.search(search)
+    elapsed = _elapsed_ms(begun)
+    body = page_answer(search, page) | {"processingTimeMs": elapsed}
+    headers = {"X-Processing-Time-Ms": str(elapsed), "X-Total-Count": str(page.total)}
+    return answer(body, 200, headers)
+
+
+@blueprint.get("/health/fast")
+def health() -> Response:
+    """Tell that the fast path answers."""
+    return answer({"status": "healthy", "service": FAST_SERVICE, "timestamp": timestamp()})
+
+
+@blueprint.get("/performance/stats")
+def stats() -> Response:
+    """Describe the fast path: its limits, its environment, its endpoints."""
+    settings = components().settings
+    return answer(
+        {
+            "fastPath": {
+                "enabled": True,
+                "maxBulkSize": MAX_BULK,
+                "maxRequestSizeBytes": MAX_BODY_BYTES,
+            },
+            "environment": {
+                "profile": settings.profile,
+                "databaseTracing": settings.enable_database_tracing,
+            },
+            "endpoints": _ENDPOINTS,
+        }
+    )
+
+
+def _bulk(body: Any) -> Sequence[Draft]:
+    if not isinstance(body, list):
+        raise BadRequest("Request must be a list of portfolios")
+    if len(body) > MAX_BULK:
+        raise TooLarge(f"Request cannot contain more than {MAX_BULK} portfolios")
+    check_bulk_size(len(body))
+    try:
+        drafts: list[Draft] = load(_drafts, body, "body")
+        check_bulk(drafts)
+    except Invalid as error:
+        _, index, *field = error.faults[0]["loc"]
+        reason = ": ".join([*map(str, field), error.faults[0]["msg"]])
+        raise BadRequest(f"Invalid portfolio at index {index}: {reason}") from None
+    except InvalidName as error:
+        raise BadRequest(f"Invalid portfolio at index {error.index}: {error.detail}") from None
+    return drafts
+
+
+def _elapsed_ms(begun: float) -> float:
+    return round((time.perf_counter() - begun) * 1000, 3)

@@ -1,0 +1,107 @@
+"""The health endpoints of section 5 of the contract."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Blueprint, Response
+
+from portfolio.api.responses import answer
+from portfolio.api.services import components
+from portfolio.config import SERVICE, VERSION
+from portfolio.observability import health_report as checks
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/")
+def index() -> Response:
+    """Name the service; manifests of the predecessor probe this path."""
+    settings = components().settings
+    return answer(
+        {
+            "message": "GlobeCo Portfolio Service",
+            "version": VERSION,
+            "environment": settings.profile,
+            "status": "operational",
+            "features": {
+                "tracing": settings.enable_tracing,
+                "database_tracing": settings.enable_database_tracing,
+                "metrics": settings.enable_metrics,
+                "validation_cache": settings.enable_validation_caching,
+                "circuit_breaker": settings.enable_circuit_breaker,
+                "request_logging": settings.enable_request_logging,
+            },
+        }
+    )
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """Say OK."""
+    return Response("OK", mimetype="text/plain")
+
+
+@blueprint.get("/health/live")
+def live() -> Response:
+    """Tell that the process answers; touches nothing outside it."""
+    return _probe("liveness", "alive", time.perf_counter(), {"cached": False})
+
+
+@blueprint.get("/health/ready")
+def ready() -> Response:
+    """Tell whether requests can be served now, from what is known."""
+    begun = time.perf_counter()
+    found = checks.readiness(components())
+    is_ready = checks.all_healthy(found) and not components().draining
+    status = "ready" if is_ready else "not_ready"
+    return _probe("readiness", status, begun, {"checks": found}, 200 if is_ready else 503)
+
+
+@blueprint.get("/health/startup")
+def startup() -> Response:
+    """Tell whether MongoDB was reached once; that does not change again."""
+    started = components().database.started
+    status = "started" if started else "starting"
+    return _probe("startup", status, time.perf_counter(), {}, 200 if started else 503)
+
+
+@blueprint.get("/health/detailed")
+def detailed() -> Response:
+    """Each part's state, as the runbook reads it."""
+    begun = time.perf_counter()
+    parts = components()
+    workers = checks.workers(parts)
+    found = checks.detailed(parts, workers)
+    healthy = checks.all_healthy(found)
+    status = "healthy" if healthy else "unhealthy"
+    body = {
+        "version": VERSION,
+        "environment": parts.settings.profile,
+        "checks": found,
+        "workers": workers,
+    }
+    return _probe("detailed", status, begun, body, 200 if healthy else 503)
+
+
+@blueprint.get("/health/metrics")
+def metrics() -> Response:
+    """Counts, latencies and use of resources."""
+    parts = components()
+    return answer(checks.metrics(parts, checks.workers(parts)))
+
+
+def _probe(kind: str, status: str, begun: float, more: dict[str, Any], code: int = 200) -> Response:
+    body = {
+        "status": status,
+        "timestamp": checks.timestamp(),
+        "service": SERVICE,
+        "probe_type": kind,
+        "response_time_ms": round((time.perf_counter() - begun) * 1000, 3),
+        **more,
+    }
+    response = answer(body, code)
+    if code == 503:
+        response.headers["Retry-After"] = "1"
+    return response

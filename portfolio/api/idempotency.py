@@ -1,0 +1,40 @@
+"""Idempotency keys: a client that tries a creation again never makes a portfolio twice."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from flask import Request, g
+
+from portfolio.errors import BadRequest
+from portfolio.models import Created, IdempotencyKey
+
+HEADER = "Idempotency-Key"
+REPLAY_HEADER = "Idempotent-Replay"
+
+_KEY = re.compile(r"[\x20-\x7e]{1,128}")
+
+
+def idempotency_key(request: Request) -> IdempotencyKey | None:
+    """Return the idempotency key of ``request``, or None where it carries none.
+
+    A key belongs to its caller, where API keys tell one from another. A path is the same with and
+    without a slash at its end, as it is for routing.
+
+    Raises:
+        BadRequest: the key is empty, too long or unprintable.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise BadRequest(f"{HEADER} must have 1 to 128 printable characters")
+    path = request.path.rstrip("/").encode()
+    digest = hashlib.sha256(path + b"\n" + request.get_data())
+    return IdempotencyKey(key, digest.hexdigest(), g.get("caller"))
+
+
+def replay_header(created: Created) -> dict[str, str]:
+    """Return the header that tells a client that this was created before."""
+    return {REPLAY_HEADER: "true"} if created.replayed else {}

@@ -1,0 +1,84 @@
+"""How the service's own Marshmallow fields read in JSON Schema; APISpec knows the standard ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import fields
+
+from portfolio.api.openapi.answers import TEXT
+from portfolio.api.schemas import (
+    MAX_IDS,
+    MAX_NAME_LENGTH,
+    Ids,
+    Integer,
+    Moment,
+    Name,
+    Text,
+)
+
+# Control and format characters but for the joiners, line separators, what is for private use; of
+# what is not assigned in Unicode, a pattern without \p can't tell.
+_UNPRINTABLE = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u08e2\u180e"
+    r"\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff\ufff0-\ufffb"
+)
+_BLANK = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+NAME_PATTERN = f"^[^{_UNPRINTABLE}]*[^{_BLANK}{_UNPRINTABLE}][^{_UNPRINTABLE}]*$"
+STRICT_NAME_PATTERN = "^[A-Za-z0-9 _-]*[A-Za-z0-9_-][A-Za-z0-9 _-]*$"
+
+# Eighteen digits are below the least bound that any of the service's integers has.
+_DIGITS = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+_MOMENT: list[dict[str, Any]] = [
+    {"type": "string", "format": "date-time"},
+    {"type": "string", "format": "date"},
+    {"type": "number", "description": "seconds since the epoch"},
+]
+_EARLIEST_S = -62_135_596_800
+_LATEST_S = 253_402_300_799
+
+
+def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any]) -> Any:
+    """Return the JSON Schema of ``field``, where it is one of the service's own.
+
+    Args:
+        _converter: APISpec's, to which it binds this function.
+        field: the field.
+        ret: what APISpec has found of it so far.
+    """
+    if ret.get("default", ...) is None:
+        del ret["default"]  # absent and null mean the same; the schema of a name has no null
+    match field:
+        case Name():
+            return _name(NAME_PATTERN)
+        case Integer():
+            alternatives = [_integer(field), _DIGITS]
+        case Moment():
+            number = _MOMENT[2] | {"minimum": _EARLIEST_S, "maximum": _LATEST_S}
+            alternatives = [*_MOMENT[:2], number]
+        case Ids():
+            texts = {"type": "string"}
+            return {"type": "array", "items": texts, "minItems": 1, "maxItems": MAX_IDS}
+        case Text():
+            return _name(STRICT_NAME_PATTERN) if field.metadata.get("strict") else TEXT
+        case _:
+            return {}
+    if field.allow_none:
+        alternatives.append({"type": "null"})
+    return {"anyOf": alternatives}
+
+
+def describe_parameter(_converter: Any, field: fields.Field[Any], ret: dict[str, Any]) -> Any:
+    """Return what differs where ``field`` is a parameter: a query string has digits alone."""
+    if not isinstance(field, Integer):
+        return {}
+    kept = {key: value for key, value in ret["schema"].items() if key != "anyOf"}
+    return {"schema": kept | _integer(field)}
+
+
+def _integer(field: Integer) -> dict[str, Any]:
+    return {"type": "integer", "format": "int64", "minimum": field.low, "maximum": field.high}
+
+
+def _name(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH, "pattern": pattern}

@@ -1,0 +1,78 @@
+"""What lives as long as the application does; it hangs on the application, not on a module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flask import current_app
+
+from portfolio.api.cursors import Cursors
+from portfolio.api.validation_cache import ValidationCache
+from portfolio.config import Settings
+from portfolio.middleware.admission import Admission
+from portfolio.middleware.cors import Origins
+from portfolio.observability.coordinator import WorkerCoordinator
+from portfolio.observability.health_report import describe
+from portfolio.observability.logging import Verbosity
+from portfolio.observability.metrics import Measures
+from portfolio.service import PortfolioService
+from portfolio.storage.client import Database
+from portfolio.storage.guard import Breaker
+
+if TYPE_CHECKING:
+    from portfolio.observability.sdk import Telemetry
+
+
+@dataclass
+class Components:
+    """The parts of one application, wired by ``create_app``."""
+
+    settings: Settings
+    database: Database
+    portfolios: PortfolioService
+    cursors: Cursors
+    validation_cache: ValidationCache
+    admission: Admission
+    origins: Origins
+    measures: Measures
+    verbosity: Verbosity
+    coordinator: WorkerCoordinator
+    telemetry: Telemetry | None
+    draining: bool = False
+
+    @property
+    def breakers(self) -> list[Breaker]:
+        """The circuit breakers that are switched on and that requests depend on."""
+        return [breaker for breaker in (self.database.breaker,) if breaker is not None]
+
+    @property
+    def every_breaker(self) -> list[Breaker]:
+        """The circuit breakers, those of the telemetry exports included."""
+        return [*self.breakers, *(self.telemetry.breakers if self.telemetry else [])]
+
+    def reset_breaker(self, name: str) -> None:
+        """Close the breaker of that name, whatever it has seen, if there is one."""
+        for breaker in self.every_breaker:
+            if breaker.name == name:
+                breaker.reset()
+
+    def start(self) -> None:
+        """Begin what runs in the background; to be called in each worker, after the fork."""
+        if self.telemetry is not None:
+            self.telemetry.start()
+        self.database.start()
+        self.coordinator.start(partial(describe, self), self.reset_breaker)
+
+    def stop(self) -> None:
+        """End what runs in the background and close connections."""
+        self.coordinator.unregister()
+        self.database.close()
+        if self.telemetry is not None:
+            self.telemetry.stop()
+
+
+def components() -> Components:
+    """Return the parts of the current application."""
+    return current_app.extensions["portfolio"]  # type: ignore[no-any-return]

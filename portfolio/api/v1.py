@@ -1,0 +1,128 @@
+"""Version 1 of the API: single portfolios, and the list of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from portfolio.api.etags import guarded, shown, tagged
+from portfolio.api.idempotency import idempotency_key, replay_header
+from portfolio.api.requests import json_body, query_arguments
+from portfolio.api.responses import answer
+from portfolio.api.schemas import (
+    ChangeSchema,
+    DraftSchema,
+    IdsSchema,
+    VersionSchema,
+    load,
+)
+from portfolio.api.services import components
+from portfolio.errors import Fault, Faults
+from portfolio.models import Portfolio
+
+blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
+
+_ARRAY = "application/json"
+_LINES = "application/x-ndjson"
+
+_draft = DraftSchema()
+_change = ChangeSchema()
+_ids = IdsSchema()
+_version = VersionSchema()
+
+
+@blueprint.get("/portfolios")
+def list_portfolios() -> Response:
+    """Every portfolio, streamed: as a JSON array, or one a line where the client asks for that."""
+    batches = components().portfolios.list_all()
+    if request.accept_mimetypes.best_match([_ARRAY, _LINES], _ARRAY) == _LINES:
+        response = Response(_as_lines(batches), mimetype=_LINES)
+    else:
+        response = Response(_as_json_array(batches), mimetype=_ARRAY)
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+@blueprint.post("/portfolios")
+def create_portfolio() -> Response:
+    """Create one portfolio."""
+    draft = load(_draft, json_body(request), "body")
+    parts = components()
+    created = parts.portfolios.create(draft, idempotency_key(request))
+    parts.measures.created("v1", created)
+    return tagged(created.portfolios[0], 201, replay_header(created))
+
+
+@blueprint.get("/portfolio/<portfolio_id>")
+def get_portfolio(portfolio_id: str) -> Response:
+    """One portfolio, or that the client knows it."""
+    return shown(components().portfolios.get(portfolio_id), request)
+
+
+@blueprint.put("/portfolio/<portfolio_id>")
+def update_portfolio(portfolio_id: str) -> Response:
+    """Change one portfolio, if the version is the stored one."""
+    body = json_body(request)
+    change = load(_change, body, "body", _wrong_id(body, portfolio_id))
+    portfolios = components().portfolios
+    updated = guarded(
+        request,
+        portfolio_id,
+        change.version,
+        partial(portfolios.update, portfolio_id, change),
+        partial(portfolios.get, portfolio_id),
+    )
+    return tagged(updated)
+
+
+@blueprint.delete("/portfolio/<portfolio_id>")
+def delete_portfolio(portfolio_id: str) -> Response:
+    """Delete one portfolio, if the version is the stored one."""
+    arguments, repeated = query_arguments(request, _version.fields)
+    version = load(_version, arguments, "query", repeated)
+    portfolios = components().portfolios
+    guarded(
+        request,
+        portfolio_id,
+        version,
+        partial(portfolios.delete, portfolio_id, version),
+        partial(portfolios.get, portfolio_id),
+    )
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
+@blueprint.post("/portfolios/validate")
+def validate_portfolios() -> Response:
+    """Tell which ids name a portfolio."""
+    ids = load(_ids, json_body(request), "body")
+    valid, invalid = components().portfolios.sort_by_existence(ids)
+    return answer({"valid": valid, "invalid": invalid, "inactive": []})
+
+
+def _wrong_id(body: Any, portfolio_id: str) -> Faults:
+    named = body.get("portfolioId") if isinstance(body, dict) else None
+    if not isinstance(named, str) or named.lower() == portfolio_id.lower():
+        return {}
+    return {"portfolioId": [Fault("portfolioId should be the id in the path", "id_mismatch")]}
+
+
+def _as_lines(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:
+    for batch in batches:
+        lines = [orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in batch]
+        if lines:
+            yield b"".join(lines)
+
+
+def _as_json_array(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:
+    separator = b"["
+    for batch in batches:
+        if batch:
+            yield separator + orjson.dumps(batch)[1:-1]
+            separator = b","
+    yield b"]" if separator == b"," else b"[]"

@@ -1,0 +1,107 @@
+"""The application factory: the one place that builds the parts and nests the middleware."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+
+from portfolio.api.cursors import Cursors
+from portfolio.api.docs.routes import register_pages
+from portfolio.api.fast import blueprint as fast
+from portfolio.api.flask_app import Application
+from portfolio.api.health import blueprint as health
+from portfolio.api.responses import MAX_BODY_BYTES, register_error_handlers
+from portfolio.api.services import Components
+from portfolio.api.v1 import blueprint as v1
+from portfolio.api.v2 import blueprint as v2
+from portfolio.api.validation_cache import ValidationCache
+from portfolio.cli.operations import register_commands
+from portfolio.cli.portfolios import portfolios
+from portfolio.config import Settings
+from portfolio.middleware.admission import Admission, AdmissionMiddleware
+from portfolio.middleware.auth import require_api_key
+from portfolio.middleware.compression import Compression
+from portfolio.middleware.cors import Origins
+from portfolio.middleware.request_context import Envelope
+from portfolio.observability.coordinator import WorkerCoordinator
+from portfolio.observability.database_metrics import CommandDurations
+from portfolio.observability.logging import Verbosity
+from portfolio.observability.metrics import Measures
+from portfolio.service import PortfolioService
+from portfolio.storage.client import Database
+from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.writer import CreationRepository
+
+if TYPE_CHECKING:
+    from portfolio.observability.sdk import Telemetry
+
+
+def create_app(settings: Settings | None = None, client_factory: Any = None) -> Flask:
+    """Build the application; it opens no connection and starts nothing before it is used.
+
+    Args:
+        settings: the configuration; read from the environment where not given.
+        client_factory: makes the MongoDB client, in place of ``MongoClient``.
+
+    Raises:
+        ConfigurationError: the environment holds what the service can't use.
+    """
+    settings = settings or Settings.from_environment()
+    app = Application("portfolio", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+
+    parts = app.extensions["portfolio"] = _wire(app, settings, client_factory)
+    for blueprint in (health, v1, v2, fast):
+        app.register_blueprint(blueprint)
+    if settings.enable_docs:
+        register_pages(app, settings)
+
+    register_commands(app)
+    app.cli.add_command(portfolios)
+
+    register_error_handlers(app)
+    if settings.api_keys:
+        require_api_key(app, settings.api_keys)
+    compressed = Compression(app.wsgi_app)
+    admitted = AdmissionMiddleware(compressed, parts.admission, parts.origins)
+    envelope = Envelope(admitted, settings, parts.measures.requests, parts.verbosity)
+    app.wsgi_app = envelope  # type: ignore[method-assign]
+    return app
+
+
+def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
+    database = Database(settings, client_factory)
+    cache = ValidationCache(
+        app, settings.validation_cache_size, enabled=settings.enable_validation_caching
+    )
+    measures = Measures()
+    if settings.enable_metrics and not settings.otel_sdk_disabled:
+        database.listeners.append(CommandDurations(measures.operations))
+    verbosity = Verbosity(settings)
+    return Components(
+        settings=settings,
+        database=database,
+        portfolios=PortfolioService(PortfolioRepository(database), CreationRepository(database)),
+        cursors=Cursors(settings),
+        validation_cache=cache,
+        admission=Admission(settings.max_requests_under_way),
+        origins=Origins(app, settings.cors_origins),
+        measures=measures,
+        verbosity=verbosity,
+        coordinator=WorkerCoordinator(settings, verbosity),
+        telemetry=_telemetry(app, settings, database, cache, measures),
+    )
+
+
+def _telemetry(
+    app: Flask, settings: Settings, database: Database, cache: ValidationCache, measures: Measures
+) -> Telemetry | None:
+    if settings.otel_sdk_disabled or not (settings.enable_metrics or settings.enable_tracing):
+        return None
+    # Deferred: OpenTelemetry takes 0.2 s to load, which is spent where it is used alone.
+    from portfolio.observability.sdk import Telemetry  # noqa: PLC0415
+
+    return Telemetry(app, settings, database, cache, measures)

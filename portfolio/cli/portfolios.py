@@ -1,0 +1,241 @@
+"""``flask portfolios``: bring portfolios in from a file, take them out to one, find one."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+from bson import ObjectId
+from flask.cli import AppGroup
+
+from portfolio.api.services import components
+from portfolio.cli.operations import from_database, table
+from portfolio.cli.transfer.checkpoint import Reading, load_checkpoint
+from portfolio.cli.transfer.errors import TransferError, file_errors
+from portfolio.cli.transfer.exporter import Exporter, Layout, open_stream
+from portfolio.cli.transfer.formats import (
+    COLUMNS,
+    FORMATS,
+    format_of,
+    is_compressed,
+    label_of,
+)
+from portfolio.cli.transfer.importer import Importer
+from portfolio.cli.transfer.rows import read_rows
+from portfolio.cli.transfer.source import (
+    DEFAULT_ENCODING,
+    START,
+    Source,
+    check_encoding,
+    open_source,
+)
+from portfolio.cli.transfer.target import describe_target, ensure_collection
+from portfolio.models import Search
+
+portfolios = AppGroup("portfolios", help="Import, export and find portfolios.")
+
+
+class _Encoding(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
+    """The name of an encoding that Python knows."""
+
+    name = "encoding"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            return check_encoding(value)
+        except (LookupError, ValueError):
+            self.fail(f"{value!r} is no encoding of text", param, ctx)
+
+
+_format = click.option(
+    "--format",
+    "given",
+    type=click.Choice(FORMATS),
+    help="What is in FILE. By default its name tells: csv where it ends in .csv or .csv.gz, else "
+    "ndjson.",
+)
+_file = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+
+
+@portfolios.command("import")
+@click.argument("file", type=click.Path(True, dir_okay=False, allow_dash=True, path_type=Path))
+@_format
+@click.option(
+    "--encoding",
+    type=_Encoding(),
+    default=DEFAULT_ENCODING,
+    show_default=True,
+    help="Of the text in FILE: cp1252, utf-16 and so on.",
+)
+@click.option(
+    "--bad-lines",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What to do at a line that holds no portfolio.",
+)
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Begin at the first line, though an earlier import was of another file or database, or "
+    "FILE has changed since. What is stored already is left alone.",
+)
+@click.option(
+    "--label",
+    help="Tells the rows of FILE from equal rows of other files; by default its name. With another "
+    "label the same file is stored once more.",
+)
+@click.option("--no-resume", is_flag=True, help="Keep no note of progress beside FILE.")
+@click.option(
+    "--spreadsheet-safe", is_flag=True, help="Take back what export --spreadsheet-safe has done."
+)
+def import_file(
+    file: Path,
+    given: str | None,
+    encoding: str,
+    bad_lines: str,
+    label: str | None,
+    *,
+    restart: bool,
+    no_resume: bool,
+    spreadsheet_safe: bool,
+) -> None:
+    """Store the portfolios in FILE: one a line as JSON, or CSV with a line of names first.
+
+    FILE is decompressed where its name ends in .gz; - is the standard input. A portfolio that has
+    a portfolioId keeps it, and is left alone where it is stored already. Any other gets an id from
+    what its row says, so that importing FILE again stores nothing twice. Where the import stops,
+    for whatever reason, the same command goes on from there.
+    """
+    reading = Reading(
+        label=label_of(file, label),
+        format=format_of(file, given),
+        spreadsheet_safe=spreadsheet_safe,
+    )
+    with file_errors(file), open_source(file, encoding) as source:
+        note = file.with_name(f"{file.name}.progress")
+        _import(
+            source,
+            reading,
+            None if source.is_stream or no_resume else note,
+            skip=bad_lines == "skip",
+            restart=restart,
+        )
+
+
+def _import(
+    source: Source, reading: Reading, note: Path | None, *, skip: bool, restart: bool
+) -> None:
+    parts = components()
+    from_database(lambda: ensure_collection(parts))
+    target = from_database(lambda: describe_target(parts))
+    checkpoint = load_checkpoint(note, reading, target, restart=restart)
+    checkpoint.begin()
+    if checkpoint.position.line:
+        click.echo(f"Going on after line {checkpoint.position.line}")
+    rows = read_rows(
+        source.lines, reading.format, _UnknownNames(), spreadsheet_safe=reading.spreadsheet_safe
+    )
+    importer = Importer(
+        parts.portfolios,
+        source.lines,
+        rows,
+        checkpoint,
+        (lambda fault: click.echo(f"Skipped: {fault}", err=True)) if skip else None,
+    )
+    with _bar(source.size, "Importing", hidden=source.is_stream) as bar:
+        try:
+            counts = importer.run(lambda: bar.update(source.read() - bar.pos))
+        except TransferError:
+            if checkpoint.position == START:
+                checkpoint.end()
+            raise
+    checkpoint.end()
+    if counts.derived:
+        click.echo(
+            f"{counts.derived} rows without a portfolioId were imported before under the label "
+            f"{reading.label!r}: they are left alone. --label TEXT stores them once more.",
+            err=True,
+        )
+    summary = f"{counts.stored} imported, {counts.known} there already, {counts.skipped} skipped"
+    if counts.skipped and not counts.stored + counts.known:
+        raise TransferError(f"No line of {source.file} holds a portfolio: {summary}")
+    click.echo(summary)
+
+
+@portfolios.command("export")
+@click.argument("file", type=_file)
+@_format
+@click.option(
+    "--restart", "--anew", is_flag=True, help="Begin anew, whatever an earlier export has left."
+)
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="In CSV, put an apostrophe before cells that a spreadsheet would run as formulas.",
+)
+def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_safe: bool) -> None:
+    """Write every portfolio to FILE, in the order of their ids.
+
+    FILE is compressed where its name ends in .gz; - is the standard output. FILE appears when all
+    is written: until then, what there is stands in FILE.part. Where the export stops, for whatever
+    reason, the same command goes on from there. To a pipe or a device it writes at once.
+    """
+    layout = Layout(format_of(file, given), spreadsheet_safe)
+    if spreadsheet_safe and layout.format != "csv":
+        raise click.UsageError("--spreadsheet-safe is for CSV alone.")
+    parts = components()
+    target = from_database(lambda: describe_target(parts))
+    exporter = Exporter(parts.portfolios, target, layout)
+    with file_errors(file):
+        stream = open_stream(file)
+        if stream is not None:
+            with stream:
+                exporter.write_stream(stream, compressed=is_compressed(file))
+            return
+        total = from_database(lambda: parts.portfolios.search(Search(limit=1))).total
+        with _bar(total, "Exporting", hidden=False) as bar:
+            written = exporter.write_file(
+                file, restart=restart, resumed=_tell_resumed, advanced=bar.update
+            )
+    click.echo(f"{written} written to {click.format_filename(file)}")
+
+
+@portfolios.command("find")
+@click.argument("name")
+@click.option("--limit", default=20, type=click.IntRange(1, 1000), show_default=True)
+def find(name: str, limit: int) -> None:
+    """Show the portfolios whose name contains NAME, without regard to case; newest first."""
+    search = Search(name_like=name, limit=limit)
+    page = from_database(lambda: components().portfolios.search(search))
+    if not page.portfolios:
+        raise click.ClickException(f"No portfolio's name contains {name!r}.")
+    table(COLUMNS, ([each[column] for column in COLUMNS] for each in page.portfolios))
+    if page.has_next:
+        click.echo(f"{limit} of {page.total}; --limit shows more")
+
+
+class _UnknownNames:
+    """Says which columns or fields are left out: each once, at its first line."""
+
+    def __init__(self) -> None:
+        self._times: Counter[str] = Counter()
+
+    def __call__(self, name: str, line: int) -> None:
+        if not self._times[name]:
+            click.echo(
+                f"Left out: {name!r} (line {line}) is none of {', '.join(COLUMNS)}", err=True
+            )
+        self._times[name] += 1
+
+
+def _tell_resumed(count: int, last: ObjectId) -> None:
+    click.echo(f"Going on after {count} portfolios, behind {last}; --restart begins anew")
+
+
+def _bar(length: int, label: str, *, hidden: bool) -> Any:
+    hidden = hidden or not sys.stderr.isatty()
+    return click.progressbar(length=length, label=label, hidden=hidden, file=sys.stderr)

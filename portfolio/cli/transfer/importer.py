@@ -1,0 +1,205 @@
+"""Storing the portfolios of a file: each once, however often and wherever the import was stopped.
+
+Portfolios are stored a hundred at a time; then a note beside the file says how far the import has
+come. The note only saves time, and tells a file from another one of its name: what keeps rows from
+being stored twice are their ids, see ``portfolio.cli.transfer.identity``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bson import ObjectId
+
+from portfolio.api.schemas import DraftSchema, load
+from portfolio.cli.operations import from_database
+from portfolio.cli.transfer.checkpoint import Checkpoint
+from portfolio.cli.transfer.errors import TransferError
+from portfolio.cli.transfer.identity import RowIdentities
+from portfolio.cli.transfer.rows import Row
+from portfolio.cli.transfer.source import START, Lines, Position
+from portfolio.errors import Invalid
+from portfolio.models import Draft
+from portfolio.service import MAX_BULK, PortfolioService
+from portfolio.storage.guard import budget
+
+# What a killed client left open in MongoDB locks documents for a minute at most by default.
+PATIENCE_S = 75.0
+_schema = DraftSchema()
+
+
+class BadRow(Exception):
+    """A row holds no portfolio; the message says why."""
+
+
+class Entry(NamedTuple):
+    """A portfolio to store.
+
+    Attributes:
+        line: where it stands.
+        draft: what to store; it carries its id.
+        own_id: whether the file gives that id.
+    """
+
+    line: int
+    draft: Draft
+    own_id: bool
+
+
+@dataclass
+class Counts:
+    """What became of the rows.
+
+    Attributes:
+        stored: now.
+        known: stored before, and left alone.
+        derived: those of ``known`` whose id the file does not give.
+        skipped: held no portfolio.
+    """
+
+    stored: int = 0
+    known: int = 0
+    derived: int = 0
+    skipped: int = 0
+
+
+class Importer:
+    """Imports one file.
+
+    Args:
+        service: stores portfolios.
+        lines: where ``rows`` come from; tells their positions.
+        rows: the rows of the file.
+        checkpoint: how far the import has come before, and where to note it.
+        report: told of each row that is left out; None where the first one ends the import.
+    """
+
+    def __init__(
+        self,
+        service: PortfolioService,
+        lines: Lines,
+        rows: Iterator[Row],
+        checkpoint: Checkpoint,
+        report: Callable[[str], None] | None,
+    ) -> None:
+        self.counts = Counts()
+        self._service = service
+        self._lines = lines
+        self._rows = rows
+        self._checkpoint = checkpoint
+        self._report = report
+        self._identities = RowIdentities(checkpoint.label)
+        self._resumes = checkpoint.position != START
+        self._new_line = 0
+
+    def run(self, advanced: Callable[[], None]) -> Counts:
+        """Store what is not stored yet.
+
+        Args:
+            advanced: called each time that some rows were dealt with.
+
+        Raises:
+            TransferError: a row is bad, or the file is not the one that was begun.
+        """
+        before = self._pass_done_rows()
+        pending: list[Entry] = []
+        for row in self._rows:
+            try:
+                pending.append(self._to_entry(row))
+            except BadRow as fault:
+                if self._report is None:
+                    self._store(pending, before)
+                    raise TransferError(
+                        f"{fault}\nAll lines before it are imported. Correct it and run the same "
+                        "command again, or add --bad-lines skip."
+                    ) from None
+                self._report(str(fault))
+                self.counts.skipped += 1
+            before = self._lines.position()
+            if len(pending) == MAX_BULK:
+                self._store(pending, before)
+                pending = []
+                advanced()
+        self._store(pending, before)
+        return self.counts
+
+    def _pass_done_rows(self) -> Position:
+        """Read the rows that the note says are done; return the position behind them."""
+        done = self._checkpoint.position
+        here = START
+        while here != done:
+            row = next(self._rows, None)
+            here = self._lines.position()
+            if row is None or here.line > done.line or (here.line == done.line and here != done):
+                raise self._checkpoint.mismatch(
+                    f"its first {done.line} lines are not the ones that were imported"
+                )
+            try:
+                self._to_entry(row)  # for the ids of equal rows further on
+            except BadRow:
+                continue
+        return here
+
+    def _to_entry(self, row: Row) -> Entry:
+        if row.fault:
+            raise BadRow(f"line {row.line}: {row.fault}")
+        try:
+            draft: Draft = load(_schema, row.values, "body")
+        except Invalid as error:
+            faults = [": ".join([*map(str, each["loc"][1:]), each["msg"]]) for each in error.faults]
+            raise BadRow(f"line {row.line}: {'; '.join(faults)}") from None
+        given = row.values.get("portfolioId")
+        if given is None:
+            identity = self._identities.next(draft)
+        elif ObjectId.is_valid(given):
+            identity = ObjectId(given)
+        else:
+            raise BadRow(f"line {row.line}: portfolioId: Input should be 24 hexadecimal digits")
+        return Entry(row.line, draft._replace(identity=identity), own_id=given is not None)
+
+    def _store(self, entries: list[Entry], end: Position) -> None:
+        if entries:
+            identities = [entry.draft.identity for entry in entries if entry.draft.identity]
+            known = self._ask(lambda: self._service.find_stored_ids(identities))
+            self._check_order(entries, known)
+            missing: dict[ObjectId | None, Draft] = {}
+            for entry in entries:
+                if entry.draft.identity not in known:
+                    # Of two rows with one id the first is stored, as if they stood far apart.
+                    missing.setdefault(entry.draft.identity, entry.draft)
+            if missing:
+                self._ask(lambda: self._service.store_missing(list(missing.values())))
+            self.counts.stored += len(missing)
+            self.counts.known += len(entries) - len(missing)
+        if end != self._checkpoint.position:
+            self._checkpoint.reach(end)
+        self._resumes = False
+
+    def _check_order(self, entries: list[Entry], known: set[ObjectId]) -> None:
+        """Count the rows that were imported before, and refuse them behind rows that were not.
+
+        An import that was stopped has stored the beginning of its file, and so has one whose file
+        has grown since. Where the rows just behind the note are stored or not tells nothing.
+        """
+        for entry in entries:
+            if entry.own_id:
+                continue
+            if entry.draft.identity not in known:
+                self._new_line = self._new_line or (0 if self._resumes else entry.line)
+                continue
+            if self._new_line and not self._checkpoint.restarted:
+                raise TransferError(
+                    f"Line {entry.line} was imported before, but line {self._new_line} was not: "
+                    "the file has changed since, or another one was imported under the label "
+                    f"{self._checkpoint.label!r}, or portfolios were deleted, or another import is "
+                    "running. --restart stores what is missing and leaves alone what is stored; "
+                    "--label TEXT stores all of the file as new portfolios."
+                )
+            self.counts.derived += 1
+
+    @staticmethod
+    def _ask(call: Callable[[], Any]) -> Any:
+        with budget(PATIENCE_S):
+            return from_database(call)

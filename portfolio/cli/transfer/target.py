@@ -1,0 +1,57 @@
+"""Which database a transfer reads or writes, in words that can be noted and compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from portfolio.api.services import Components
+from portfolio.config import mask
+from portfolio.storage.client import COLLECTION
+
+
+def ensure_collection(parts: Components) -> None:
+    """Create the collection of portfolios where it is missing, so that it has an identity."""
+
+    def ensure() -> None:
+        try:
+            parts.database.database.create_collection(COLLECTION)
+        except (CollectionInvalid, OperationFailure):
+            return  # it is there, or will be made by the first insert
+
+    parts.database.run(ensure, retry=True)
+
+
+def describe_target(parts: Components) -> dict[str, str]:
+    """Return the database's name, its address without password, and its collection's UUID.
+
+    The UUID is the same on every member of a cluster, whatever address leads there, and another
+    once the collection was dropped. It is empty where the user may not list collections.
+    """
+
+    def find() -> list[Any]:
+        try:
+            return list(parts.database.database.list_collections(filter={"name": COLLECTION}))
+        except OperationFailure:
+            return []
+
+    found = parts.database.run(find, retry=True)
+    uuid = found[0].get("info", {}).get("uuid", b"") if found else b""
+    return {
+        "database": parts.settings.mongodb_db,
+        "server": mask(parts.settings.mongodb_uri),
+        "collection": bytes(uuid).hex(),
+    }
+
+
+def is_same_target(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tell whether two descriptions are of one collection."""
+    if one.get("collection") and other.get("collection"):
+        return bool(one["collection"] == other["collection"])
+    return all(one.get(key) == other.get(key) for key in ("database", "server"))
+
+
+def name_of(target: dict[str, Any]) -> str:
+    """Return how messages name a target."""
+    return f"{target.get('database')} at {target.get('server')}"

@@ -1,0 +1,186 @@
+"""What every request passes: request id, deadline, headers, request log.
+
+One WSGI wrapper around Flask does all of it, so that answers which Flask never sees are covered
+too, and each request pays for one layer instead of a stack of hooks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from portfolio.api.flask_app import ENDPOINT, REJECTED
+from portfolio.config import Settings
+from portfolio.observability.logging import Verbosity, request_id
+from portfolio.observability.metrics import RequestMetrics
+from portfolio.observability.trace_context import parse, trace_context
+from portfolio.storage.guard import budget
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+
+# Section 6 of the contract.
+_SECURITY_HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+_PRODUCTION_HEADERS = [
+    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+]
+
+
+def common_headers(settings: Settings) -> list[tuple[str, str]]:
+    """Return the headers that every answer carries beside its request id."""
+    return _SECURITY_HEADERS + (_PRODUCTION_HEADERS if settings.profile == "production" else [])
+
+
+def request_id_for(given: str) -> str:
+    """Return the request id that a client has sent, or a new one where that is not sane."""
+    return given if _SANE_REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+
+
+class Envelope:
+    """A WSGI application around another.
+
+    Args:
+        app: what answers the requests.
+        settings: the deadline and the profile's headers.
+        requests: counts every request.
+        verbosity: how much of the request log is kept.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        settings: Settings,
+        requests: RequestMetrics,
+        verbosity: Verbosity,
+    ) -> None:
+        self.app = app
+        self.budget_s = settings.request_timeout_ms / 1000
+        self.headers = common_headers(settings)
+        self.names = frozenset(name for name, _ in self.headers)
+        self.requests = requests
+        self.verbosity = verbosity
+
+    def beside(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the headers that every answer carries, but those that ``headers`` has already."""
+        given = {name for name, _ in headers}
+        if self.names.isdisjoint(given):
+            return self.headers
+        return [header for header in self.headers if header[0] not in given]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        exchange = _Exchange(self, environ, start_response)
+        app = self.app if _is_normal(environ["PATH_INFO"]) else _not_found
+        try:
+            with budget(self.budget_s):
+                exchange.body = app(environ, exchange.start_response)
+        except BaseException:
+            exchange.close()
+            raise
+        return exchange
+
+
+class _Exchange:
+    """One request and its answer, until the last byte was sent."""
+
+    __slots__ = ("_begun", "_envelope", "_environ", "_start", "_status", "_token", "body")
+
+    def __init__(
+        self, envelope: Envelope, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
+        self._begun = time.perf_counter()
+        self._envelope = envelope
+        self._environ = environ
+        self._start = start_response
+        self._status = "500"
+        self.body: Iterable[bytes] = ()
+        self._token = request_id.set(request_id_for(environ.get("HTTP_X_REQUEST_ID", "")))
+        trace_context.set(parse(environ.get("HTTP_TRACEPARENT", "")))
+        envelope.requests.begin()
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Any:
+        """Add the headers that every answer carries; one of an answer's own goes first."""
+        self._status = status
+        headers += self._envelope.beside(headers)
+        headers.append(("X-Request-ID", request_id.get()))
+        trace = trace_context.get()
+        if trace is not None:
+            headers.append(("traceparent", trace.traceparent))
+        return self._start(status, headers, exc_info)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.body)
+
+    def close(self) -> None:
+        """End the exchange; a WSGI server calls this once the answer was sent or given up."""
+        close = getattr(self.body, "close", None)
+        try:
+            if close is not None:
+                close()
+        finally:
+            seconds = time.perf_counter() - self._begun
+            method, status = self._environ["REQUEST_METHOD"], self._status[:3]
+            self._envelope.requests.end(method, self._endpoint, status, seconds)
+            self._log(seconds)
+            request_id.reset(self._token)
+
+    @property
+    def _endpoint(self) -> str:
+        return str(self._environ.get(ENDPOINT, "unmatched"))
+
+    def _log(self, seconds: float) -> None:
+        # A probe that says no is an answer, not a failure; what it tells of is logged where it
+        # happens, once.
+        probe = self._environ["PATH_INFO"].startswith("/health")
+        failed = self._status >= "5" and not (probe and self._status.startswith("503"))
+        if self._endpoint == REJECTED:
+            return  # admission control tells of an overload once
+        share = self._envelope.verbosity.request_share
+        if not failed and (share == 0.0 or random.random() >= share):
+            return
+        environ = self._environ
+        log.log(
+            logging.ERROR if failed else logging.INFO,
+            "request",
+            extra={
+                "method": environ["REQUEST_METHOD"],
+                # WSGI hands UTF-8 over as if it were Latin-1.
+                "path": environ["PATH_INFO"].encode("latin-1").decode(errors="replace"),
+                "endpoint": self._endpoint,
+                "status": int(self._status[:3]),
+                "duration_ms": round(seconds * 1000, 3),
+            },
+        )
+
+
+def _is_normal(path: str) -> bool:
+    """Return whether ``path`` is its own normal form: every rule then sees the same path.
+
+    Werkzeug strips slashes in front, so that other spellings would be routed like the normal one.
+    An empty path is the root's, as ``http://host`` has it.
+    """
+    return not path or (path[0] == "/" and path[1:2] != "/")
+
+
+def _not_found(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    body = b'{"detail":"Not Found"}'
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("404 NOT FOUND", headers)
+    return [body]

@@ -1,0 +1,198 @@
+"""Logs: one JSON object a line on stdout, as section 9 of the contract lays it out; or text."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from portfolio.config import SERVICE, Settings
+from portfolio.observability.trace_context import trace_context
+from portfolio.timestamps import rfc3339
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+# What every LogRecord has; anything else came in by `extra` and is a field of its own.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+_DIM, _RESET = "\033[2m", "\033[0m"
+_RED, _GREEN, _YELLOW = "\033[31m", "\033[32m", "\033[33m"
+_STATUS_COLORS = {2: _GREEN, 4: _YELLOW, 5: _RED}
+_LEVEL_COLORS = {logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _RED}
+
+
+class JSONFormatter(logging.Formatter):
+    """Formats a record as one line of JSON; line breaks in values stay inside their strings."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        trace = trace_context.get()
+        line: dict[str, Any] = {
+            "ts": rfc3339(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname,
+            "msg": record.getMessage(),
+            "logger": record.name,
+            "service": SERVICE,
+            "request_id": request_id.get(),
+            "trace_id": trace.trace_id if trace else "",
+            "span_id": trace.span_id if trace else "",
+            "pid": os.getpid(),
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD:
+                line.setdefault(name, value)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as a line for people; the time is local.
+
+    Args:
+        colors: whether escape sequences for colors may be used.
+    """
+
+    def __init__(self, *, colors: bool = False) -> None:
+        super().__init__()
+        self._colors = colors
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the lines of a traceback after it."""
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if "duration_ms" in fields:
+            text = "{method} {path} {status} {duration_ms:.1f} ms".format(**fields)
+            color = _STATUS_COLORS.get(fields["status"] // 100, "")
+        else:
+            extra = "".join(f" {name}={value}" for name, value in fields.items())
+            text = f"{record.levelname} {record.getMessage()}{extra}"
+            color = _LEVEL_COLORS.get(record.levelno, "")
+        text = _printable(text)
+        if self._colors:
+            clock = f"{_DIM}{clock}{_RESET}"
+            text = f"{color}{text}{_RESET}" if color else text
+        line = f"{clock} {text}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info).splitlines()
+            line = "\n".join([line, *map(_printable, trace)])
+        return line
+
+
+class NoProbes(logging.Filter):
+    """Leaves out the requests of probes and of the status page, which come every second."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether ``record`` passes."""
+        is_probe = str(getattr(record, "path", "")).startswith("/health")
+        return not (is_probe and record.levelno < logging.WARNING)
+
+
+class AtIntervals(logging.Filter):
+    """Lets one record pass and none after it until ``seconds`` have gone by."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether ``record`` passes."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
+
+
+class Verbosity:
+    """How much is logged: as configured, or as asked for at run time.
+
+    Args:
+        settings: the configured level, and the share of the request log that is kept.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._level = settings.log_level
+        self._share = settings.log_sampling_rate if settings.enable_request_logging else 0.0
+        self.level = self._level
+        self.request_share = self._share
+
+    def set_level(self, level: str | None) -> None:
+        """Log from ``level`` up from now on; None means as configured.
+
+        Who asks for detail at run time gets the whole request log with it.
+        """
+        self.level = level or self._level
+        detailed = level in ("DEBUG", "INFO")
+        self.request_share = 1.0 if detailed else self._share
+        logging.getLogger("portfolio").setLevel(self.level)
+        logging.getLogger("gunicorn.error").setLevel(_at_least_info(self.level))
+
+
+def logging_config(settings: Settings) -> dict[str, Any]:
+    """Return the configuration for ``logging.config.dictConfig``.
+
+    ``LOG_LEVEL`` rules the service's own loggers. Libraries speak from WARNING up: at DEBUG,
+    PyMongo would log whole documents. OpenTelemetry would report each export that fails, three
+    times over.
+    """
+    handlers = {"handlers": ["stdout"], "propagate": False}
+    as_text = _is_text(settings.log_format)
+    common = {
+        "class": "logging.StreamHandler",
+        "formatter": "text" if as_text else "json",
+        "stream": "ext://sys.stdout",
+    }
+    filters = ["no_probes"] if as_text else []
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {
+            "seldom": {"()": f"{__name__}.{AtIntervals.__name__}", "seconds": 60},
+            "no_probes": {"()": f"{__name__}.{NoProbes.__name__}"},
+        },
+        "formatters": {
+            "json": {"()": f"{__name__}.{JSONFormatter.__name__}"},
+            "text": {"()": f"{__name__}.{TextFormatter.__name__}", "colors": _has_colors()},
+        },
+        "handlers": {
+            "stdout": {**common, "filters": filters},
+            "seldom": {**common, "filters": ["seldom"]},
+        },
+        "root": {"level": "WARNING", "handlers": ["stdout"]},
+        "loggers": {
+            "portfolio": {"level": settings.log_level, **handlers},
+            # Gunicorn tells of each connection at DEBUG.
+            "gunicorn.error": {"level": _at_least_info(settings.log_level), **handlers},
+            "opentelemetry": {"handlers": ["seldom"], "propagate": False},
+        },
+    }
+
+
+def _at_least_info(level: str) -> str:
+    return "INFO" if level == "DEBUG" else level
+
+
+def _is_text(log_format: str) -> bool:
+    return log_format == "text" or (log_format == "auto" and sys.stdout.isatty())
+
+
+def _has_colors() -> bool:
+    """Whether stdout shows colors, and nobody asked for none (no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and sys.stdout.isatty()
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` with what a terminal would obey, or end a line at, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
