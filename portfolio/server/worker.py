@@ -24,8 +24,8 @@ from portfolio.api.services import Components
 from portfolio.middleware.request_context import common_headers
 from portfolio.server.connection import Connection, Server
 from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
-from portfolio.server.listener import Listener
 from portfolio.server.gunicorn_patches import cache_settings
+from portfolio.server.listener import Listener
 from portfolio.server.request_body import BodyMemory
 
 # New connections are still accepted this long after the signal: a load balancer needs a moment to
