@@ -21,13 +21,13 @@ from portfolio.cli.portfolios import portfolios
 from portfolio.config import Settings
 from portfolio.middleware.admission import Admission, AdmissionMiddleware
 from portfolio.middleware.auth import require_api_key
-from portfolio.middleware.compression import Compression
-from portfolio.middleware.cors import Origins
-from portfolio.middleware.request_context import Envelope
+from portfolio.middleware.compression import CompressionMiddleware
+from portfolio.middleware.cors import CORSPolicy
+from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.observability.database_metrics import CommandDurations
-from portfolio.observability.logging import Verbosity
-from portfolio.observability.metrics import Measures
+from portfolio.observability.logging import LogLevelController
+from portfolio.observability.metrics import Metrics
 from portfolio.service import PortfolioService
 from portfolio.storage.client import Database
 from portfolio.storage.repository import PortfolioRepository
@@ -65,10 +65,12 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     register_error_handlers(app)
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
-    compressed = Compression(app.wsgi_app)
-    admitted = AdmissionMiddleware(compressed, parts.admission, parts.origins)
-    envelope = Envelope(admitted, settings, parts.measures.requests, parts.verbosity)
-    app.wsgi_app = envelope  # type: ignore[method-assign]
+    compressed = CompressionMiddleware(app.wsgi_app)
+    admitted = AdmissionMiddleware(compressed, parts.admission, parts.cors)
+    middleware = RequestContextMiddleware(
+        admitted, settings, parts.metrics.requests, parts.log_level_controller
+    )
+    app.wsgi_app = middleware  # type: ignore[method-assign]
     return app
 
 
@@ -77,10 +79,10 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
     cache = ValidationCache(
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
     )
-    measures = Measures()
+    metrics = Metrics()
     if settings.enable_metrics and not settings.otel_sdk_disabled:
-        database.listeners.append(CommandDurations(measures.operations))
-    verbosity = Verbosity(settings)
+        database.listeners.append(CommandDurations(metrics.operations))
+    log_level_controller = LogLevelController(settings)
     return Components(
         settings=settings,
         database=database,
@@ -88,20 +90,20 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
         cursors=Cursors(settings),
         validation_cache=cache,
         admission=Admission(settings.max_requests_under_way),
-        origins=Origins(app, settings.cors_origins),
-        measures=measures,
-        verbosity=verbosity,
-        coordinator=WorkerCoordinator(settings, verbosity),
-        telemetry=_telemetry(app, settings, database, cache, measures),
+        cors=CORSPolicy(app, settings.cors_origins),
+        metrics=metrics,
+        log_level_controller=log_level_controller,
+        coordinator=WorkerCoordinator(settings, log_level_controller),
+        telemetry=_telemetry(app, settings, database, cache, metrics),
     )
 
 
 def _telemetry(
-    app: Flask, settings: Settings, database: Database, cache: ValidationCache, measures: Measures
+    app: Flask, settings: Settings, database: Database, cache: ValidationCache, metrics: Metrics
 ) -> Telemetry | None:
     if settings.otel_sdk_disabled or not (settings.enable_metrics or settings.enable_tracing):
         return None
     # Deferred: OpenTelemetry takes 0.2 s to load, which is spent where it is used alone.
     from portfolio.observability.sdk import Telemetry  # noqa: PLC0415
 
-    return Telemetry(app, settings, database, cache, measures)
+    return Telemetry(app, settings, database, cache, metrics)

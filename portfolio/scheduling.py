@@ -7,7 +7,7 @@ import time
 _A_MOMENT_S = 1e-6
 
 
-def give_way() -> None:
+def yield_to_hub() -> None:
     """Let all others run that can, those whose sockets have become ready among them.
 
     For a moment instead of 0, since gevent resumes those who yield before it looks at sockets

@@ -41,10 +41,10 @@ def create_portfolios() -> Response:
     """Create up to a hundred portfolios whose names are new: all or none."""
     begun = time.perf_counter()
     parts = components()
-    with parts.measures.bulk("fast"):
+    with parts.metrics.bulk("fast"):
         drafts = _bulk(json_body(request))
         created = parts.portfolios.create_all(drafts, new_names=True, key=idempotency_key(request))
-    parts.measures.created("fast", created)
+    parts.metrics.created("fast", created)
     portfolios = created.portfolios
     elapsed = _elapsed_ms(begun)
     body = {"portfolios": portfolios, "count": len(portfolios), "processingTimeMs": elapsed}

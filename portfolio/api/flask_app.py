@@ -32,9 +32,9 @@ class _NoSessions(SessionInterface):
 
 
 class _Adapter(MapAdapter):
-    """Routes one request, and notes the template of its route where the envelope looks for it.
+    """Routes one request, and notes the template of its route in the environ.
 
-    Flask forgets the request before the envelope gets its answer.
+    Flask forgets the request before the WSGI middleware gets its response.
     """
 
     def __init__(self, environ: WSGIEnvironment, *args: Any, **kwargs: Any) -> None:

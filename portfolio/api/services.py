@@ -12,11 +12,11 @@ from portfolio.api.cursors import Cursors
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import Settings
 from portfolio.middleware.admission import Admission
-from portfolio.middleware.cors import Origins
+from portfolio.middleware.cors import CORSPolicy
 from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.observability.health_report import describe
-from portfolio.observability.logging import Verbosity
-from portfolio.observability.metrics import Measures
+from portfolio.observability.logging import LogLevelController
+from portfolio.observability.metrics import Metrics
 from portfolio.service import PortfolioService
 from portfolio.storage.client import Database
 from portfolio.storage.guard import Breaker
@@ -35,9 +35,9 @@ class Components:
     cursors: Cursors
     validation_cache: ValidationCache
     admission: Admission
-    origins: Origins
-    measures: Measures
-    verbosity: Verbosity
+    cors: CORSPolicy
+    metrics: Metrics
+    log_level_controller: LogLevelController
     coordinator: WorkerCoordinator
     telemetry: Telemetry | None
     draining: bool = False

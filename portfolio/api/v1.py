@@ -53,7 +53,7 @@ def create_portfolio() -> Response:
     draft = load(_draft, json_body(request), "body")
     parts = components()
     created = parts.portfolios.create(draft, idempotency_key(request))
-    parts.measures.created("v1", created)
+    parts.metrics.created("v1", created)
     return tagged(created.portfolios[0], 201, replay_header(created))
 
 

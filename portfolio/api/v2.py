@@ -39,14 +39,14 @@ def search_portfolios() -> Response:
 def create_portfolios() -> Response:
     """Create up to a hundred portfolios: all or none."""
     parts = components()
-    with parts.measures.bulk("v2"):
+    with parts.metrics.bulk("v2"):
         body = json_body(request)
         if isinstance(body, list):
             check_bulk_size(len(body))
         drafts = load(_drafts, body, "body")
         check_bulk(drafts)
         created = parts.portfolios.create_all(drafts, key=idempotency_key(request))
-    parts.measures.created("v2", created)
+    parts.metrics.created("v2", created)
     return answer(created.portfolios, 201, replay_header(created))
 
 

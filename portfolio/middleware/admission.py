@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from portfolio.api.flask_app import ENDPOINT, REJECTED
-from portfolio.middleware.cors import Origins
+from portfolio.middleware.cors import CORSPolicy
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -159,13 +159,13 @@ class AdmissionMiddleware:
     Args:
         app: what answers the requests.
         admission: gives the permits.
-        origins: which browsers may read a rejection.
+        cors: which browsers may read a rejection.
     """
 
-    def __init__(self, app: WSGIApplication, admission: Admission, origins: Origins) -> None:
+    def __init__(self, app: WSGIApplication, admission: Admission, cors: CORSPolicy) -> None:
         self._app = app
         self._admission = admission
-        self._origins = origins
+        self._cors = cors
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -185,7 +185,7 @@ class AdmissionMiddleware:
         headers = _HEADERS.copy()
         if "HTTP_ORIGIN" in environ:
             asked = [("Origin", environ["HTTP_ORIGIN"])]
-            headers += self._origins.headers(environ["REQUEST_METHOD"], asked)
+            headers += self._cors.headers(environ["REQUEST_METHOD"], asked)
         start_response("503 SERVICE UNAVAILABLE", headers)
         return [_BODY]
 

@@ -26,7 +26,7 @@ _GZIP_LEVEL = 4
 _GZIP_FORMAT = 31
 
 
-class Compression:
+class CompressionMiddleware:
     """A WSGI application around another, which must call ``start_response`` before it returns.
 
     An answer to a client that takes no compression carries no ``Vary``: every client can read it.

@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 _EXPOSED = ["ETag", "Link", "Retry-After", "X-Request-ID"]
 
 
-class Origins:
+class CORSPolicy:
     """Which origins a browser lets call the service.
 
     Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from portfolio.api.flask_app import ENDPOINT, REJECTED
 from portfolio.config import Settings
-from portfolio.observability.logging import Verbosity, request_id
+from portfolio.observability.logging import LogLevelController, request_id
 from portfolio.observability.metrics import RequestMetrics
 from portfolio.observability.trace_context import parse, trace_context
 from portfolio.storage.guard import budget
@@ -51,14 +51,14 @@ def request_id_for(given: str) -> str:
     return given if _SANE_REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
-class Envelope:
+class RequestContextMiddleware:
     """A WSGI application around another.
 
     Args:
         app: what answers the requests.
         settings: the deadline and the profile's headers.
         requests: counts every request.
-        verbosity: how much of the request log is kept.
+        log_level_controller: how much of the request log is kept.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class Envelope:
         app: WSGIApplication,
         settings: Settings,
         requests: RequestMetrics,
-        verbosity: Verbosity,
+        log_level_controller: LogLevelController,
     ) -> None:
         self.app = app
         self.budget_s = settings.request_timeout_ms / 1000
         self.headers = common_headers(settings)
         self.names = frozenset(name for name, _ in self.headers)
         self.requests = requests
-        self.verbosity = verbosity
+        self.log_level_controller = log_level_controller
 
-    def beside(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def missing_headers(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the headers that every answer carries, but those that ``headers`` has already."""
         given = {name for name, _ in headers}
         if self.names.isdisjoint(given):
@@ -84,41 +84,44 @@ class Envelope:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        exchange = _Exchange(self, environ, start_response)
+        scope = _RequestScope(self, environ, start_response)
         app = self.app if _is_normal(environ["PATH_INFO"]) else _not_found
         try:
             with budget(self.budget_s):
-                exchange.body = app(environ, exchange.start_response)
+                scope.body = app(environ, scope.start_response)
         except BaseException:
-            exchange.close()
+            scope.close()
             raise
-        return exchange
+        return scope
 
 
-class _Exchange:
+class _RequestScope:
     """One request and its answer, until the last byte was sent."""
 
-    __slots__ = ("_begun", "_envelope", "_environ", "_start", "_status", "_token", "body")
+    __slots__ = ("_begun", "_environ", "_middleware", "_start", "_status", "_token", "body")
 
     def __init__(
-        self, envelope: Envelope, environ: WSGIEnvironment, start_response: StartResponse
+        self,
+        middleware: RequestContextMiddleware,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
     ) -> None:
         self._begun = time.perf_counter()
-        self._envelope = envelope
+        self._middleware = middleware
         self._environ = environ
         self._start = start_response
         self._status = "500"
         self.body: Iterable[bytes] = ()
         self._token = request_id.set(request_id_for(environ.get("HTTP_X_REQUEST_ID", "")))
         trace_context.set(parse(environ.get("HTTP_TRACEPARENT", "")))
-        envelope.requests.begin()
+        middleware.requests.begin()
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Any:
         """Add the headers that every answer carries; one of an answer's own goes first."""
         self._status = status
-        headers += self._envelope.beside(headers)
+        headers += self._middleware.missing_headers(headers)
         headers.append(("X-Request-ID", request_id.get()))
         trace = trace_context.get()
         if trace is not None:
@@ -129,7 +132,7 @@ class _Exchange:
         return iter(self.body)
 
     def close(self) -> None:
-        """End the exchange; a WSGI server calls this once the answer was sent or given up."""
+        """End the request; a WSGI server calls this once the answer was sent or given up."""
         close = getattr(self.body, "close", None)
         try:
             if close is not None:
@@ -137,7 +140,7 @@ class _Exchange:
         finally:
             seconds = time.perf_counter() - self._begun
             method, status = self._environ["REQUEST_METHOD"], self._status[:3]
-            self._envelope.requests.end(method, self._endpoint, status, seconds)
+            self._middleware.requests.end(method, self._endpoint, status, seconds)
             self._log(seconds)
             request_id.reset(self._token)
 
@@ -152,7 +155,7 @@ class _Exchange:
         failed = self._status >= "5" and not (probe and self._status.startswith("503"))
         if self._endpoint == REJECTED:
             return  # admission control tells of an overload once
-        share = self._envelope.verbosity.request_share
+        share = self._middleware.log_level_controller.request_share
         if not failed and (share == 0.0 or random.random() >= share):
             return
         environ = self._environ

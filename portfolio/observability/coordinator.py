@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from portfolio.config import Settings
-from portfolio.observability.logging import Verbosity
+from portfolio.observability.logging import LogLevelController
 from portfolio.observability.shared_state import (
     SharedState,
     State,
@@ -92,14 +92,14 @@ class WorkerCoordinator:
 
     Args:
         settings: where the folder is.
-        verbosity: what the control file may change.
+        log_level_controller: what the control file may change.
     """
 
-    def __init__(self, settings: Settings, verbosity: Verbosity) -> None:
+    def __init__(self, settings: Settings, log_level_controller: LogLevelController) -> None:
         self.folder = instance_folder(settings)
         self.control = ControlFile(self.folder)
         self._shared = SharedState(self.folder)
-        self._verbosity = verbosity
+        self._log_level_controller = log_level_controller
         self._begun = time.time()
         self._applied_revision = 0
         self._resets: dict[str, float] = {}
@@ -179,8 +179,8 @@ class WorkerCoordinator:
             self._applied_revision = content.get("revision", 0)
         if self._level_until and now >= self._level_until:
             self._level_until = 0.0
-            self._verbosity.set_level(None)
-            log.warning("log level changed back", extra={"to": self._verbosity.level})
+            self._log_level_controller.set_level(None)
+            log.warning("log level changed back", extra={"to": self._log_level_controller.level})
 
     def _apply_level(self, change: dict[str, Any], now: float) -> None:
         until = change["until"]
@@ -189,7 +189,7 @@ class WorkerCoordinator:
             self._level_until = min(self._level_until, until)
         elif until != self._level_until:
             self._level_until = until
-            self._verbosity.set_level(change["level"])
+            self._log_level_controller.set_level(change["level"])
             log.warning(
                 "log level changed",
                 extra={"to": change["level"], "for_seconds": round(until - now)},

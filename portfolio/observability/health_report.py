@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from portfolio.config import SERVICE
-from portfolio.observability.metrics import BOUNDS, Durations, Histogram
+from portfolio.observability.metrics import BOUNDS, Histogram, HistogramData
 from portfolio.observability.shared_state import State
 from portfolio.timestamps import rfc3339
 
@@ -22,7 +22,7 @@ FAST_SERVICE = f"{SERVICE}-fast"
 
 Check = dict[str, Any]
 
-_BORN = time.monotonic()
+_STARTED_AT = time.monotonic()
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 # From good to bad: of several workers the worst speaks for all.
@@ -62,15 +62,15 @@ def describe(parts: Components) -> State:
         "circuit_breakers": {breaker.name: breaker.snapshot() for breaker in parts.every_breaker},
         "validation_cache": parts.validation_cache.statistics()._asdict(),
         "requests": {
-            "in_flight": parts.measures.requests.in_flight,
-            "endpoints": _by_endpoint(parts.measures.requests.durations),
+            "in_flight": parts.metrics.requests.in_flight,
+            "endpoints": _by_endpoint(parts.metrics.requests.durations),
         },
         "process": {
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
             "memory_bytes": _resident_bytes(),
             "max_memory_bytes": usage.ru_maxrss * 1024,
         },
-        "log_level": parts.verbosity.level,
+        "log_level": parts.log_level_controller.level,
         "telemetry": {
             "metrics": settings.enable_metrics and not settings.otel_sdk_disabled,
             "tracing": settings.enable_tracing and not settings.otel_sdk_disabled,
@@ -109,7 +109,7 @@ def metrics(parts: Components, workers: list[State]) -> dict[str, Any]:
     return {
         "service": SERVICE,
         "timestamp": timestamp(),
-        "uptime_seconds": round(time.monotonic() - _BORN, 3),
+        "uptime_seconds": round(time.monotonic() - _STARTED_AT, 3),
         "requests": _merge_requests([worker["requests"] for worker in workers]),
         "circuit_breakers": _merge_breakers(worker["circuit_breakers"] for worker in workers),
         "validation_cache": _merge_caches(parts, workers),
@@ -147,7 +147,7 @@ def _by_endpoint(durations: Histogram) -> dict[str, Any]:
     endpoints: dict[str, Any] = {}
     for (method, endpoint, status), found in durations.items():
         known = endpoints.setdefault(
-            f"{method} {endpoint}", {"statuses": {}, "durations": Durations()}
+            f"{method} {endpoint}", {"statuses": {}, "durations": HistogramData()}
         )
         known["statuses"][status] = found.count
         known["durations"].add(found)
@@ -162,14 +162,14 @@ def _by_endpoint(durations: Histogram) -> dict[str, Any]:
 
 
 def _merge_requests(workers: list[dict[str, Any]]) -> dict[str, Any]:
-    every = Durations()
+    every = HistogramData()
     statuses: Counter[str] = Counter()
-    by_endpoint: dict[str, Durations] = {}
+    by_endpoint: dict[str, HistogramData] = {}
     errors: Counter[str] = Counter()
     for worker in workers:
         for name, endpoint in worker["endpoints"].items():
-            found = Durations(endpoint["buckets"], endpoint["seconds"])
-            by_endpoint.setdefault(name, Durations()).add(found)
+            found = HistogramData(endpoint["buckets"], endpoint["seconds"])
+            by_endpoint.setdefault(name, HistogramData()).add(found)
             every.add(found)
             statuses.update(endpoint["statuses"])
             errors[name] += _errors(endpoint["statuses"])
@@ -196,7 +196,7 @@ def _errors(statuses: Mapping[str, int]) -> int:
     return sum(count for status, count in statuses.items() if status >= "5")
 
 
-def _latency(durations: Durations) -> dict[str, float]:
+def _latency(durations: HistogramData) -> dict[str, float]:
     mean = durations.total / durations.count if durations.count else 0.0
     quantiles = {name: durations.quantile(share) for name, share in _QUANTILES.items()}
     return {name: round(value * 1000, 3) for name, value in {"mean": mean, **quantiles}.items()}

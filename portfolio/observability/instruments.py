@@ -21,11 +21,11 @@ from opentelemetry.sdk.metrics.export import (
     HistogramDataPoint,
     Metric,
 )
-from opentelemetry.sdk.metrics.export import Histogram as HistogramData
+from opentelemetry.sdk.metrics.export import Histogram as SDKHistogram
 
 from portfolio.api.validation_cache import CacheStatistics
 from portfolio.config import SERVICE
-from portfolio.observability.metrics import BOUNDS, Attributes, Histogram, Measures
+from portfolio.observability.metrics import BOUNDS, Attributes, Histogram, Metrics
 from portfolio.storage.client import Pool
 from portfolio.storage.guard import Breaker
 
@@ -47,13 +47,13 @@ class Sources(NamedTuple):
     """Where the numbers come from.
 
     Attributes:
-        measures: what the worker counts itself.
+        metrics: what the worker counts itself.
         pool: tells the state of the connection pool.
         cache: tells the counts of the validation cache.
         breakers: the circuit breakers.
     """
 
-    measures: Measures
+    metrics: Metrics
     pool: Callable[[], Pool]
     cache: Callable[[], CacheStatistics]
     breakers: Sequence[Breaker]
@@ -93,8 +93,8 @@ def observe(meter: Meter, sources: Sources, from_zero: Sequence[Attributes] = ()
         from_zero: the request series that are exported as 0 until they occur; they are not among
             what ``sources`` holds, so that the health endpoints show only what happened.
     """
-    measures, pool, cache, breakers = sources
-    requests = measures.requests
+    metrics, pool, cache, breakers = sources
+    requests = metrics.requests
 
     def request_counts() -> Iterable[Value]:
         histogram = requests.durations
@@ -105,7 +105,7 @@ def observe(meter: Meter, sources: Sources, from_zero: Sequence[Attributes] = ()
                 yield 0, dict(zip(histogram.names, attributes, strict=True))
 
     def creations() -> Iterable[Value]:
-        return ((measures.creations[api], {"api": api}) for api in _CREATION_APIS)
+        return ((metrics.creations[api], {"api": api}) for api in _CREATION_APIS)
 
     def breaker_states() -> Iterable[Value]:
         for breaker in breakers:
@@ -149,15 +149,15 @@ def observe(meter: Meter, sources: Sources, from_zero: Sequence[Attributes] = ()
         gauge(f"mongodb.connection_pool.{name}", [_one(size)], "{connection}", meaning)
 
 
-def histograms(measures: Measures, begun_ns: int) -> list[Metric]:
+def histograms(metrics: Metrics, begun_ns: int) -> list[Metric]:
     """Return every histogram as it is now, cumulative since ``begun_ns``, in Unix nanoseconds."""
     now_ns = time.time_ns()
     return [
         _histogram(name, meaning, histogram, begun_ns, now_ns)
         for name, meaning, histogram in (
-            ("http.request.duration", "requests, to the last byte", measures.requests.durations),
-            ("portfolio.bulk_operation.duration", "creations in bulk", measures.bulks),
-            ("mongodb.operation.duration", "database commands", measures.operations),
+            ("http.request.duration", "requests, to the last byte", metrics.requests.durations),
+            ("portfolio.bulk_operation.duration", "creations in bulk", metrics.bulks),
+            ("mongodb.operation.duration", "database commands", metrics.operations),
         )
         if histogram
     ]
@@ -178,7 +178,7 @@ def _histogram(name: str, meaning: str, histogram: Histogram, begun_ns: int, now
         )
         for attributes, durations in histogram.items()
     ]
-    data = HistogramData(points, AggregationTemporality.CUMULATIVE)
+    data = SDKHistogram(points, AggregationTemporality.CUMULATIVE)
     return Metric(name, meaning, "s", data)
 
 

@@ -112,7 +112,7 @@ class AtIntervals(logging.Filter):
         return True
 
 
-class Verbosity:
+class LogLevelController:
     """How much is logged: as configured, or as asked for at run time.
 
     Args:

@@ -24,7 +24,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 Attributes = tuple[str, ...]
 
 
-class Durations:
+class HistogramData:
     """How long the occurrences of one thing took, in buckets.
 
     Attributes:
@@ -48,7 +48,7 @@ class Durations:
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
-    def add(self, other: Durations) -> None:
+    def add(self, other: HistogramData) -> None:
         """Count all that ``other`` has counted."""
         self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
         self.total += other.total
@@ -67,8 +67,8 @@ class Durations:
         return 0.0
 
 
-class Histogram(dict[Attributes, Durations]):
-    """Durations by the values of ``names``, which must come from bounded sets.
+class Histogram(dict[Attributes, HistogramData]):
+    """Maps the values of the attributes, which must come from bounded sets, to their data.
 
     Args:
         names: what the attributes are called.
@@ -82,7 +82,7 @@ class Histogram(dict[Attributes, Durations]):
         """Count one occurrence that took ``seconds``."""
         durations = self.get(attributes)
         if durations is None:
-            durations = self[attributes] = Durations()
+            durations = self[attributes] = HistogramData()
         durations.record(seconds)
 
 
@@ -122,7 +122,7 @@ class RequestMetrics:
         )
 
 
-class Measures:
+class Metrics:
     """All that one worker counts itself; what others count is read where they keep it."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from portfolio.config import ConfigurationError
-from portfolio.scheduling import give_way
+from portfolio.scheduling import yield_to_hub
 from portfolio.storage.guard import Breaker
 
 GRPC = "grpc"
@@ -195,7 +195,7 @@ class _Paced(list[T]):
     def __iter__(self) -> Iterator[T]:
         for index, item in enumerate(super().__iter__()):
             if index % _ITEMS_AT_A_TIME == 0:
-                give_way()
+                yield_to_hub()
             yield item
 
 

@@ -25,12 +25,12 @@ from portfolio.api.flask_app import route_template
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import SERVICE, VERSION, Settings
 from portfolio.observability import instruments, otlp
-from portfolio.observability.metrics import Measures
+from portfolio.observability.metrics import Metrics
 from portfolio.storage.client import Database
 from portfolio.storage.guard import Breaker
 
 if TYPE_CHECKING:
-    from portfolio.observability.tracing import Sampler
+    from portfolio.observability.tracing import TracingMiddleware
 
 # What the dashboards show of the process, by the semantic conventions' names.
 _PROCESS_METRICS: dict[str, list[str] | None] = {
@@ -58,7 +58,7 @@ class Telemetry:
         settings: what is on, how often metrics are exported, how much is sampled.
         database: whose pool and breaker are shown, and whose commands are traced.
         cache: whose counts are shown.
-        measures: what the worker counts itself.
+        metrics: what the worker counts itself.
 
     Attributes:
         breakers: guard the exports, each of a signal: a collector may take metrics and no traces.
@@ -70,7 +70,7 @@ class Telemetry:
         settings: Settings,
         database: Database,
         cache: ValidationCache,
-        measures: Measures,
+        metrics: Metrics,
     ) -> None:
         otlp.load()
         self._app = app
@@ -85,7 +85,7 @@ class Telemetry:
         if settings.enable_tracing:
             self.breakers.append(self._traces_breaker)
         self._sources = instruments.Sources(
-            measures,
+            metrics,
             pool=lambda: database.pool,
             cache=cache.statistics,
             breakers=[*self.breakers, *([database.breaker] if database.breaker else [])],
@@ -93,13 +93,13 @@ class Telemetry:
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
         self._process: SystemMetricsInstrumentor | None = None
-        self._sampler: Sampler | None = None
+        self._tracing: TracingMiddleware | None = None
         if settings.enable_tracing:
             # Deferred: the instrumentation is loaded only where something is traced.
-            from portfolio.observability.tracing import Sampler  # noqa: PLC0415
+            from portfolio.observability.tracing import TracingMiddleware  # noqa: PLC0415
 
-            self._sampler = Sampler(app, settings.trace_sample_rate)
-            app.wsgi_app = self._sampler  # type: ignore[method-assign]
+            self._tracing = TracingMiddleware(app, settings.trace_sample_rate)
+            app.wsgi_app = self._tracing  # type: ignore[method-assign]
 
     def start(self) -> None:
         """Begin to collect and to export, before the first request and the first connection."""
@@ -109,14 +109,14 @@ class Telemetry:
         origin = resource(self._settings)
         if self._settings.enable_metrics and _wanted("METRICS"):
             self._start_metrics(origin)
-        if self._sampler is not None and _wanted("TRACES"):
-            self._start_traces(origin, self._sampler)
+        if self._tracing is not None and _wanted("TRACES"):
+            self._start_traces(origin, self._tracing)
 
     def stop(self) -> None:
         """Send what is left, within two seconds, and end."""
         self._stopped.set()
-        if self._sampler is not None:
-            self._sampler.stop()
+        if self._tracing is not None:
+            self._tracing.stop()
         # A last attempt, even if the collector was gone a moment ago: what isn't sent now is lost.
         for breaker in self.breakers:
             breaker.reset()
@@ -148,7 +148,7 @@ class Telemetry:
         exporter = otlp.GuardedMetricExporter(
             otlp.metric_exporter(timeout_s),
             self._metrics_breaker,
-            lambda: instruments.histograms(sources.measures, begun_ns),
+            lambda: instruments.histograms(sources.metrics, begun_ns),
         )
         reader = PeriodicExportingMetricReader(
             exporter,
@@ -171,7 +171,7 @@ class Telemetry:
         with suppress(Exception):  # the exporter has said why; the next one is in an interval
             meters.force_flush()
 
-    def _start_traces(self, resource: Resource, sampler: Sampler) -> None:
+    def _start_traces(self, resource: Resource, sampler: TracingMiddleware) -> None:
         # Whether a request is sampled was decided before its span begins.
         self._tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         exporter = otlp.GuardedSpanExporter(otlp.span_exporter(), self._traces_breaker)

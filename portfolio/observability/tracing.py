@@ -43,7 +43,7 @@ _SHOWN = (
 )
 
 
-class Sampler:
+class TracingMiddleware:
     """A WSGI layer around Flask that decides, first of all, whether a request is traced.
 
     The Flask instrumentation costs 106 microseconds a request whether its span is recorded or not:
@@ -76,7 +76,8 @@ class Sampler:
         """Instrument the application, in the worker: spans go to ``provider`` from now on.
 
         The instrumentation's hooks begin and end the span. Its wrapper of ``wsgi_app`` is taken off
-        again: it counts what the envelope counts already, which takes a tenth of a traced request.
+        again: it counts what RequestContextMiddleware counts already, which takes a tenth of a
+        traced request.
         The hook before requests goes first, since any other may refuse the request.
         """
         app, outermost = self._app, self._app.wsgi_app

@@ -18,7 +18,7 @@ from werkzeug.exceptions import (
 )
 
 from portfolio.api.responses import MAX_BODY_BYTES
-from portfolio.scheduling import give_way
+from portfolio.scheduling import yield_to_hub
 from portfolio.server.deadline_socket import (
     IO_TIMEOUT_S,
     AllowanceExceeded,
@@ -198,7 +198,7 @@ class BodyReceiver:
                 return None
             if not self._has_room(_CHUNKED_ALLOWANCE_BYTES):
                 return _no_room
-            give_way()  # a piece of small chunks takes long to decode
+            yield_to_hub()  # a piece of small chunks takes long to decode
 
     def _has_room(self, parser_bytes: int) -> bool:
         """Count what the body holds by now, and ``parser_bytes`` that Gunicorn's parser may hold.

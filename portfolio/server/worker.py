@@ -116,7 +116,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             is_draining=lambda: not self.alive,
             begin_request=self._count_request,
             end_request=partial(self.cfg.post_request, self),
-            count_error=components.measures.requests.refuse,
+            count_error=components.metrics.requests.refuse,
         )
 
     def _count_request(self) -> None:

@@ -10,7 +10,7 @@ from flask import Flask
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
-from portfolio.observability.logging import Verbosity
+from portfolio.observability.logging import LogLevelController
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def test_errors_are_logged_however_little_else_is(
 def test_detail_on_demand_brings_the_whole_request_log_and_goes_again(
     quiet: Settings, quiet_app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    verbosity: Verbosity = quiet_app.extensions["portfolio"].verbosity
+    controller: LogLevelController = quiet_app.extensions["portfolio"].log_level_controller
     client = quiet_app.test_client()
     try:
-        verbosity.set_level("DEBUG")
+        controller.set_level("DEBUG")
         assert logging.getLogger("portfolio").level == logging.DEBUG
         client.get("/health").close()
-        verbosity.set_level(None)
+        controller.set_level(None)
         assert logging.getLogger("portfolio").level == logging.WARNING
         client.get("/health").close()
     finally:

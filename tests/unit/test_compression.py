@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, Response
 from flask.testing import FlaskClient
 
-from portfolio.middleware.compression import MIN_BYTES, Compression
+from portfolio.middleware.compression import MIN_BYTES, CompressionMiddleware
 
 LONG = b'{"name": "Growth Fund"}, ' * 200
 SHORT = b"x" * (MIN_BYTES - 1)
@@ -35,7 +35,7 @@ STREAMS = {"long": Chunks(LONG, b"", LONG, b"end"), "short": Chunks(b"[", b"]"),
 @pytest.fixture
 def client() -> FlaskClient:
     app = Flask("compression")
-    app.wsgi_app = Compression(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = CompressionMiddleware(app.wsgi_app)  # type: ignore[method-assign]
 
     @app.get("/long")
     def long() -> Response:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from portfolio.errors import Conflict, Unavailable
-from portfolio.observability.metrics import BOUNDS, Durations, Measures
+from portfolio.observability.metrics import BOUNDS, HistogramData, Metrics
 
 
 def test_a_duration_falls_into_the_bucket_that_ends_at_or_above_it() -> None:
-    durations = Durations()
+    durations = HistogramData()
     for seconds in (0.0, BOUNDS[0], BOUNDS[0] + 1e-9, BOUNDS[-1], BOUNDS[-1] + 1):
         durations.record(seconds)
     assert durations.buckets == [2, 1, *[0] * (len(BOUNDS) - 3), 1, 1]
@@ -17,18 +17,18 @@ def test_a_duration_falls_into_the_bucket_that_ends_at_or_above_it() -> None:
 
 
 def test_quantiles_are_within_their_bucket() -> None:
-    durations = Durations()
+    durations = HistogramData()
     for _ in range(99):
         durations.record(0.003)
     durations.record(0.3)
     assert 0.0025 < durations.quantile(0.5) <= 0.005
     assert 0.0025 < durations.quantile(0.99) <= 0.005
     assert 0.2 < durations.quantile(1.0) <= 0.5
-    assert Durations().quantile(0.5) == 0.0
+    assert HistogramData().quantile(0.5) == 0.0
 
 
 def test_requests_in_flight_return_to_zero_and_are_counted_once() -> None:
-    requests = Measures().requests
+    requests = Metrics().requests
     requests.begin()
     requests.begin()
     assert requests.in_flight == 2
@@ -45,7 +45,7 @@ def test_requests_in_flight_return_to_zero_and_are_counted_once() -> None:
     [(Conflict("taken"), "refused"), (Unavailable("gone"), "failure"), (OSError(), "failure")],
 )
 def test_a_bulk_that_raises_is_counted_by_whose_fault_it_is(error: Exception, outcome: str) -> None:
-    measures = Measures()
-    with pytest.raises(type(error)), measures.bulk("v2"):
+    metrics = Metrics()
+    with pytest.raises(type(error)), metrics.bulk("v2"):
         raise error
-    assert list(measures.bulks) == [("v2", outcome)]
+    assert list(metrics.bulks) == [("v2", outcome)]
