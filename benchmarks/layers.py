@@ -65,9 +65,9 @@ def measure(place: Arena) -> dict[str, float]:
     from benchmarks.baselines.raw import app as raw  # noqa: PLC0415
 
     app = create_app(Settings.from_environment(EVERY_FEATURE | variables | {"LOG_LEVEL": "ERROR"}))
-    parts = app.extensions["portfolio"]
-    parts.database.start()
-    while not parts.database.reachable:
+    services = app.extensions["portfolio"]
+    services.database.start()
+    while not services.database.reachable:
         time.sleep(0.01)
     one = identity(500)
     find_one = {"find": COLLECTION, "filter": {"_id": one}, "limit": 1, "singleBatch": True}
@@ -80,7 +80,7 @@ def measure(place: Arena) -> dict[str, float]:
     }
     database = MongoClient[dict[str, Any]](place.mongod.uri)[_DATABASE]
     bare = _Bare(place.mongod.port)
-    service = parts.portfolios
+    service = services.portfolios
     looking = threading.Condition._is_owned  # type: ignore[attr-defined]
 
     def with_stock_conditions() -> None:
@@ -100,7 +100,7 @@ def measure(place: Arena) -> dict[str, float]:
             "liveness": _request(app, LIVE),
             "GET one": _request(app, GET_ONE),
             "  service": lambda: service.get(str(one)),
-            "    guard: deadline, breaker, retry": lambda: parts.database.run(int, retry=True),
+            "    guard: deadline, breaker, retry": lambda: services.database.run(int, retry=True),
             "    PyMongo": lambda: database.command(find_one),
             "    PyMongo, conditions as threading has them": with_stock_conditions,
             "      the same bytes on a bare socket": lambda: bare.command(find_one),

@@ -12,7 +12,7 @@ from portfolio.api.fast import blueprint as fast
 from portfolio.api.flask_app import Application
 from portfolio.api.health import blueprint as health
 from portfolio.api.responses import MAX_BODY_BYTES, register_error_handlers
-from portfolio.api.services import Components
+from portfolio.api.services import Lifecycle, Services
 from portfolio.api.v1 import blueprint as v1
 from portfolio.api.v2 import blueprint as v2
 from portfolio.api.validation_cache import ValidationCache
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
 
-    parts = app.extensions["portfolio"] = _wire(app, settings, client_factory)
+    services = app.extensions["portfolio"] = _wire(app, settings, client_factory)
     for blueprint in (health, v1, v2, fast):
         app.register_blueprint(blueprint)
     if settings.enable_docs:
@@ -66,15 +66,15 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
     compressed = CompressionMiddleware(app.wsgi_app)
-    admitted = AdmissionMiddleware(compressed, parts.admission, parts.cors)
+    admitted = AdmissionMiddleware(compressed, services.admission, services.cors)
     middleware = RequestContextMiddleware(
-        admitted, settings, parts.metrics.requests, parts.log_level_controller
+        admitted, settings, services.metrics.requests, services.log_level_controller
     )
     app.wsgi_app = middleware  # type: ignore[method-assign]
     return app
 
 
-def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
+def _wire(app: Flask, settings: Settings, client_factory: Any) -> Services:
     database = Database(settings, client_factory)
     cache = ValidationCache(
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
@@ -83,7 +83,7 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Components:
     if settings.enable_metrics and not settings.otel_sdk_disabled:
         database.listeners.append(CommandDurations(metrics.operations))
     log_level_controller = LogLevelController(settings)
-    return Components(
+    return Services(
         settings=settings,
         database=database,
         portfolios=PortfolioService(PortfolioRepository(database), CreationRepository(database)),

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from flask import Request, Response
 
-from portfolio.api.responses import answer
+from portfolio.api.responses import json_response
 from portfolio.errors import Conflict, PreconditionFailed
 from portfolio.models import Portfolio
 
@@ -24,19 +24,19 @@ def tag(portfolio_id: str, version: int) -> str:
     return f"{portfolio_id}-{version}"
 
 
-def tagged(
+def with_etag(
     portfolio: Portfolio, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     """Return ``portfolio`` as an answer with its tag."""
-    response = answer(portfolio, status, headers)
+    response = json_response(portfolio, status, headers)
     # `add`, since an assignment looks for a header to replace first and takes longer.
     response.headers.add("ETag", f'"{tag(portfolio["portfolioId"], portfolio["version"])}"')
     return response
 
 
-def shown(portfolio: Portfolio, request: Request) -> Response:
+def conditional_response(portfolio: Portfolio, request: Request) -> Response:
     """Return ``portfolio`` as an answer, or 304 where ``request`` says that it is known."""
-    response = tagged(portfolio)
+    response = with_etag(portfolio)
     # Looked up in the environment first: parsing takes longer, and few ask.
     if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
         tag(portfolio["portfolioId"], portfolio["version"])
@@ -47,7 +47,7 @@ def shown(portfolio: Portfolio, request: Request) -> Response:
     return response
 
 
-def guarded(
+def check_if_match(
     request: Request,
     portfolio_id: str,
     version: int,

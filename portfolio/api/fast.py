@@ -11,19 +11,19 @@ from flask import Blueprint, Response, request
 from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.queries import search_query
 from portfolio.api.requests import json_body
-from portfolio.api.responses import MAX_BODY_BYTES, answer, refuse_malformed_as_bad_request
-from portfolio.api.schemas import MAX_LIMIT, StrictDraftSchema, load
-from portfolio.api.services import components
-from portfolio.api.v2 import page_answer
+from portfolio.api.responses import MAX_BODY_BYTES, json_response, handle_malformed_json_as_bad_request
+from portfolio.api.schemas import MAX_LIMIT, StrictPortfolioCreateSchema, load
+from portfolio.api.services import services
+from portfolio.api.v2 import page_body
 from portfolio.errors import BadRequest, Invalid, MalformedJSON, TooLarge
 from portfolio.models import Draft
 from portfolio.observability.health_report import FAST_SERVICE, timestamp
 from portfolio.service import MAX_BULK, InvalidName, check_bulk, check_bulk_size
 
 blueprint = Blueprint("fast", __name__, url_prefix="/api/fast")
-blueprint.register_error_handler(MalformedJSON, refuse_malformed_as_bad_request)
+blueprint.register_error_handler(MalformedJSON, handle_malformed_json_as_bad_request)
 
-_drafts = StrictDraftSchema(many=True)
+_drafts = StrictPortfolioCreateSchema(many=True)
 _QUERY_FAULTS = {
     "limit": f"Limit must be between 1 and {MAX_LIMIT}",
     "offset": "Offset must be non-negative",
@@ -40,16 +40,16 @@ _ENDPOINTS = {
 def create_portfolios() -> Response:
     """Create up to a hundred portfolios whose names are new: all or none."""
     begun = time.perf_counter()
-    parts = components()
-    with parts.metrics.bulk("fast"):
+    s = services()
+    with s.metrics.bulk("fast"):
         drafts = _bulk(json_body(request))
-        created = parts.portfolios.create_all(drafts, new_names=True, key=idempotency_key(request))
-    parts.metrics.created("fast", created)
+        created = s.portfolios.create_all(drafts, new_names=True, key=idempotency_key(request))
+    s.metrics.created("fast", created)
     portfolios = created.portfolios
     elapsed = _elapsed_ms(begun)
     body = {"portfolios": portfolios, "count": len(portfolios), "processingTimeMs": elapsed}
     headers = {"X-Processing-Time-Ms": str(elapsed), "X-Portfolio-Count": str(len(portfolios))}
-    return answer(body, 201, headers | replay_header(created))
+    return json_response(body, 201, headers | replay_header(created))
 
 
 @blueprint.get("/portfolios/search")
@@ -61,24 +61,24 @@ def search_portfolios() -> Response:
     except Invalid as error:
         fault = error.faults[0]
         raise BadRequest(_QUERY_FAULTS.get(str(fault["loc"][1]), fault["msg"])) from None
-    page = components().portfolios.search(search)
+    page = services().portfolios.search(search)
     elapsed = _elapsed_ms(begun)
-    body = page_answer(search, page) | {"processingTimeMs": elapsed}
+    body = page_body(search, page) | {"processingTimeMs": elapsed}
     headers = {"X-Processing-Time-Ms": str(elapsed), "X-Total-Count": str(page.total)}
-    return answer(body, 200, headers)
+    return json_response(body, 200, headers)
 
 
 @blueprint.get("/health/fast")
 def health() -> Response:
     """Tell that the fast path answers."""
-    return answer({"status": "healthy", "service": FAST_SERVICE, "timestamp": timestamp()})
+    return json_response({"status": "healthy", "service": FAST_SERVICE, "timestamp": timestamp()})
 
 
 @blueprint.get("/performance/stats")
 def stats() -> Response:
     """Describe the fast path: its limits, its environment, its endpoints."""
-    settings = components().settings
-    return answer(
+    settings = services().settings
+    return json_response(
         {
             "fastPath": {
                 "enabled": True,

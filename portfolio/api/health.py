@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from portfolio.api.responses import answer
-from portfolio.api.services import components
+from portfolio.api.responses import json_response
+from portfolio.api.services import services
 from portfolio.config import SERVICE, VERSION
 from portfolio.observability import health_report as checks
 
@@ -18,8 +18,8 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/")
 def index() -> Response:
     """Name the service; manifests of the predecessor probe this path."""
-    settings = components().settings
-    return answer(
+    settings = services().settings
+    return json_response(
         {
             "message": "GlobeCo Portfolio Service",
             "version": VERSION,
@@ -53,8 +53,8 @@ def live() -> Response:
 def ready() -> Response:
     """Tell whether requests can be served now, from what is known."""
     begun = time.perf_counter()
-    found = checks.readiness(components())
-    is_ready = checks.all_healthy(found) and not components().draining
+    found = checks.readiness(services())
+    is_ready = checks.all_healthy(found) and not services().lifecycle.draining
     status = "ready" if is_ready else "not_ready"
     return _probe("readiness", status, begun, {"checks": found}, 200 if is_ready else 503)
 
@@ -62,7 +62,7 @@ def ready() -> Response:
 @blueprint.get("/health/startup")
 def startup() -> Response:
     """Tell whether MongoDB was reached once; that does not change again."""
-    started = components().database.started
+    started = services().database.started
     status = "started" if started else "starting"
     return _probe("startup", status, time.perf_counter(), {}, 200 if started else 503)
 
@@ -71,14 +71,14 @@ def startup() -> Response:
 def detailed() -> Response:
     """Each part's state, as the runbook reads it."""
     begun = time.perf_counter()
-    parts = components()
-    workers = checks.workers(parts)
-    found = checks.detailed(parts, workers)
+    s = services()
+    workers = checks.workers(s)
+    found = checks.detailed(s, workers)
     healthy = checks.all_healthy(found)
     status = "healthy" if healthy else "unhealthy"
     body = {
         "version": VERSION,
-        "environment": parts.settings.profile,
+        "environment": s.settings.profile,
         "checks": found,
         "workers": workers,
     }
@@ -88,8 +88,8 @@ def detailed() -> Response:
 @blueprint.get("/health/metrics")
 def metrics() -> Response:
     """Counts, latencies and use of resources."""
-    parts = components()
-    return answer(checks.metrics(parts, checks.workers(parts)))
+    s = services()
+    return json_response(checks.metrics(s, checks.workers(s)))
 
 
 def _probe(kind: str, status: str, begun: float, more: dict[str, Any], code: int = 200) -> Response:
@@ -101,7 +101,7 @@ def _probe(kind: str, status: str, begun: float, more: dict[str, Any], code: int
         "response_time_ms": round((time.perf_counter() - begun) * 1000, 3),
         **more,
     }
-    response = answer(body, code)
+    response = json_response(body, code)
     if code == 503:
         response.headers["Retry-After"] = "1"
     return response

@@ -5,13 +5,13 @@ from __future__ import annotations
 from flask import Request
 
 from portfolio.api.requests import query_arguments
-from portfolio.api.schemas import SearchSchema, load
-from portfolio.api.services import components
+from portfolio.api.schemas import SearchQuerySchema, load
+from portfolio.api.services import services
 from portfolio.errors import BadRequest, Faults
 from portfolio.models import Search
 from portfolio.service import check_search
 
-_search = SearchSchema()
+_search = SearchQuerySchema()
 
 
 def search_query(request: Request) -> Search:
@@ -22,10 +22,10 @@ def search_query(request: Request) -> Search:
         BadRequest: the names break a rule of section 3 of the contract.
     """
 
-    def check() -> Search:
+    def parse() -> Search:
         return check_search(_load(*query_arguments(request, _search.fields)))
 
-    return components().validation_cache.verdict(request.query_string.decode("latin-1"), check)
+    return services().validation_cache.get_or_parse(request.query_string.decode("latin-1"), parse)
 
 
 def cursor_query(request: Request) -> tuple[Search, str] | None:

@@ -21,7 +21,7 @@ MAX_BODY_BYTES = 1024 * 1024
 TOO_LARGE = f"Request body cannot be larger than {MAX_BODY_BYTES} bytes"
 
 
-class Answer(Response):
+class JSONResponse(Response):
     """A JSON response that is complete as it is made.
 
     Werkzeug looks a response over once more as it leaves, for what only other kinds need; that
@@ -36,28 +36,28 @@ class Answer(Response):
         return self.response  # type: ignore[return-value]
 
 
-def answer(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return ``payload`` as a JSON response."""
     body = orjson.dumps(payload)
-    return Answer(body, status, headers, content_type="application/json")
+    return JSONResponse(body, status, headers, content_type="application/json")
 
 
 def register_error_handlers(app: Flask) -> None:
     """Let every error of ``app`` be answered as section 6 of the contract asks."""
-    app.register_error_handler(PortfolioError, _refuse)
-    app.register_error_handler(HTTPException, _refuse_http)
-    app.register_error_handler(Exception, _fail)
+    app.register_error_handler(PortfolioError, handle_api_error)
+    app.register_error_handler(HTTPException, handle_http_error)
+    app.register_error_handler(Exception, handle_unexpected_error)
 
 
-def refuse_malformed_as_bad_request(error: MalformedJSON) -> Response:
+def handle_malformed_json_as_bad_request(error: MalformedJSON) -> Response:
     """Answer malformed JSON with 400, as the fast API does; v1 and v2 answer 422."""
-    return answer({"detail": error.faults[0]["msg"]}, 400)
+    return json_response({"detail": error.faults[0]["msg"]}, 400)
 
 
-def _refuse(error: PortfolioError) -> Response:
+def handle_api_error(error: PortfolioError) -> Response:
     if isinstance(error, Invalid):
-        return answer({"detail": error.faults}, error.status)
-    response = answer({"detail": error.detail}, error.status)
+        return json_response({"detail": error.faults}, error.status)
+    response = json_response({"detail": error.detail}, error.status)
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
@@ -65,17 +65,17 @@ def _refuse(error: PortfolioError) -> Response:
     return response
 
 
-def _refuse_http(error: HTTPException) -> Response:
+def handle_http_error(error: HTTPException) -> Response:
     if isinstance(error, InternalServerError):
-        return _fail(error.original_exception or error)
+        return handle_unexpected_error(error.original_exception or error)
     detail = TOO_LARGE if isinstance(error, RequestEntityTooLarge) else error.name
-    response = answer({"detail": detail}, error.code or 500)
+    response = json_response({"detail": detail}, error.code or 500)
     for name, value in error.get_headers():
         if name.lower() in ("allow", "location", "retry-after"):
             response.headers[name] = value
     return response
 
 
-def _fail(error: BaseException) -> Response:
+def handle_unexpected_error(error: BaseException) -> Response:
     log.error("request failed", exc_info=error)
-    return answer({"detail": "Internal server error"}, 500)
+    return json_response({"detail": "Internal server error"}, 500)

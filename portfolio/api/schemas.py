@@ -184,7 +184,7 @@ _STRICT_NAME_NOTE = {
 _SEEN_VERSION_NOTE = {"description": "the version that you have seen", "examples": [1]}
 
 
-class StrictDraftSchema(_Input):
+class StrictPortfolioCreateSchema(_Input):
     """A portfolio to create through v2 or fast, whose name format the service checks."""
 
     name = _required(Text, NOT_A_STRING, metadata=_STRICT_NAME_NOTE)
@@ -204,13 +204,13 @@ class StrictDraftSchema(_Input):
         return Draft(data["name"], data["date_created"], data["version"] or 1)
 
 
-class DraftSchema(StrictDraftSchema):
+class PortfolioCreateSchema(StrictPortfolioCreateSchema):
     """A portfolio to create through v1."""
 
     name = _required(Name, NOT_A_STRING)
 
 
-class ChangeSchema(_Input):
+class PortfolioUpdateSchema(_Input):
     """A portfolio to update through v1; its version must leave room for the next one."""
 
     portfolio_id = _required(Text, NOT_A_STRING, data_key="portfolioId")
@@ -225,7 +225,7 @@ class ChangeSchema(_Input):
         return Change(data["name"], data["version"], data["date_created"])
 
 
-class IdsSchema(_Input):
+class PortfolioIdsSchema(_Input):
     """The ids that a client wants to have checked."""
 
     ids = _required(Ids, NOT_AN_ARRAY, data_key="portfolioIds")
@@ -235,7 +235,7 @@ class IdsSchema(_Input):
         return list(data["ids"])
 
 
-class VersionSchema(_Input):
+class DeleteQuerySchema(_Input):
     """The query of a deletion."""
 
     version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION, metadata=_SEEN_VERSION_NOTE)
@@ -245,7 +245,7 @@ class VersionSchema(_Input):
         return int(data["version"])
 
 
-class SearchSchema(_Input):
+class SearchQuerySchema(_Input):
     """The query of a search; the rules for names are the service's."""
 
     name = Text(

@@ -1,4 +1,4 @@
-"""What lives as long as the application does; it hangs on the application, not on a module."""
+"""The container of what lives as long as the application; routes and commands resolve it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,19 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Components:
-    """The parts of one application, wired by ``create_app``."""
+class Lifecycle:
+    """The state of the worker, which the server changes and the readiness probe reports.
+
+    Attributes:
+        draining: the worker accepts no further connections and finishes what is in flight.
+    """
+
+    draining: bool = False
+
+
+@dataclass(frozen=True)
+class Services:
+    """What one application consists of; ``create_app`` builds it."""
 
     settings: Settings
     database: Database
@@ -40,7 +51,7 @@ class Components:
     log_level_controller: LogLevelController
     coordinator: WorkerCoordinator
     telemetry: Telemetry | None
-    draining: bool = False
+    lifecycle: Lifecycle
 
     @property
     def breakers(self) -> list[Breaker]:
@@ -48,13 +59,13 @@ class Components:
         return [breaker for breaker in (self.database.breaker,) if breaker is not None]
 
     @property
-    def every_breaker(self) -> list[Breaker]:
+    def all_breakers(self) -> list[Breaker]:
         """The circuit breakers, those of the telemetry exports included."""
         return [*self.breakers, *(self.telemetry.breakers if self.telemetry else [])]
 
     def reset_breaker(self, name: str) -> None:
         """Close the breaker of that name, whatever it has seen, if there is one."""
-        for breaker in self.every_breaker:
+        for breaker in self.all_breakers:
             if breaker.name == name:
                 breaker.reset()
 
@@ -73,6 +84,6 @@ class Components:
             self.telemetry.stop()
 
 
-def components() -> Components:
-    """Return the parts of the current application."""
+def services() -> Services:
+    """Return the services of the current application."""
     return current_app.extensions["portfolio"]  # type: ignore[no-any-return]

@@ -9,18 +9,18 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
-from portfolio.api.etags import guarded, shown, tagged
+from portfolio.api.etags import check_if_match, conditional_response, with_etag
 from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.requests import json_body, query_arguments
-from portfolio.api.responses import answer
+from portfolio.api.responses import json_response
 from portfolio.api.schemas import (
-    ChangeSchema,
-    DraftSchema,
-    IdsSchema,
-    VersionSchema,
+    PortfolioUpdateSchema,
+    PortfolioCreateSchema,
+    PortfolioIdsSchema,
+    DeleteQuerySchema,
     load,
 )
-from portfolio.api.services import components
+from portfolio.api.services import services
 from portfolio.errors import Fault, Faults
 from portfolio.models import Portfolio
 
@@ -29,16 +29,16 @@ blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 _ARRAY = "application/json"
 _LINES = "application/x-ndjson"
 
-_draft = DraftSchema()
-_change = ChangeSchema()
-_ids = IdsSchema()
-_version = VersionSchema()
+_draft = PortfolioCreateSchema()
+_change = PortfolioUpdateSchema()
+_ids = PortfolioIdsSchema()
+_version = DeleteQuerySchema()
 
 
 @blueprint.get("/portfolios")
 def list_portfolios() -> Response:
     """Every portfolio, streamed: as a JSON array, or one a line where the client asks for that."""
-    batches = components().portfolios.list_all()
+    batches = services().portfolios.list_all()
     if request.accept_mimetypes.best_match([_ARRAY, _LINES], _ARRAY) == _LINES:
         response = Response(_as_lines(batches), mimetype=_LINES)
     else:
@@ -51,16 +51,16 @@ def list_portfolios() -> Response:
 def create_portfolio() -> Response:
     """Create one portfolio."""
     draft = load(_draft, json_body(request), "body")
-    parts = components()
-    created = parts.portfolios.create(draft, idempotency_key(request))
-    parts.metrics.created("v1", created)
-    return tagged(created.portfolios[0], 201, replay_header(created))
+    s = services()
+    created = s.portfolios.create(draft, idempotency_key(request))
+    s.metrics.created("v1", created)
+    return with_etag(created.portfolios[0], 201, replay_header(created))
 
 
 @blueprint.get("/portfolio/<portfolio_id>")
 def get_portfolio(portfolio_id: str) -> Response:
     """One portfolio, or that the client knows it."""
-    return shown(components().portfolios.get(portfolio_id), request)
+    return conditional_response(services().portfolios.get(portfolio_id), request)
 
 
 @blueprint.put("/portfolio/<portfolio_id>")
@@ -68,15 +68,15 @@ def update_portfolio(portfolio_id: str) -> Response:
     """Change one portfolio, if the version is the stored one."""
     body = json_body(request)
     change = load(_change, body, "body", _wrong_id(body, portfolio_id))
-    portfolios = components().portfolios
-    updated = guarded(
+    portfolios = services().portfolios
+    updated = check_if_match(
         request,
         portfolio_id,
         change.version,
         partial(portfolios.update, portfolio_id, change),
         partial(portfolios.get, portfolio_id),
     )
-    return tagged(updated)
+    return with_etag(updated)
 
 
 @blueprint.delete("/portfolio/<portfolio_id>")
@@ -84,8 +84,8 @@ def delete_portfolio(portfolio_id: str) -> Response:
     """Delete one portfolio, if the version is the stored one."""
     arguments, repeated = query_arguments(request, _version.fields)
     version = load(_version, arguments, "query", repeated)
-    portfolios = components().portfolios
-    guarded(
+    portfolios = services().portfolios
+    check_if_match(
         request,
         portfolio_id,
         version,
@@ -101,8 +101,8 @@ def delete_portfolio(portfolio_id: str) -> Response:
 def validate_portfolios() -> Response:
     """Tell which ids name a portfolio."""
     ids = load(_ids, json_body(request), "body")
-    valid, invalid = components().portfolios.sort_by_existence(ids)
-    return answer({"valid": valid, "invalid": invalid, "inactive": []})
+    valid, invalid = services().portfolios.sort_by_existence(ids)
+    return json_response({"valid": valid, "invalid": invalid, "inactive": []})
 
 
 def _wrong_id(body: Any, portfolio_id: str) -> Faults:

@@ -10,16 +10,16 @@ from flask import Blueprint, Response, request
 from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.queries import cursor_query, search_query
 from portfolio.api.requests import json_body
-from portfolio.api.responses import answer
-from portfolio.api.schemas import StrictDraftSchema, load
-from portfolio.api.services import components
+from portfolio.api.responses import json_response
+from portfolio.api.schemas import StrictPortfolioCreateSchema, load
+from portfolio.api.services import services
 from portfolio.models import Page, Search
 from portfolio.service import check_bulk, check_bulk_size
 
 blueprint = Blueprint("v2", __name__, url_prefix="/api/v2")
 
 _PATH = "/api/v2/portfolios"
-_drafts = StrictDraftSchema(many=True)
+_drafts = StrictPortfolioCreateSchema(many=True)
 
 
 @blueprint.get("/portfolios")
@@ -29,8 +29,8 @@ def search_portfolios() -> Response:
     if by_cursor is not None:
         return _cursor_page(*by_cursor)
     search = search_query(request)
-    page = components().portfolios.search(search)
-    response = answer(page_answer(search, page))
+    page = services().portfolios.search(search)
+    response = json_response(page_body(search, page))
     response.headers.add("Link", _links(search, _neighbours(search, page)))
     return response
 
@@ -38,19 +38,19 @@ def search_portfolios() -> Response:
 @blueprint.post("/portfolios")
 def create_portfolios() -> Response:
     """Create up to a hundred portfolios: all or none."""
-    parts = components()
-    with parts.metrics.bulk("v2"):
+    s = services()
+    with s.metrics.bulk("v2"):
         body = json_body(request)
         if isinstance(body, list):
             check_bulk_size(len(body))
         drafts = load(_drafts, body, "body")
         check_bulk(drafts)
-        created = parts.portfolios.create_all(drafts, key=idempotency_key(request))
-    parts.metrics.created("v2", created)
-    return answer(created.portfolios, 201, replay_header(created))
+        created = s.portfolios.create_all(drafts, key=idempotency_key(request))
+    s.metrics.created("v2", created)
+    return json_response(created.portfolios, 201, replay_header(created))
 
 
-def page_answer(search: Search, page: Page) -> dict[str, Any]:
+def page_body(search: Search, page: Page) -> dict[str, Any]:
     """Return ``page`` with its pagination, as section 3 of the contract lays it out."""
     return {
         "portfolios": page.portfolios,
@@ -66,15 +66,15 @@ def page_answer(search: Search, page: Page) -> dict[str, Any]:
 
 
 def _cursor_page(search: Search, cursor: str) -> Response:
-    parts = components()
-    portfolios, end = parts.portfolios.search_after(search, parts.cursors.read(search, cursor))
-    following = parts.cursors.write(search, end) if end is not None else None
+    s = services()
+    portfolios, end = s.portfolios.search_after(search, s.cursors.read(search, cursor))
+    following = s.cursors.write(search, end) if end is not None else None
     pagination = {
         "pageSize": search.limit,
         "hasNext": following is not None,
         "nextCursor": following,
     }
-    response = answer({"portfolios": portfolios, "pagination": pagination})
+    response = json_response({"portfolios": portfolios, "pagination": pagination})
     links = {"first": "cursor="}
     if following is not None:
         links["next"] = f"cursor={following}"

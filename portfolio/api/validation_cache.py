@@ -95,20 +95,20 @@ class ValidationCache:
         cache.init_app(app, {"CACHE_TYPE": backend, "CACHE_THRESHOLD": size})
         self._backend: LRUBackend = app.extensions["cache"][cache]
 
-    def verdict(self, query_string: str, check: Callable[[], Search]) -> Search:
-        """Return the verdict on ``query_string``, asking ``check`` where none is known.
+    def get_or_parse(self, query_string: str, parse: Callable[[], Search]) -> Search:
+        """Return the verdict on ``query_string``, or what ``parse`` returns where it is not cached.
 
         Raises:
-            whatever ``check`` raises for a query that is refused.
+            whatever ``parse`` raises for a query that is refused.
         """
         if not self.enabled or len(query_string) > self.MAX_KEY_LENGTH:
-            return check()
+            return parse()
         known = self._backend.get(query_string)
         if known is not None:
             self._hits += 1
             return known  # type: ignore[no-any-return]
         self._misses += 1
-        verdict = check()
+        verdict = parse()
         self._backend.set(query_string, verdict)
         return verdict
 

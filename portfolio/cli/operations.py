@@ -16,7 +16,7 @@ from flask import Flask
 from flask.cli import AppGroup, with_appcontext
 from pymongo.errors import PyMongoError
 
-from portfolio.api.services import components
+from portfolio.api.services import services
 from portfolio.config import mask, settings_fields, shown
 from portfolio.errors import PortfolioError
 from portfolio.models import Draft
@@ -79,13 +79,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in its stu
 @db.command("ping")
 def ping() -> None:
     """Ask MongoDB for an answer."""
-    parts = components()
-    uri = mask(parts.settings.mongodb_uri)
+    s = services()
+    uri = mask(s.settings.mongodb_uri)
 
     def ask() -> str:
-        took_ms = parts.database.ping()
-        version = parts.database.client.server_info()["version"]
-        return f"{uri} answers in {took_ms:.1f} ms: {parts.database.topology}, MongoDB {version}"
+        took_ms = s.database.ping()
+        version = s.database.client.server_info()["version"]
+        return f"{uri} answers in {took_ms:.1f} ms: {s.database.topology}, MongoDB {version}"
 
     click.echo(from_database(ask))
 
@@ -93,7 +93,7 @@ def ping() -> None:
 @db.command("indexes")
 def indexes() -> None:
     """Create the indexes that are missing, and list all."""
-    database = components().database
+    database = services().database
     from_database(database.ensure_indexes)
     found = from_database(database.portfolios.index_information)
     table(
@@ -108,7 +108,7 @@ def indexes() -> None:
 @db.command("stats")
 def stats() -> None:
     """Show how much is stored."""
-    database = components().database
+    database = services().database
     found = from_database(lambda: database.database.command("collStats", database.portfolios.name))
     rows = [
         ("portfolios", f"{found['count']:,}"),
@@ -125,14 +125,14 @@ def stats() -> None:
 @click.option("--yes", is_flag=True, help="In production too.")
 def seed(count: int, *, yes: bool) -> None:
     """Create COUNT example portfolios, or 20."""
-    parts = components()
-    if parts.settings.profile == "production" and not yes:
+    s = services()
+    if s.settings.profile == "production" and not yes:
         raise click.ClickException("This is production: add --yes if you mean it.")
     with click.progressbar(length=count, label="Creating", show_pos=True) as bar:
         for first in range(0, count, MAX_BULK):
             numbers = range(first + 1, min(first + MAX_BULK, count) + 1)
             bulk = [Draft(f"Example {number:05}") for number in numbers]
-            from_database(partial(parts.portfolios.create_all, bulk))
+            from_database(partial(s.portfolios.create_all, bulk))
             bar.update(len(bulk))
     click.echo(f"{count} portfolios created")
 
@@ -180,7 +180,7 @@ def log_level(level: str | None, seconds: float) -> None:
 @config.command("show")
 def show_config() -> None:
     """Show every setting, where its value comes from and what it means; secrets are masked."""
-    settings = components().settings
+    settings = services().settings
     environment = cli_environment()
     rows: list[tuple[str, str, str, str]] = [
         ("profile", settings.profile, "environment or namespace", "development to production")
@@ -207,7 +207,7 @@ def show_config() -> None:
 @telemetry.command("check")
 def check_telemetry() -> None:
     """Send one metric and one span to the collector, and say what came back."""
-    settings = components().settings
+    settings = services().settings
     if settings.otel_sdk_disabled:
         raise click.ClickException("OTEL_SDK_DISABLED is set: nothing is exported.")
     # Deferred: other commands need no OpenTelemetry.
@@ -262,12 +262,12 @@ def from_database(call: Callable[[], Any]) -> Any:
 
 def _end_if_unreachable(error: BaseException) -> None:
     if is_unreachable(error):
-        sentence = components().database.explain(error)
+        sentence = services().database.explain(error)
         raise click.ClickException(f"{sentence} Check MONGODB_URI.") from error
 
 
 def _coordinator() -> WorkerCoordinator:
-    coordinator = components().coordinator
+    coordinator = services().coordinator
     try:
         coordinator.open()
     except OSError as error:

@@ -11,7 +11,7 @@ import click
 from bson import ObjectId
 from flask.cli import AppGroup
 
-from portfolio.api.services import components
+from portfolio.api.services import services
 from portfolio.cli.operations import from_database, table
 from portfolio.cli.transfer.checkpoint import Reading, load_checkpoint
 from portfolio.cli.transfer.errors import TransferError, file_errors
@@ -129,9 +129,9 @@ def import_file(
 def _import(
     source: Source, reading: Reading, note: Path | None, *, skip: bool, restart: bool
 ) -> None:
-    parts = components()
-    from_database(lambda: ensure_collection(parts))
-    target = from_database(lambda: describe_target(parts))
+    s = services()
+    from_database(lambda: ensure_collection(s))
+    target = from_database(lambda: describe_target(s))
     checkpoint = load_checkpoint(note, reading, target, restart=restart)
     checkpoint.begin()
     if checkpoint.position.line:
@@ -140,7 +140,7 @@ def _import(
         source.lines, reading.format, _UnknownNames(), spreadsheet_safe=reading.spreadsheet_safe
     )
     importer = Importer(
-        parts.portfolios,
+        s.portfolios,
         source.lines,
         rows,
         checkpoint,
@@ -187,16 +187,16 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
     layout = Layout(format_of(file, given), spreadsheet_safe)
     if spreadsheet_safe and layout.format != "csv":
         raise click.UsageError("--spreadsheet-safe is for CSV alone.")
-    parts = components()
-    target = from_database(lambda: describe_target(parts))
-    exporter = Exporter(parts.portfolios, target, layout)
+    s = services()
+    target = from_database(lambda: describe_target(s))
+    exporter = Exporter(s.portfolios, target, layout)
     with file_errors(file):
         stream = open_stream(file)
         if stream is not None:
             with stream:
                 exporter.write_stream(stream, compressed=is_compressed(file))
             return
-        total = from_database(lambda: parts.portfolios.search(Search(limit=1))).total
+        total = from_database(lambda: s.portfolios.search(Search(limit=1))).total
         with _bar(total, "Exporting", hidden=False) as bar:
             written = exporter.write_file(
                 file, restart=restart, resumed=_tell_resumed, advanced=bar.update
@@ -210,7 +210,7 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
 def find(name: str, limit: int) -> None:
     """Show the portfolios whose name contains NAME, without regard to case; newest first."""
     search = Search(name_like=name, limit=limit)
-    page = from_database(lambda: components().portfolios.search(search))
+    page = from_database(lambda: services().portfolios.search(search))
     if not page.portfolios:
         raise click.ClickException(f"No portfolio's name contains {name!r}.")
     table(COLUMNS, ([each[column] for column in COLUMNS] for each in page.portfolios))

@@ -16,7 +16,7 @@ from portfolio.observability.shared_state import State
 from portfolio.timestamps import rfc3339
 
 if TYPE_CHECKING:
-    from portfolio.api.services import Components
+    from portfolio.api.services import Services
 
 FAST_SERVICE = f"{SERVICE}-fast"
 
@@ -34,12 +34,12 @@ def timestamp() -> str:
     return rfc3339(datetime.now(UTC))
 
 
-def readiness(parts: Components) -> dict[str, Check]:
+def readiness(services: Services) -> dict[str, Check]:
     """What decides whether this worker can serve: MongoDB has answered, no breaker is open."""
-    states = [breaker.state for breaker in parts.breakers]
+    states = [breaker.state for breaker in services.breakers]
     closed = states.count("closed")
     return {
-        "database": _database(parts),
+        "database": _database(services),
         "circuit_breakers": {
             "status": _status("open" not in states),
             "healthy_ratio": closed / len(states) if states else 1.0,
@@ -47,30 +47,30 @@ def readiness(parts: Components) -> dict[str, Check]:
     }
 
 
-def describe(parts: Components) -> State:
+def describe(services: Services) -> State:
     """Tell how this worker is, for the other workers of the instance."""
-    database, settings = parts.database, parts.settings
+    database, settings = services.database, services.settings
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "pid": os.getpid(),
-        "database": _database(parts)
+        "database": _database(services)
         | {
             "server_version": database.server_version,
             "topology": database.topology,
             "pool": database.pool._asdict(),
         },
-        "circuit_breakers": {breaker.name: breaker.snapshot() for breaker in parts.every_breaker},
-        "validation_cache": parts.validation_cache.statistics()._asdict(),
+        "circuit_breakers": {breaker.name: breaker.snapshot() for breaker in services.all_breakers},
+        "validation_cache": services.validation_cache.statistics()._asdict(),
         "requests": {
-            "in_flight": parts.metrics.requests.in_flight,
-            "endpoints": _by_endpoint(parts.metrics.requests.durations),
+            "in_flight": services.metrics.requests.in_flight,
+            "endpoints": _by_endpoint(services.metrics.requests.durations),
         },
         "process": {
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
             "memory_bytes": _resident_bytes(),
             "max_memory_bytes": usage.ru_maxrss * 1024,
         },
-        "log_level": parts.log_level_controller.level,
+        "log_level": services.log_level_controller.level,
         "telemetry": {
             "metrics": settings.enable_metrics and not settings.otel_sdk_disabled,
             "tracing": settings.enable_tracing and not settings.otel_sdk_disabled,
@@ -78,16 +78,16 @@ def describe(parts: Components) -> State:
     }
 
 
-def workers(parts: Components) -> list[State]:
+def workers(services: Services) -> list[State]:
     """Tell how each worker of the instance is, this one first."""
-    return [describe(parts), *parts.coordinator.others()]
+    return [describe(services), *services.coordinator.others()]
 
 
-def detailed(parts: Components, workers: list[State]) -> dict[str, Check]:
+def detailed(services: Services, workers: list[State]) -> dict[str, Check]:
     """Every part's state, over all ``workers``."""
     breakers = _merge_breakers(worker["circuit_breakers"] for worker in workers)
     states = [breaker["state"] for breaker in breakers.values()]
-    vital = [breakers[breaker.name]["state"] for breaker in parts.breakers]
+    vital = [breakers[breaker.name]["state"] for breaker in services.breakers]
     return {
         "database": _merge_databases([worker["database"] for worker in workers]),
         "circuit_breakers": {
@@ -98,12 +98,12 @@ def detailed(parts: Components, workers: list[State]) -> dict[str, Check]:
             "overall_health": "healthy" if states.count("closed") == len(states) else "degraded",
             "breakers": breakers,
         },
-        "validation_cache": _merge_caches(parts, workers),
+        "validation_cache": _merge_caches(services, workers),
         "telemetry": _telemetry(workers[0]["telemetry"], breakers),
     }
 
 
-def metrics(parts: Components, workers: list[State]) -> dict[str, Any]:
+def metrics(services: Services, workers: list[State]) -> dict[str, Any]:
     """Counts, latencies and use of resources, over all ``workers``."""
     processes = [worker["process"] for worker in workers]
     return {
@@ -112,7 +112,7 @@ def metrics(parts: Components, workers: list[State]) -> dict[str, Any]:
         "uptime_seconds": round(time.monotonic() - _STARTED_AT, 3),
         "requests": _merge_requests([worker["requests"] for worker in workers]),
         "circuit_breakers": _merge_breakers(worker["circuit_breakers"] for worker in workers),
-        "validation_cache": _merge_caches(parts, workers),
+        "validation_cache": _merge_caches(services, workers),
         "pool": _sum(worker["database"]["pool"] for worker in workers),
         "process": {"pid": os.getpid(), **_sum(processes)},
         "workers": [{"pid": worker["pid"], **worker["process"]} for worker in workers],
@@ -124,10 +124,10 @@ def all_healthy(checks: dict[str, Check]) -> bool:
     return all(check["status"] != "unhealthy" for check in checks.values())
 
 
-def _database(parts: Components) -> Check:
+def _database(services: Services) -> Check:
     return {
-        "status": _status(parts.database.reachable),
-        "response_time_ms": round(parts.database.ping_ms, 3),
+        "status": _status(services.database.reachable),
+        "response_time_ms": round(services.database.ping_ms, 3),
     }
 
 
@@ -225,11 +225,11 @@ def _merge_breakers(workers: Iterable[dict[str, Check]]) -> dict[str, Check]:
     return merged
 
 
-def _merge_caches(parts: Components, workers: list[State]) -> Check:
+def _merge_caches(services: Services, workers: list[State]) -> Check:
     merged = _sum(worker["validation_cache"] for worker in workers)
     lookups = merged["hits"] + merged["misses"]
     return {
-        "status": "healthy" if parts.validation_cache.enabled else "disabled",
+        "status": "healthy" if services.validation_cache.enabled else "disabled",
         **merged,
         "hit_rate": round(merged["hits"] / lookups, 4) if lookups else 0.0,
     }

@@ -20,7 +20,7 @@ import gevent
 from gevent.event import Event
 from gunicorn.workers.ggevent import GeventWorker
 
-from portfolio.api.services import Components
+from portfolio.api.services import Services
 from portfolio.middleware.request_context import common_headers
 from portfolio.server.connection import Connection, Server
 from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
@@ -53,7 +53,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         for listening in self.sockets:
             listening.setblocking(True)
             serve = partial(_serve, server, listening.getsockname())
-            listeners.append(Listener(listening, serve, table, self._components.admission))
+            listeners.append(Listener(listening, serve, table, self._services.admission))
             listeners[-1].start()
         while self.alive:
             self.notify()
@@ -66,9 +66,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _begin_drain(self) -> None:
         """Stop being ready; from now on every response closes its connection."""
-        components = self._components
-        components.draining = True
-        self._drain_until = time.monotonic() + components.settings.drain_s
+        services = self._services
+        services.lifecycle.draining = True
+        self._drain_until = time.monotonic() + services.settings.drain_s
         self.alive = False
         self._drain_begun.set()
 
@@ -101,22 +101,22 @@ class Worker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(_PAUSE_S)
 
     @property
-    def _components(self) -> Components:
+    def _services(self) -> Services:
         return self.wsgi.extensions["portfolio"]  # type: ignore[no-any-return]
 
     def _server(self, table: ConnectionTable) -> Server:
-        components = self._components
+        services = self._services
         return Server(
             config=self.cfg,
             log=self.log,
             app=self.wsgi,
             table=table,
             body_memory=BodyMemory(),
-            common_headers=common_headers(components.settings),
+            common_headers=common_headers(services.settings),
             is_draining=lambda: not self.alive,
             begin_request=self._count_request,
             end_request=partial(self.cfg.post_request, self),
-            count_error=components.metrics.requests.refuse,
+            count_error=services.metrics.requests.refuse,
         )
 
     def _count_request(self) -> None:

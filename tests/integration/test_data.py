@@ -119,16 +119,16 @@ def test_indexes_are_created_as_often_as_one_likes(app: Flask, collection: Docum
 def test_an_index_in_the_way_does_not_block_the_start(settings: Settings) -> None:
     other = replace(settings, mongodb_db=settings.mongodb_db + "-index")
     app = create_app(other)
-    parts = app.extensions["portfolio"]
-    parts.database.portfolios.create_index("other", name=INDEXES[0].document["name"])
+    services = app.extensions["portfolio"]
+    services.database.portfolios.create_index("other", name=INDEXES[0].document["name"])
     try:
         with pytest.raises(OperationFailure):
-            parts.database.ensure_indexes()
-        parts.start()
-        wait_until(lambda: parts.database.started, "the database was reached")
+            services.database.ensure_indexes()
+        services.start()
+        wait_until(lambda: services.database.started, "the database was reached")
         client = app.test_client()
         assert client.get("/health/startup").status_code == 200
         assert client.get(one(create(client)["portfolioId"])).status_code == 200
     finally:
-        parts.database.client.drop_database(other.mongodb_db)
-        parts.stop()
+        services.database.client.drop_database(other.mongodb_db)
+        services.stop()

@@ -22,8 +22,8 @@ SERVICE = "globeco-portfolio-service"
 @pytest.fixture
 def watched(app: Flask) -> Iterator[FlaskClient]:
     """A client of an application whose background work runs, and that has found MongoDB."""
-    parts = app.extensions["portfolio"]
-    parts.start()
+    services = app.extensions["portfolio"]
+    services.start()
     client = app.test_client()
     wait_until(lambda: client.get("/health/ready").status_code == 200, "ready")
     wait_until(
@@ -31,7 +31,7 @@ def watched(app: Flask) -> Iterator[FlaskClient]:
         "the server's version is known",
     )
     yield client
-    parts.coordinator.unregister()
+    services.coordinator.unregister()
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,12 @@ def without_database(
         min_pool_size=0,
     )
     app = create_app(settings)
-    parts = app.extensions["portfolio"]
-    parts.start()
+    services = app.extensions["portfolio"]
+    services.start()
     client = app.test_client()
     wait_until(lambda: refusal(client.get(V2))[0] == 503, "the outage is known")
     yield client
-    parts.stop()
+    services.stop()
 
 
 def test_the_root_names_the_service(watched: FlaskClient) -> None:

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
 from portfolio.api.idempotency import idempotency_key
-from portfolio.api.schemas import DraftSchema, load
+from portfolio.api.schemas import PortfolioCreateSchema, load
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.models import (
@@ -118,7 +118,7 @@ def test_a_retry_that_overlaps_the_first_is_not_told_that_its_own_names_are_take
 
 def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> IdempotencyRecord:
     """Leave behind what a worker leaves that dies once it has noted what it is about to store."""
-    draft = load(DraftSchema(), body, "body")
+    draft = load(PortfolioCreateSchema(), body, "body")
     with app.test_request_context(path, method="POST", json=body) as context:
         context.request.environ["HTTP_IDEMPOTENCY_KEY"] = "k-1"
         found = idempotency_key(context.request)
@@ -214,7 +214,7 @@ def test_a_record_of_an_earlier_release_is_found_where_there_are_no_api_keys(
 ) -> None:
     path, body = ONE
     text = json.dumps(body).encode()
-    stored = to_document(load(DraftSchema(), body, "body"), utc_now())
+    stored = to_document(load(PortfolioCreateSchema(), body, "body"), utc_now())
     collection.insert_one(stored)
     app.extensions["portfolio"].database.idempotency.insert_one(
         {

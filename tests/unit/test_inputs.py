@@ -12,11 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portfolio.api.schemas import (
-    ChangeSchema,
-    DraftSchema,
-    SearchSchema,
-    StrictDraftSchema,
-    VersionSchema,
+    PortfolioUpdateSchema,
+    PortfolioCreateSchema,
+    SearchQuerySchema,
+    StrictPortfolioCreateSchema,
+    DeleteQuerySchema,
     is_strict_name,
     load,
 )
@@ -38,7 +38,7 @@ def accepts(schema: Any, data: dict[str, Any]) -> bool:
 
 
 def draft(**fields: Any) -> Draft:
-    return load(DraftSchema(), {"name": "Growth", **fields}, "body")
+    return load(PortfolioCreateSchema(), {"name": "Growth", **fields}, "body")
 
 
 def shown(**fields: Any) -> Any:
@@ -70,9 +70,9 @@ def test_v1_takes_names_of_1_to_200_printable_characters_that_are_not_blank(name
         if kind in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp") and character not in "\u200c\u200d"
     ]
     valid = 1 <= len(name) <= 200 and not unprintable and set(kinds) != {"Zs"}
-    assert accepts(DraftSchema(), {"name": name}) == valid
+    assert accepts(PortfolioCreateSchema(), {"name": name}) == valid
     change = {"portfolioId": "x", "version": 1, "name": name}
-    assert accepts(ChangeSchema(), change) == valid
+    assert accepts(PortfolioUpdateSchema(), change) == valid
 
 
 @given(nearly_strict | st.integers(195, 205).map(lambda n: "x" * n))
@@ -85,7 +85,7 @@ def test_v2_names_hold_letters_digits_space_hyphen_and_underscore_alone(name: st
 
 @pytest.mark.parametrize("value", [None, 7, 1.5, True, [], {}])
 def test_a_name_is_a_string(value: Any) -> None:
-    for schema in (DraftSchema(), StrictDraftSchema()):
+    for schema in (PortfolioCreateSchema(), StrictPortfolioCreateSchema()):
         assert not accepts(schema, {"name": value})
 
 
@@ -124,7 +124,7 @@ def test_a_date_time_is_read_in_utc_to_the_millisecond(
     try:
         utc = moment.replace(microsecond=milliseconds * 1000) - timedelta(minutes=offset or 0)
     except OverflowError:
-        assert not accepts(DraftSchema(), {"name": "Growth", "dateCreated": text})
+        assert not accepts(PortfolioCreateSchema(), {"name": "Growth", "dateCreated": text})
         return
     assert shown(dateCreated=text)["dateCreated"] == (
         f"{utc.year:04}-{utc.month:02}-{utc.day:02}T"
@@ -188,9 +188,9 @@ def test_no_date_means_now_in_milliseconds(absent: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_no_date_or_outside_years_1_to_9999_is_refused(value: Any) -> None:
-    assert not accepts(DraftSchema(), {"name": "Growth", "dateCreated": value})
+    assert not accepts(PortfolioCreateSchema(), {"name": "Growth", "dateCreated": value})
     change = {"portfolioId": "x", "name": "Growth", "version": 1}
-    assert not accepts(ChangeSchema(), change | {"dateCreated": value})
+    assert not accepts(PortfolioUpdateSchema(), change | {"dateCreated": value})
 
 
 # Versions
@@ -216,23 +216,23 @@ def test_a_new_version_is_an_integer_of_64_bits_that_is_not_negative(value: Any)
     if value is None or is_number:
         assert draft(version=value).version == (number or 1)
     else:
-        assert not accepts(DraftSchema(), {"name": "Growth", "version": value})
+        assert not accepts(PortfolioCreateSchema(), {"name": "Growth", "version": value})
 
 
 @given(numbers | numbers.map(str))
 def test_a_seen_version_is_an_integer_of_64_bits_too(value: int | str) -> None:
     number = int(value)
-    assert accepts(VersionSchema(), {"version": value}) == (0 <= number <= INT64)
+    assert accepts(DeleteQuerySchema(), {"version": value}) == (0 <= number <= INT64)
     # The next version has to fit as well.
     change = {"portfolioId": "x", "name": "Growth", "version": value}
-    assert accepts(ChangeSchema(), change) == (0 <= number < INT64)
+    assert accepts(PortfolioUpdateSchema(), change) == (0 <= number < INT64)
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, "", "one", [1]])
 def test_a_seen_version_has_to_be_given(value: Any) -> None:
-    assert not accepts(VersionSchema(), {})
-    assert not accepts(VersionSchema(), {"version": value})
-    assert not accepts(ChangeSchema(), {"portfolioId": "x", "name": "Growth", "version": value})
+    assert not accepts(DeleteQuerySchema(), {})
+    assert not accepts(DeleteQuerySchema(), {"version": value})
+    assert not accepts(PortfolioUpdateSchema(), {"portfolioId": "x", "name": "Growth", "version": value})
 
 
 def test_no_version_means_one() -> None:
@@ -267,16 +267,16 @@ def test_limit_and_offset_are_integers_within_bounds(limit: str, offset: str) ->
     }
     query = {"limit": limit, "offset": offset}
     if not wrong:
-        found = load(SearchSchema(), query, "query")
+        found = load(SearchQuerySchema(), query, "query")
         assert found == Search(limit=int(limit), offset=int(offset))
         return
     with pytest.raises(Invalid) as refusal:
-        load(SearchSchema(), query, "query")
+        load(SearchQuerySchema(), query, "query")
     assert {fault["loc"] for fault in refusal.value.faults} == {("query", name) for name in wrong}
 
 
 def test_a_search_without_parameters_is_the_first_fifty() -> None:
-    assert load(SearchSchema(), {}, "query") == Search(None, None, limit=50, offset=0)
+    assert load(SearchQuerySchema(), {}, "query") == Search(None, None, limit=50, offset=0)
 
 
 # The whole
@@ -289,7 +289,7 @@ def test_unknown_fields_are_ignored() -> None:
 def test_every_fault_is_listed_with_its_place() -> None:
     body = [{"name": "A"}, {"name": 7, "version": -1}, {"dateCreated": "x"}, "B"]
     with pytest.raises(Invalid) as refusal:
-        load(StrictDraftSchema(many=True), body, "body")
+        load(StrictPortfolioCreateSchema(many=True), body, "body")
     assert {(fault["loc"], fault["type"]) for fault in refusal.value.faults} == {
         (("body", 1, "name"), "string_type"),
         (("body", 1, "version"), "greater_than_equal"),

@@ -18,7 +18,7 @@ def cache(size: int = 3, *, enabled: bool = True) -> ValidationCache:
 
 
 def ask(cache: ValidationCache, query: str) -> Search:
-    return cache.verdict(query, lambda: Search(name=query))
+    return cache.get_or_parse(query, lambda: Search(name=query))
 
 
 def test_a_verdict_is_found_again_and_both_look_ups_are_counted() -> None:
@@ -52,7 +52,7 @@ def test_a_refusal_is_no_verdict_to_keep() -> None:
 
     for _ in range(2):
         with pytest.raises(BadRequest):
-            verdicts.verdict("a", refuse)
+            verdicts.get_or_parse("a", refuse)
     assert verdicts.statistics().size == 0
     assert verdicts.statistics().misses == 2
 

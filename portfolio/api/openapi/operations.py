@@ -19,12 +19,12 @@ from portfolio.api.openapi.answers import (
     ref,
 )
 from portfolio.api.schemas import (
-    ChangeSchema,
-    DraftSchema,
-    IdsSchema,
-    SearchSchema,
-    StrictDraftSchema,
-    VersionSchema,
+    PortfolioUpdateSchema,
+    PortfolioCreateSchema,
+    PortfolioIdsSchema,
+    SearchQuerySchema,
+    StrictPortfolioCreateSchema,
+    DeleteQuerySchema,
 )
 from portfolio.service import MAX_BULK
 
@@ -115,7 +115,7 @@ def _body(schema: Any, example: Any) -> Described:
 
 
 def _bulk() -> Described:
-    items = list_of(StrictDraftSchema) | {"minItems": 1, "maxItems": MAX_BULK}  # type: ignore[arg-type]
+    items = list_of(StrictPortfolioCreateSchema) | {"minItems": 1, "maxItems": MAX_BULK}  # type: ignore[arg-type]
     return _body(items, [{"name": "Income Fund"}, {"name": "Bond Fund", "version": 3}])
 
 
@@ -185,7 +185,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "tags": ["portfolios"],
             "summary": "Create a portfolio",
             "parameters": [_IDEMPOTENCY_KEY],
-            "requestBody": _body(DraftSchema, {"name": "Growth Fund"}),
+            "requestBody": _body(PortfolioCreateSchema, {"name": "Growth Fund"}),
             "responses": {
                 "201": _answer(
                     "The portfolio",
@@ -222,7 +222,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "version, one wins and the other gets 409: read again and decide anew.",
             "parameters": [_PORTFOLIO_ID, _IF_MATCH],
             "requestBody": _body(
-                ChangeSchema,
+                PortfolioUpdateSchema,
                 {"portfolioId": EXAMPLE_ID, "name": "Growth and Income Fund", "version": 1},
             ),
             "responses": {
@@ -245,7 +245,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
         {
             "tags": ["portfolios"],
             "summary": "Delete a portfolio",
-            "parameters": [_PORTFOLIO_ID, {"in": "query", "schema": VersionSchema}, _IF_MATCH],
+            "parameters": [_PORTFOLIO_ID, {"in": "query", "schema": DeleteQuerySchema}, _IF_MATCH],
             "responses": {
                 "204": _answer("It is gone."),
                 "404": "NotFound",
@@ -262,7 +262,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
         {
             "tags": ["portfolios"],
             "summary": "Tell which ids name a portfolio",
-            "requestBody": _body(IdsSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
+            "requestBody": _body(PortfolioIdsSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
             "responses": {
                 "200": _answer(
                     "The ids, sorted into those that do and those that don't, in their order",
@@ -280,7 +280,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "summary": "Search in pages",
             "description": "Newest first; portfolios of one moment in the order of their ids, so "
             "that pages neither overlap nor skip. At most one of `name` and `name_like`.",
-            "parameters": [{"in": "query", "schema": SearchSchema}, _CURSOR],
+            "parameters": [{"in": "query", "schema": SearchQuerySchema}, _CURSOR],
             "responses": {
                 "200": _answer("A page", ref("Page"), _PAGE_EXAMPLE, headers=_LINK),
                 "400": "BadRequest",
@@ -330,7 +330,7 @@ OPERATIONS: dict[str, tuple[str, Described]] = {
             "tags": ["fast"],
             "summary": "Search in pages",
             "description": "As v2, with its timing; every fault is told in one sentence.",
-            "parameters": [{"in": "query", "schema": SearchSchema}],
+            "parameters": [{"in": "query", "schema": SearchQuerySchema}],
             "responses": {
                 "200": _answer(
                     "A page",

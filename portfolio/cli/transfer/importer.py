@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bson import ObjectId
 
-from portfolio.api.schemas import DraftSchema, load
+from portfolio.api.schemas import PortfolioCreateSchema, load
 from portfolio.cli.operations import from_database
 from portfolio.cli.transfer.checkpoint import Checkpoint
 from portfolio.cli.transfer.errors import TransferError
@@ -27,7 +27,7 @@ from portfolio.storage.guard import budget
 
 # What a killed client left open in MongoDB locks documents for a minute at most by default.
 PATIENCE_S = 75.0
-_schema = DraftSchema()
+_schema = PortfolioCreateSchema()
 
 
 class BadRow(Exception):

@@ -6,24 +6,24 @@ from typing import Any
 
 from pymongo.errors import CollectionInvalid, OperationFailure
 
-from portfolio.api.services import Components
+from portfolio.api.services import Services
 from portfolio.config import mask
 from portfolio.storage.client import COLLECTION
 
 
-def ensure_collection(parts: Components) -> None:
+def ensure_collection(services: Services) -> None:
     """Create the collection of portfolios where it is missing, so that it has an identity."""
 
     def ensure() -> None:
         try:
-            parts.database.database.create_collection(COLLECTION)
+            services.database.database.create_collection(COLLECTION)
         except (CollectionInvalid, OperationFailure):
             return  # it is there, or will be made by the first insert
 
-    parts.database.run(ensure, retry=True)
+    services.database.run(ensure, retry=True)
 
 
-def describe_target(parts: Components) -> dict[str, str]:
+def describe_target(services: Services) -> dict[str, str]:
     """Return the database's name, its address without password, and its collection's UUID.
 
     The UUID is the same on every member of a cluster, whatever address leads there, and another
@@ -32,15 +32,15 @@ def describe_target(parts: Components) -> dict[str, str]:
 
     def find() -> list[Any]:
         try:
-            return list(parts.database.database.list_collections(filter={"name": COLLECTION}))
+            return list(services.database.database.list_collections(filter={"name": COLLECTION}))
         except OperationFailure:
             return []
 
-    found = parts.database.run(find, retry=True)
+    found = services.database.run(find, retry=True)
     uuid = found[0].get("info", {}).get("uuid", b"") if found else b""
     return {
-        "database": parts.settings.mongodb_db,
-        "server": mask(parts.settings.mongodb_uri),
+        "database": services.settings.mongodb_db,
+        "server": mask(services.settings.mongodb_uri),
         "collection": bytes(uuid).hex(),
     }
 
