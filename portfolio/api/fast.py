@@ -11,7 +11,11 @@ from flask import Blueprint, Response, request
 from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.queries import search_query
 from portfolio.api.requests import json_body
-from portfolio.api.responses import MAX_BODY_BYTES, json_response, handle_malformed_json_as_bad_request
+from portfolio.api.responses import (
+    MAX_BODY_BYTES,
+    handle_malformed_json_as_bad_request,
+    json_response,
+)
 from portfolio.api.schemas import MAX_LIMIT, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
 from portfolio.api.v2 import page_body

@@ -36,7 +36,9 @@ class JSONResponse(Response):
         return self.response  # type: ignore[return-value]
 
 
-def json_response(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(
+    payload: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
     """Return ``payload`` as a JSON response."""
     body = orjson.dumps(payload)
     return JSONResponse(body, status, headers, content_type="application/json")
@@ -55,6 +57,7 @@ def handle_malformed_json_as_bad_request(error: MalformedJSON) -> Response:
 
 
 def handle_api_error(error: PortfolioError) -> Response:
+    """Return the response to an error of the service's own."""
     if isinstance(error, Invalid):
         return json_response({"detail": error.faults}, error.status)
     response = json_response({"detail": error.detail}, error.status)
@@ -66,6 +69,7 @@ def handle_api_error(error: PortfolioError) -> Response:
 
 
 def handle_http_error(error: HTTPException) -> Response:
+    """Return the response to an error that Flask or Werkzeug raised."""
     if isinstance(error, InternalServerError):
         return handle_unexpected_error(error.original_exception or error)
     detail = TOO_LARGE if isinstance(error, RequestEntityTooLarge) else error.name
@@ -77,5 +81,6 @@ def handle_http_error(error: HTTPException) -> Response:
 
 
 def handle_unexpected_error(error: BaseException) -> Response:
+    """Log an exception that nothing else handles, and return 500 without its text."""
     log.error("request failed", exc_info=error)
     return json_response({"detail": "Internal server error"}, 500)

@@ -14,10 +14,10 @@ from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.requests import json_body, query_arguments
 from portfolio.api.responses import json_response
 from portfolio.api.schemas import (
-    PortfolioUpdateSchema,
+    DeleteQuerySchema,
     PortfolioCreateSchema,
     PortfolioIdsSchema,
-    DeleteQuerySchema,
+    PortfolioUpdateSchema,
     load,
 )
 from portfolio.api.services import services

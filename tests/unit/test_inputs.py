@@ -12,11 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portfolio.api.schemas import (
-    PortfolioUpdateSchema,
+    DeleteQuerySchema,
     PortfolioCreateSchema,
+    PortfolioUpdateSchema,
     SearchQuerySchema,
     StrictPortfolioCreateSchema,
-    DeleteQuerySchema,
     is_strict_name,
     load,
 )
@@ -232,7 +232,9 @@ def test_a_seen_version_is_an_integer_of_64_bits_too(value: int | str) -> None:
 def test_a_seen_version_has_to_be_given(value: Any) -> None:
     assert not accepts(DeleteQuerySchema(), {})
     assert not accepts(DeleteQuerySchema(), {"version": value})
-    assert not accepts(PortfolioUpdateSchema(), {"portfolioId": "x", "name": "Growth", "version": value})
+    assert not accepts(
+        PortfolioUpdateSchema(), {"portfolioId": "x", "name": "Growth", "version": value}
+    )
 
 
 def test_no_version_means_one() -> None:

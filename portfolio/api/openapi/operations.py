@@ -19,12 +19,12 @@ from portfolio.api.openapi.answers import (
     ref,
 )
 from portfolio.api.schemas import (
-    PortfolioUpdateSchema,
+    DeleteQuerySchema,
     PortfolioCreateSchema,
     PortfolioIdsSchema,
+    PortfolioUpdateSchema,
     SearchQuerySchema,
     StrictPortfolioCreateSchema,
-    DeleteQuerySchema,
 )
 from portfolio.service import MAX_BULK
 
