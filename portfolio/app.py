@@ -95,6 +95,7 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Services:
         log_level_controller=log_level_controller,
         coordinator=WorkerCoordinator(settings, log_level_controller),
         telemetry=_telemetry(app, settings, database, cache, metrics),
+        lifecycle=Lifecycle(),
     )
 
 

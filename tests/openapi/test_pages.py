@@ -16,7 +16,7 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 
-VENDOR = Path(__file__).parents[2] / "portfolio" / "pages" / "vendor"
+VENDOR = Path(__file__).parents[2] / "portfolio" / "api" / "docs" / "vendor"
 PAGES = ["/docs", "/redoc", "/status"]
 FORGED = {"X-Forwarded-Prefix": "/evil", "X-Script-Name": "/evil", "X-Forwarded-Host": "evil"}
 
