@@ -1,21 +1,30 @@
 """The service's configuration: one frozen dataclass, read from environment variables.
 
-Each field names its variable, its default in each profile and the rule its text must meet, so that
-this one table is what start-up checks, ``flask config show`` prints and the reference documents.
+Each field names its variable, its type and its default in each profile. Start-up checks this table,
+``flask config show`` prints it, and the reference documents it.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from pymongo import MongoClient
-
 from portfolio import __version__
+from portfolio.redaction import redact
+from portfolio.setting_types import (
+    DATABASE_NAME,
+    FLAG,
+    KEYS,
+    ORIGINS,
+    TEXT,
+    URI,
+    SettingType,
+    choice,
+    integer,
+    number,
+)
 
 SERVICE = "globeco-portfolio-service"
 VERSION = __version__
@@ -25,149 +34,31 @@ _PROFILE_VARIABLES = ("PORTFOLIO_SERVICE_ENV", "ENVIRONMENT", "ENV")
 _NAMESPACE_VARIABLES = ("MY_NAMESPACE", "KUBERNETES_NAMESPACE")
 _SYNONYMS = {"dev": "development", "stage": "staging", "prod": "production"}
 
-_ORIGIN = re.compile(
-    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
-)
-# Variables, OpenTelemetry's own among them, whose values let in whoever knows them.
-_SECRET_VARIABLE = re.compile("HEADERS|KEY|PASSWORD|SECRET|TOKEN")
-_SCHEME = re.compile("[^:@/?]*://")
-# Up to what looks like the next option: a value that should have been escaped may go on after &.
-_SECRET_OPTION = re.compile(
-    r"([?&;]\w*(?:pass|secret|token|properties)\w*=).*?(?=[&;]\w+=|$)", re.IGNORECASE | re.DOTALL
-)
-# A colon that no port follows: here @ and the host were forgotten.
-_PASSWORD_ALONE = re.compile(r"\A([^:[/?]*:)(?![0-9]+(?:[,/?]|$)).*", re.DOTALL)
-
 
 class ConfigurationError(ValueError):
-    """One or more environment variables hold what the service can't use.
+    """One or more environment variables are not valid.
 
-    The message names each variable, its value (secrets masked) and what is allowed.
+    The message names each variable, its value without secrets, and what is allowed.
     """
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How the text of a variable becomes a value, and the words for what is allowed."""
-
-    parse: Callable[[str], Any]
-    allowed: str
-
-
-def _within(convert: Callable[[str], Any], low: float, high: float, kind: str) -> Rule:
-    def parse(text: str) -> Any:
-        value = convert(text)
-        if not low <= value <= high:
-            raise ValueError(text)
-        return value
-
-    return Rule(parse, f"{kind} from {low} to {high}")
-
-
-def integer(low: int, high: int) -> Rule:
-    """A whole number between ``low`` and ``high``, both included."""
-    return _within(int, low, high, "a whole number")
-
-
-def number(low: float, high: float) -> Rule:
-    """A decimal number between ``low`` and ``high``, both included."""
-    return _within(float, low, high, "a number")
-
-
-def choice(*options: str, fold: Callable[[str], str] = str.lower) -> Rule:
-    """One of ``options``, compared after ``fold``."""
-
-    def parse(text: str) -> str:
-        value = fold(text)
-        if value not in options:
-            raise ValueError(text)
-        return value
-
-    return Rule(parse, "one of " + ", ".join(options))
-
-
-def _parse_flag(text: str) -> bool:
-    value = text.lower()
-    if value in ("1", "true", "yes", "on"):
-        return True
-    if value in ("0", "false", "no", "off"):
-        return False
-    raise ValueError(text)
-
-
-def _parse_mongodb_uri(text: str) -> str:
-    if text.startswith("mongomock://"):
-        return text
-    if not text.startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError(text)
-    try:
-        # A client that never connects: it checks what the workers' clients will, credentials and
-        # files of TLS included, and looks no SRV name up. What PyMongo ignores with a warning was
-        # asked for in vain. The pool's size is the service's to say, whatever the URI has.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            MongoClient[Any](text, connect=False, minPoolSize=0)
-    except Exception:  # of many types: an unreadable file is an OSError
-        # Not as its cause: PyMongo's words may quote a password that was not escaped.
-        raise ValueError from None
-    return text
-
-
-def _parse_list(text: str) -> tuple[str, ...]:
-    items = tuple(item for item in (part.strip() for part in text.split(",")) if item)
-    if not items:
-        raise ValueError(text)
-    return items
-
-
-def _parse_origins(text: str) -> tuple[str, ...]:
-    origins = _parse_list(text)
-    for origin in origins:
-        match = _ORIGIN.fullmatch(origin)
-        if origin != "*" and not (match and int(match["port"] or 0) <= 65535):
-            raise ValueError(text)
-    return origins
-
-
-def _parse_database_name(text: str) -> str:
-    if not text or len(text.encode()) > 63 or any(character in '/\\. "$\0' for character in text):
-        raise ValueError(text)
-    return text
-
-
-FLAG = Rule(_parse_flag, "true or false")
-TEXT = Rule(str, "any text")
-KEYS = Rule(_parse_list, "one or more, separated by commas")
-ORIGINS = Rule(
-    _parse_origins, "* or origins separated by commas, each scheme://host or scheme://host:port"
-)
-URI = Rule(
-    _parse_mongodb_uri,
-    "a URI that starts with mongodb:// or mongodb+srv://, user and password percent-encoded, "
-    "with nothing in it that PyMongo refuses or ignores",
-)
-DATABASE_NAME = Rule(
-    _parse_database_name, 'a name of 1 to 63 bytes without any of / \\ . " $ space'
-)
-
-
-def _variable(name: str, rule: Rule, *defaults: Any, help: str) -> Any:
+def _variable(name: str, type: SettingType, *defaults: Any, help: str) -> Any:
     """Declare a setting.
 
     Args:
         name: the environment variable.
-        rule: what its text must be.
+        type: what its text must be.
         defaults: one value for all profiles, or one each for development, staging, production.
         help: the meaning, with its unit, for the reference and ``flask config show``.
     """
     by_profile = defaults if len(defaults) == len(PROFILES) else defaults * len(PROFILES)
-    metadata = {"variable": name, "rule": rule, "help": help}
+    metadata = {"variable": name, "type": type, "help": help}
     return field(metadata=metadata | {"defaults": dict(zip(PROFILES, by_profile, strict=True))})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says; names, defaults and profiles are those of existing manifests."""
+    """The settings; CONTRACT.md section 7 lists their variables, defaults and profiles."""
 
     profile: str
     mongodb_uri: str = _variable(
@@ -330,11 +221,11 @@ class Settings:
             values[declared.name] = declared.metadata["defaults"][profile]
             if text:
                 try:
-                    values[declared.name] = declared.metadata["rule"].parse(text)
+                    values[declared.name] = declared.metadata["type"].parse(text)
                 except ValueError:
                     problems.append(
-                        f"{variable}={shown(variable, text)!r} is not valid: "
-                        f"it must be {declared.metadata['rule'].allowed}"
+                        f"{variable}={redact(variable, text)!r} is not valid: "
+                        f"it must be {declared.metadata['type'].allowed}"
                     )
         if not problems and values["min_pool_size"] > values["max_pool_size"]:
             if environ.get("MIN_POOL_SIZE", "").strip():
@@ -369,37 +260,6 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 def settings_fields() -> list[Field[Any]]:
     """The declared variables, in the order of the reference; the profile is not one of them."""
     return [declared for declared in fields(Settings) if declared.metadata]
-
-
-def shown(variable: str, text: str) -> str:
-    """Return ``text``, the value of ``variable``, fit to be shown.
-
-    Keys and headers are asterisks alone, a URI is without its secrets.
-    """
-    if _SECRET_VARIABLE.search(variable):
-        return text and "***"
-    # The endpoint of a collector may come without a scheme.
-    has_credentials = "@" in text and ("://" in text or variable.endswith("_ENDPOINT"))
-    return mask(text) if has_credentials or variable.endswith("_URI") else text
-
-
-def mask(uri: str) -> str:
-    """Return ``uri`` without its password and the secrets among its options, however malformed.
-
-    What is no URI becomes asterisks.
-
-    >>> mask("mongodb://app:hunter2@db:27017/?tlsCertificateKeyFilePassword=secret")
-    'mongodb://app:***@db:27017/?tlsCertificateKeyFilePassword=***'
-    """
-    found = _SCHEME.match(uri)
-    scheme = found[0] if found else ""
-    rest = _SECRET_OPTION.sub(r"\1***", uri[len(scheme) :])
-    # The last @: one in a password that was not escaped is none of the end.
-    credentials, at, hosts = rest.rpartition("@")
-    if not at:
-        return scheme + _PASSWORD_ALONE.sub(r"\1***", rest) if scheme else "***"
-    user, colon, _ = credentials.partition(":")
-    return f"{scheme}{user}:***@{hosts}" if colon else f"{scheme}***@{hosts}"
 
 
 def _read_profile(environ: Mapping[str, str], problems: list[str]) -> str:

@@ -17,11 +17,12 @@ from flask.cli import AppGroup, with_appcontext
 from pymongo.errors import PyMongoError
 
 from portfolio.api.services import services
-from portfolio.config import mask, settings_fields, shown
+from portfolio.config import settings_fields
 from portfolio.errors import PortfolioError
 from portfolio.models import Draft
 from portfolio.observability.coordinator import ControlFile, WorkerCoordinator
 from portfolio.observability.shared_state import State
+from portfolio.redaction import redact, redact_uri
 from portfolio.service import MAX_BULK
 from portfolio.storage.diagnosis import is_unreachable
 
@@ -80,7 +81,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in its stu
 def ping() -> None:
     """Ask MongoDB for an answer."""
     s = services()
-    uri = mask(s.settings.mongodb_uri)
+    uri = redact_uri(s.settings.mongodb_uri)
 
     def ask() -> str:
         took_ms = s.database.ping()
@@ -193,11 +194,11 @@ def show_config() -> None:
             source = "tox -e serve"
         else:
             source = f"default, {settings.profile}"
-        value = shown(variable, _text(getattr(settings, declared.name)))
+        value = redact(variable, _text(getattr(settings, declared.name)))
         rows.append((variable, value, source, declared.metadata["help"]))
     known = {row[0] for row in rows}
     rows += [
-        (name, shown(name, value), "environment", "OpenTelemetry's own")
+        (name, redact(name, value), "environment", "OpenTelemetry's own")
         for name, value in sorted(os.environ.items())
         if name.startswith("OTEL_") and name not in known
     ]
@@ -227,7 +228,7 @@ def check_telemetry() -> None:
         complaint = _without_password(complaints.reason, destination)
         outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {complaint}"
         note = "" if switched_on else " (switched off in this profile)"
-        click.echo(f"{signal:8} {mask(destination)}: {outcome}{note}")
+        click.echo(f"{signal:8} {redact_uri(destination)}: {outcome}{note}")
         failed |= not sent
     if failed:
         sys.exit(1)

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from portfolio.config import ConfigurationError, Settings, mask
+from portfolio.config import ConfigurationError, Settings
 from portfolio.devserver.data_folder import (
     REPLICA_SET,
     DataFolder,
@@ -34,6 +34,7 @@ from portfolio.devserver.processes import (
     exists,
     free_port,
 )
+from portfolio.redaction import redact_uri
 
 _PAUSE_S = 0.05
 # MongoDB answers at once; who still waits this long after the first answer is told what for.
@@ -108,7 +109,7 @@ def _data_folder(settings: Settings) -> Iterator[DataFolder | None]:
         the folder, or None where no MongoDB is to be started.
     """
     if os.environ.get("MONGODB_URI", "").strip():
-        _say(f"MongoDB: {mask(settings.mongodb_uri)}, from MONGODB_URI")
+        _say(f"MongoDB: {redact_uri(settings.mongodb_uri)}, from MONGODB_URI")
         yield None
         return
     if find_mongod() is None:

@@ -14,7 +14,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from portfolio.config import mask
+from portfolio.redaction import redact_uri
 
 _AUTHENTICATION_FAILED = 18
 _UNAUTHORIZED = 13
@@ -27,7 +27,7 @@ _COMMAND = re.compile(r" to execute command \{.*", re.DOTALL)
 
 def location(uri: str) -> str:
     """Return user and hosts of ``uri``, its password masked, its options left out."""
-    return mask(uri).partition("?")[0].removesuffix("/")
+    return redact_uri(uri).partition("?")[0].removesuffix("/")
 
 
 def is_unreachable(error: BaseException) -> bool:

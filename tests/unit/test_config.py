@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from portfolio.config import ConfigurationError, Settings, mask, shown
+from portfolio.config import ConfigurationError, Settings
+from portfolio.redaction import redact, redact_uri
 
 
 def read(**variables: str) -> Settings:
@@ -148,6 +149,10 @@ def test_an_srv_name_is_not_looked_up_at_start(monkeypatch: pytest.MonkeyPatch) 
         ("MONGODB_URI", "mongodb://a,b/?directConnection=true"),
         ("MONGODB_URI", "mongodb+srv://db.example.net:27017"),
         ("MONGODB_URI", "mongodb+srv://db.example.net/?readPreference=banana"),
+        ("MONGODB_URI", "mongodb://***@localhost"),  # a user without a password
+        ("MONGODB_URI", "mongodb://localhost/?authMechanism=SCRAM-SHA-256"),
+        ("MONGODB_URI", "mongodb://localhost/?tls=true&tlsCAFile=/dev/null"),
+        ("MONGODB_URI", "mongodb://localhost/?w=0&journal=true"),
         ("MONGODB_DB", "a/b"),
         ("PORT", "http"),
         ("PORT", "0"),
@@ -234,7 +239,7 @@ def test_a_refused_uri_does_not_give_its_password_away(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "masked"),
+    ("uri", "redacted"),
     [
         ("mongodb://app:hunter2@db:27017", "mongodb://app:***@db:27017"),
         ("mongodb://app:hunter@2@db", "mongodb://app:***@db"),
@@ -257,8 +262,8 @@ def test_a_refused_uri_does_not_give_its_password_away(uri: str) -> None:
         ("a-key", "***"),
     ],
 )
-def test_a_uri_is_masked(uri: str, masked: str) -> None:
-    assert mask(uri) == masked
+def test_a_uri_is_redacted(uri: str, redacted: str) -> None:
+    assert redact_uri(uri) == redacted
 
 
 @pytest.mark.parametrize(
@@ -278,5 +283,5 @@ def test_a_uri_is_masked(uri: str, masked: str) -> None:
         ("LOG_LEVEL", "DEBUG", "DEBUG"),
     ],
 )
-def test_a_value_is_shown_without_what_is_secret(variable: str, text: str, expected: str) -> None:
-    assert shown(variable, text) == expected
+def test_a_value_is_redacted(variable: str, text: str, expected: str) -> None:
+    assert redact(variable, text) == expected

@@ -7,7 +7,7 @@ from typing import Any
 from pymongo.errors import CollectionInvalid, OperationFailure
 
 from portfolio.api.services import Services
-from portfolio.config import mask
+from portfolio.redaction import redact_uri
 from portfolio.storage.client import COLLECTION
 
 
@@ -40,7 +40,7 @@ def describe_target(services: Services) -> dict[str, str]:
     uuid = found[0].get("info", {}).get("uuid", b"") if found else b""
     return {
         "database": services.settings.mongodb_db,
-        "server": mask(services.settings.mongodb_uri),
+        "server": redact_uri(services.settings.mongodb_uri),
         "collection": bytes(uuid).hex(),
     }
 

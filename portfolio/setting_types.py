@@ -1,0 +1,125 @@
+"""The types of the settings: how the text of an environment variable is parsed and checked."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo import MongoClient
+
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class SettingType:
+    """A type of setting.
+
+    Attributes:
+        parse: returns the value of a text; raises ``ValueError`` for a text that is not allowed.
+        allowed: what is allowed, for error messages.
+    """
+
+    parse: Callable[[str], Any]
+    allowed: str
+
+
+def _within(convert: Callable[[str], Any], low: float, high: float, kind: str) -> SettingType:
+    def parse(text: str) -> Any:
+        value = convert(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return SettingType(parse, f"{kind} from {low} to {high}")
+
+
+def integer(low: int, high: int) -> SettingType:
+    """A whole number between ``low`` and ``high``, both included."""
+    return _within(int, low, high, "a whole number")
+
+
+def number(low: float, high: float) -> SettingType:
+    """A decimal number between ``low`` and ``high``, both included."""
+    return _within(float, low, high, "a number")
+
+
+def choice(*options: str, fold: Callable[[str], str] = str.lower) -> SettingType:
+    """One of ``options``, compared after ``fold``."""
+
+    def parse(text: str) -> str:
+        value = fold(text)
+        if value not in options:
+            raise ValueError(text)
+        return value
+
+    return SettingType(parse, "one of " + ", ".join(options))
+
+
+def _parse_flag(text: str) -> bool:
+    value = text.lower()
+    if value in ("1", "true", "yes", "on"):
+        return True
+    if value in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _parse_mongodb_uri(text: str) -> str:
+    if text.startswith("mongomock://"):
+        return text
+    if not text.startswith(("mongodb://", "mongodb+srv://")):
+        raise ValueError(text)
+    try:
+        # A client that never connects checks all that the workers' clients will, and looks up no
+        # SRV name. pymongo.uri_parser would do so, and accepts a user without a password and files
+        # that are not certificates. minPoolSize is a setting of its own.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            MongoClient[Any](text, connect=False, minPoolSize=0)
+    except Exception:  # of many types: an unreadable file is an OSError
+        # Without its cause: PyMongo's message may quote an unescaped password.
+        raise ValueError from None
+    return text
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
+    items = tuple(item for item in (part.strip() for part in text.split(",")) if item)
+    if not items:
+        raise ValueError(text)
+    return items
+
+
+def _parse_origins(text: str) -> tuple[str, ...]:
+    origins = _parse_list(text)
+    for origin in origins:
+        match = _ORIGIN.fullmatch(origin)
+        if origin != "*" and not (match and int(match["port"] or 0) <= 65535):
+            raise ValueError(text)
+    return origins
+
+
+def _parse_database_name(text: str) -> str:
+    if not text or len(text.encode()) > 63 or any(character in '/\\. "$\0' for character in text):
+        raise ValueError(text)
+    return text
+
+
+FLAG = SettingType(_parse_flag, "true or false")
+TEXT = SettingType(str, "any text")
+KEYS = SettingType(_parse_list, "one or more, separated by commas")
+ORIGINS = SettingType(
+    _parse_origins, "* or origins separated by commas, each scheme://host or scheme://host:port"
+)
+URI = SettingType(
+    _parse_mongodb_uri,
+    "a URI that starts with mongodb:// or mongodb+srv://, user and password percent-encoded, "
+    "with nothing in it that PyMongo refuses or ignores",
+)
+DATABASE_NAME = SettingType(
+    _parse_database_name, 'a name of 1 to 63 bytes without any of / \\ . " $ space'
+)
