@@ -156,7 +156,7 @@ class _quiet_collector:  # noqa: N801
 
 
 class _Connection(asyncio.Protocol):
-    """A keep-alive connection with one request under way at most."""
+    """A keep-alive connection with one request in flight at most."""
 
     def __init__(self, done: Callable[[_Connection, int, bytes], None]) -> None:
         self._done = done
@@ -265,7 +265,7 @@ class _OpenLoop:
     samples: list[Sample] = field(default_factory=list)
     idle: list[_Connection] = field(default_factory=list)
     queue: deque[_Request] = field(default_factory=deque)
-    under_way: dict[_Connection, _Request] = field(default_factory=dict)
+    in_flight: dict[_Connection, _Request] = field(default_factory=dict)
     opening: set[asyncio.Task[None]] = field(default_factory=set)
     numbers: Iterator[int] = field(default_factory=itertools.count)
     start: float = 0.0
@@ -280,11 +280,11 @@ class _OpenLoop:
         give_up = self.start + self.due_times[-1] + _GRACE_S
         while len(self.samples) < len(self.due_times) and time.perf_counter() < give_up:
             await asyncio.sleep(0.02)
-        for request in [*self.under_way.values(), *self.queue]:
+        for request in [*self.in_flight.values(), *self.queue]:
             self._record(request, 0, b"")
         for task in self.opening:
             task.cancel()
-        for connection in [*self.under_way, *self.idle]:
+        for connection in [*self.in_flight, *self.idle]:
             connection.busy = False
             connection.close()
         return self.samples
@@ -315,13 +315,13 @@ class _OpenLoop:
                 self._send(connection, request)
                 return
         self.queue.append(request)
-        if len(self.under_way) + len(self.opening) < _MOST_CONNECTIONS:
+        if len(self.in_flight) + len(self.opening) < _MOST_CONNECTIONS:
             task = asyncio.get_running_loop().create_task(self._connect())
             self.opening.add(task)
             task.add_done_callback(self.opening.discard)
 
     def _send(self, connection: _Connection, request: _Request) -> None:
-        self.under_way[connection] = request
+        self.in_flight[connection] = request
         connection.send(request.data)
 
     async def _connect(self) -> None:
@@ -337,7 +337,7 @@ class _OpenLoop:
         self._next(connection)
 
     def _done(self, connection: _Connection, status: int, head: bytes) -> None:
-        self._record(self.under_way.pop(connection), status, head)
+        self._record(self.in_flight.pop(connection), status, head)
         if connection.open:
             self._next(connection)
 

@@ -31,7 +31,7 @@ from portfolio.observability.metrics import Metrics
 from portfolio.service import PortfolioService
 from portfolio.storage.client import Database
 from portfolio.storage.repository import PortfolioRepository
-from portfolio.storage.writer import CreationRepository
+from portfolio.storage.writer import PortfolioWriter
 
 if TYPE_CHECKING:
     from portfolio.observability.sdk import Telemetry
@@ -86,10 +86,10 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Services:
     return Services(
         settings=settings,
         database=database,
-        portfolios=PortfolioService(PortfolioRepository(database), CreationRepository(database)),
+        portfolios=PortfolioService(PortfolioRepository(database), PortfolioWriter(database)),
         cursors=Cursors(settings),
         validation_cache=cache,
-        admission=Admission(settings.max_requests_under_way),
+        admission=Admission(settings.max_requests_in_flight),
         cors=CORSPolicy(app, settings.cors_origins),
         metrics=metrics,
         log_level_controller=log_level_controller,

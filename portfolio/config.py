@@ -164,7 +164,7 @@ class Settings:
         3,
         help="trial calls that must succeed to close a breaker; as many run at once",
     )
-    max_requests_under_way: int = _variable(
+    max_requests_in_flight: int = _variable(
         "MAX_REQUESTS_UNDER_WAY",
         integer(1, 100_000),
         100,

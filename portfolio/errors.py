@@ -90,38 +90,42 @@ class Unavailable(PortfolioError):
         self.retry_after = retry_after
 
 
-class Fault(NamedTuple):
-    """One thing that is wrong with a value: a sentence, and a word for programs."""
+class FieldError(NamedTuple):
+    """One error in a value: a sentence for people and a word for programs."""
 
     msg: str
     type: str
 
 
-# What is wrong with values, by their names.
-Faults = Mapping[str, Sequence[Fault]]
+# Errors by the name of the field that has them.
+FieldErrors = Mapping[str, Sequence[FieldError]]
 
 
-class LocatedFault(TypedDict):
-    """A fault as it is answered, with the path to the value; ``loc`` starts with its source."""
+class LocatedError(TypedDict):
+    """An error as it is sent: ``loc`` is the path to the value, and starts with its source."""
 
     loc: Sequence[str | int]
     msg: str
     type: str
 
 
-class Invalid(PortfolioError):
-    """Values of the wrong kind; lists every fault of the request, not only the first."""
+class UnprocessableEntity(PortfolioError):
+    """Values have the wrong type or range.
+
+    Args:
+        errors: every error of the request, not only the first.
+    """
 
     status = 422
 
-    def __init__(self, faults: list[LocatedFault]) -> None:
-        super().__init__("; ".join(fault["msg"] for fault in faults))
-        self.faults = faults
+    def __init__(self, errors: list[LocatedError]) -> None:
+        super().__init__("; ".join(error["msg"] for error in errors))
+        self.errors = errors
 
 
-class MalformedJSON(Invalid):
-    """The body can't be read as JSON."""
+class MalformedJSON(UnprocessableEntity):
+    """The body is not valid JSON."""
 
     def __init__(self, reason: str) -> None:
-        fault = LocatedFault(loc=["body"], msg=f"JSON decode error: {reason}", type="json_invalid")
-        super().__init__([fault])
+        error = LocatedError(loc=["body"], msg=f"JSON decode error: {reason}", type="json_invalid")
+        super().__init__([error])

@@ -26,7 +26,7 @@ class Portfolio(TypedDict):
     version: int
 
 
-class Draft(NamedTuple):
+class PortfolioCreate(NamedTuple):
     """What a client asks to create; an import brings the id too."""
 
     name: str
@@ -35,7 +35,7 @@ class Draft(NamedTuple):
     identity: ObjectId | None = None
 
 
-class Change(NamedTuple):
+class PortfolioUpdate(NamedTuple):
     """What a client asks to change: ``version`` is the one that it has seen."""
 
     name: str
@@ -72,7 +72,7 @@ class SortKey(NamedTuple):
     identity: ObjectId
 
 
-class Created(NamedTuple):
+class CreateResult(NamedTuple):
     """What a creation stored, now or when it was first asked for."""
 
     portfolios: list[Portfolio]
@@ -107,7 +107,7 @@ class IdempotencyRecord(NamedTuple):
     created: datetime
 
 
-def to_document(draft: Draft, now: datetime) -> dict[str, Any]:
+def to_document(draft: PortfolioCreate, now: datetime) -> dict[str, Any]:
     """Return the document that stores ``draft``, with an id of its own.
 
     The id is made here, before the first attempt: an insert that is tried again can then never

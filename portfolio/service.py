@@ -9,15 +9,15 @@ from typing import cast
 from bson import ObjectId
 
 from portfolio.api.schemas import is_strict_name, locate
-from portfolio.errors import BadRequest, Conflict, Fault, Invalid, NotFound
+from portfolio.errors import BadRequest, Conflict, FieldError, NotFound, UnprocessableEntity
 from portfolio.models import (
-    Change,
-    Created,
-    Draft,
+    CreateResult,
     IdempotencyKey,
     IdempotencyRecord,
     Page,
     Portfolio,
+    PortfolioCreate,
+    PortfolioUpdate,
     Search,
     SortKey,
     from_document,
@@ -26,7 +26,7 @@ from portfolio.models import (
 )
 from portfolio.storage.batching import SingleFlight
 from portfolio.storage.repository import PortfolioRepository
-from portfolio.storage.writer import CreationRepository, KeyTakenError
+from portfolio.storage.writer import KeyTakenError, PortfolioWriter
 
 MAX_BULK = 100
 INVALID_NAME = (
@@ -35,10 +35,10 @@ INVALID_NAME = (
 )
 
 
-UNDER_WAY = "A request with this Idempotency-Key is under way"
-KEY_REUSED = Fault("Idempotency-Key was used for another request", "idempotency_key_reused")
+KEY_IN_FLIGHT = "A request with this Idempotency-Key is in flight"
+KEY_REUSED = FieldError("Idempotency-Key was used for another request", "idempotency_key_reused")
 # Longer than any request may take: after that, a creation that is not done will not get done.
-_UNDER_WAY = timedelta(seconds=15)
+_IN_FLIGHT_LIMIT = timedelta(seconds=15)
 
 
 class InvalidName(BadRequest):
@@ -82,7 +82,7 @@ def check_bulk_size(count: int) -> None:
         raise BadRequest(f"Request cannot contain more than {MAX_BULK} portfolios")
 
 
-def check_bulk(drafts: Sequence[Draft]) -> None:
+def check_bulk(drafts: Sequence[PortfolioCreate]) -> None:
     """Check the names of a bulk against the format and each other.
 
     Raises:
@@ -114,7 +114,7 @@ class PortfolioService:
         creations: how they come to be stored.
     """
 
-    def __init__(self, repository: PortfolioRepository, creations: CreationRepository) -> None:
+    def __init__(self, repository: PortfolioRepository, creations: PortfolioWriter) -> None:
         self._repository = repository
         self._creations = creations
         self._pages = SingleFlight(self._search)
@@ -147,21 +147,21 @@ class PortfolioService:
             raise NotFound
         return portfolio
 
-    def create(self, draft: Draft, key: IdempotencyKey | None = None) -> Created:
+    def create(self, draft: PortfolioCreate, key: IdempotencyKey | None = None) -> CreateResult:
         """Store one portfolio; ``create_all`` tells what an idempotency key does."""
         if key is not None:
             return self.create_all([draft], key=key)
         document = to_document(draft, utc_now())
         self._creations.insert(document)
-        return Created([from_document(document)])
+        return CreateResult([from_document(document)])
 
     def create_all(
         self,
-        drafts: Sequence[Draft],
+        drafts: Sequence[PortfolioCreate],
         *,
         new_names: bool = False,
         key: IdempotencyKey | None = None,
-    ) -> Created:
+    ) -> CreateResult:
         """Store all of ``drafts`` or none.
 
         Args:
@@ -173,7 +173,7 @@ class PortfolioService:
         Raises:
             Conflict: names are stored already, or a creation with this key is in flight or not yet
                 on a majority of the replica set.
-            Invalid: the key was used for something else.
+            UnprocessableEntity: the key was used for something else.
         """
         if replay := self._find_replay(key):
             return replay
@@ -196,14 +196,14 @@ class PortfolioService:
                 # Not found although it is taken: its creation may still be undone by a failover.
                 if replay := self._find_replay(key):
                     return replay
-                raise Conflict(UNDER_WAY) from None
-        return Created([from_document(document) for document in documents])
+                raise Conflict(KEY_IN_FLIGHT) from None
+        return CreateResult([from_document(document) for document in documents])
 
     def find_stored_ids(self, identities: Sequence[ObjectId]) -> set[ObjectId]:
         """Return those of ``identities`` that are stored."""
         return self._repository.existing_ids(identities)
 
-    def store_missing(self, drafts: Sequence[Draft]) -> None:
+    def store_missing(self, drafts: Sequence[PortfolioCreate]) -> None:
         """Store those of ``drafts``, which carry ids, that are not stored: each for itself.
 
         What is stored by somebody else meanwhile is left alone. Where this fails, some may be
@@ -212,7 +212,7 @@ class PortfolioService:
         now = utc_now()
         self._creations.insert_missing([to_document(draft, now) for draft in drafts])
 
-    def update(self, portfolio_id: str, change: Change) -> Portfolio:
+    def update(self, portfolio_id: str, change: PortfolioUpdate) -> Portfolio:
         """Change one portfolio and return it with its next version.
 
         Raises:
@@ -265,26 +265,26 @@ class PortfolioService:
         """
         return self._repository.find_after(search, after)
 
-    def sort_by_existence(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    def partition_existing(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the ids that name a portfolio and those that don't, both in the given order."""
         identities = {text: ObjectId(text) for text in portfolio_ids if ObjectId.is_valid(text)}
         existing = self._repository.existing_ids(list(identities.values())) if identities else set()
         valid = [text for text in portfolio_ids if identities.get(text) in existing]
         return valid, [text for text in portfolio_ids if identities.get(text) not in existing]
 
-    def _find_replay(self, key: IdempotencyKey | None) -> Created | None:
+    def _find_replay(self, key: IdempotencyKey | None) -> CreateResult | None:
         """Return what was created with this key in the last day, or None."""
         record = self._creations.find_record(key) if key is not None else None
         if record is None:
             return None
         if record.key != key:
-            raise Invalid(locate([KEY_REUSED], "body"))
+            raise UnprocessableEntity(locate([KEY_REUSED], "body"))
         if not record.done:
-            if utc_now() - record.created < _UNDER_WAY:
-                raise Conflict(UNDER_WAY)
+            if utc_now() - record.created < _IN_FLIGHT_LIMIT:
+                raise Conflict(KEY_IN_FLIGHT)
             # Whoever began this has given up, or died: what it promised is kept all the same.
             self._creations.complete(record)
-        return Created([from_document(each) for each in record.documents], replayed=True)
+        return CreateResult([from_document(each) for each in record.documents], replayed=True)
 
     def _missed(self, identity: ObjectId) -> NotFound | Conflict:
         exists = self._repository.existing_ids([identity])

@@ -19,8 +19,8 @@ from portfolio.api.responses import (
 from portfolio.api.schemas import MAX_LIMIT, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
 from portfolio.api.v2 import page_body
-from portfolio.errors import BadRequest, Invalid, MalformedJSON, TooLarge
-from portfolio.models import Draft
+from portfolio.errors import BadRequest, MalformedJSON, TooLarge, UnprocessableEntity
+from portfolio.models import PortfolioCreate
 from portfolio.observability.health_report import FAST_SERVICE, timestamp
 from portfolio.service import MAX_BULK, InvalidName, check_bulk, check_bulk_size
 
@@ -62,8 +62,8 @@ def search_portfolios() -> Response:
     begun = time.perf_counter()
     try:
         search = search_query(request)
-    except Invalid as error:
-        fault = error.faults[0]
+    except UnprocessableEntity as error:
+        fault = error.errors[0]
         raise BadRequest(_QUERY_FAULTS.get(str(fault["loc"][1]), fault["msg"])) from None
     page = services().portfolios.search(search)
     elapsed = _elapsed_ms(begun)
@@ -98,18 +98,18 @@ def stats() -> Response:
     )
 
 
-def _bulk(body: Any) -> Sequence[Draft]:
+def _bulk(body: Any) -> Sequence[PortfolioCreate]:
     if not isinstance(body, list):
         raise BadRequest("Request must be a list of portfolios")
     if len(body) > MAX_BULK:
         raise TooLarge(f"Request cannot contain more than {MAX_BULK} portfolios")
     check_bulk_size(len(body))
     try:
-        drafts: list[Draft] = load(_drafts, body, "body")
+        drafts: list[PortfolioCreate] = load(_drafts, body, "body")
         check_bulk(drafts)
-    except Invalid as error:
-        _, index, *field = error.faults[0]["loc"]
-        reason = ": ".join([*map(str, field), error.faults[0]["msg"]])
+    except UnprocessableEntity as error:
+        _, index, *field = error.errors[0]["loc"]
+        reason = ": ".join([*map(str, field), error.errors[0]["msg"]])
         raise BadRequest(f"Invalid portfolio at index {index}: {reason}") from None
     except InvalidName as error:
         raise BadRequest(f"Invalid portfolio at index {error.index}: {error.detail}") from None

@@ -8,7 +8,7 @@ import re
 from flask import Request, g
 
 from portfolio.errors import BadRequest
-from portfolio.models import Created, IdempotencyKey
+from portfolio.models import CreateResult, IdempotencyKey
 
 HEADER = "Idempotency-Key"
 REPLAY_HEADER = "Idempotent-Replay"
@@ -35,6 +35,6 @@ def idempotency_key(request: Request) -> IdempotencyKey | None:
     return IdempotencyKey(key, digest.hexdigest(), g.get("caller"))
 
 
-def replay_header(created: Created) -> dict[str, str]:
+def replay_header(created: CreateResult) -> dict[str, str]:
     """Return the header that tells a client that this was created before."""
     return {REPLAY_HEADER: "true"} if created.replayed else {}

@@ -7,7 +7,7 @@ from flask import Request
 from portfolio.api.requests import query_arguments
 from portfolio.api.schemas import SearchQuerySchema, load
 from portfolio.api.services import services
-from portfolio.errors import BadRequest, Faults
+from portfolio.errors import BadRequest, FieldErrors
 from portfolio.models import Search
 from portfolio.service import check_search
 
@@ -18,7 +18,7 @@ def search_query(request: Request) -> Search:
     """Return the search that ``request`` asks for, from the validation cache where it is known.
 
     Raises:
-        Invalid: a parameter is of the wrong kind.
+        UnprocessableEntity: a parameter is of the wrong kind.
         BadRequest: the names break a rule of section 3 of the contract.
     """
 
@@ -32,7 +32,7 @@ def cursor_query(request: Request) -> tuple[Search, str] | None:
     """Return the search of ``request`` and its cursor; None where it asks for pages by offset.
 
     Raises:
-        Invalid: a parameter is of the wrong kind, or given twice.
+        UnprocessableEntity: a parameter is of the wrong kind, or given twice.
         BadRequest: the names break a rule of section 3 of the contract, or an offset is given too.
     """
     if b"cursor" not in request.query_string or "cursor" not in request.args:
@@ -43,5 +43,5 @@ def cursor_query(request: Request) -> tuple[Search, str] | None:
     return check_search(_load(arguments, repeated)), arguments["cursor"]
 
 
-def _load(arguments: dict[str, str], repeated: Faults) -> Search:
+def _load(arguments: dict[str, str], repeated: FieldErrors) -> Search:
     return load(_search, arguments, "query", repeated)  # type: ignore[no-any-return]

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 from flask import Request
 
-from portfolio.errors import Fault, Faults, MalformedJSON, UnsupportedMediaType
+from portfolio.errors import FieldError, FieldErrors, MalformedJSON, UnsupportedMediaType
 
-_REPEATED = Fault("Parameter should be given once", "repeated")
+_REPEATED = FieldError("Parameter should be given once", "repeated")
 
 
 def json_body(request: Request) -> Any:
@@ -40,7 +40,7 @@ def json_body(request: Request) -> Any:
         raise MalformedJSON(str(error)) from None
 
 
-def query_arguments(request: Request, known: Container[str]) -> tuple[dict[str, str], Faults]:
+def query_arguments(request: Request, known: Container[str]) -> tuple[dict[str, str], FieldErrors]:
     """Return those query parameters of ``request`` that are ``known``; others are ignored.
 
     Returns:

@@ -10,7 +10,7 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
-from portfolio.errors import Invalid, MalformedJSON, PortfolioError, Unavailable
+from portfolio.errors import MalformedJSON, PortfolioError, Unavailable, UnprocessableEntity
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -53,13 +53,13 @@ def register_error_handlers(app: Flask) -> None:
 
 def handle_malformed_json_as_bad_request(error: MalformedJSON) -> Response:
     """Answer malformed JSON with 400, as the fast API does; v1 and v2 answer 422."""
-    return json_response({"detail": error.faults[0]["msg"]}, 400)
+    return json_response({"detail": error.errors[0]["msg"]}, 400)
 
 
 def handle_api_error(error: PortfolioError) -> Response:
     """Return the response to an error of the service's own."""
-    if isinstance(error, Invalid):
-        return json_response({"detail": error.faults}, error.status)
+    if isinstance(error, UnprocessableEntity):
+        return json_response({"detail": error.errors}, error.status)
     response = json_response({"detail": error.detail}, error.status)
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(error.retry_after)

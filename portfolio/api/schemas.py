@@ -1,6 +1,6 @@
 """What clients may send: Marshmallow schemas for each body and query, and the words for faults.
 
-Loading raises ``Invalid`` with every fault located, as section 6 of the contract asks.
+Loading raises ``UnprocessableEntity`` with every fault located, as section 6 of the contract asks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
 
-from portfolio.errors import Fault, Faults, Invalid, LocatedFault
-from portfolio.models import MAX_VERSION, Change, Draft, Search
+from portfolio.errors import FieldError, FieldErrors, LocatedError, UnprocessableEntity
+from portfolio.models import MAX_VERSION, PortfolioCreate, PortfolioUpdate, Search
 
 MAX_NAME_LENGTH = 200
 MAX_LIMIT = 1000
@@ -31,14 +31,14 @@ _EPOCH = datetime(1970, 1, 1)
 # Spelling in Persian and in several scripts of India needs these, and so do emoji.
 _JOINERS = "\u200c\u200d"
 
-_NONE: Faults = {}
+_NONE: FieldErrors = {}
 
-MISSING = Fault("Field required", "missing")
-NOT_AN_OBJECT = Fault("Input should be an object", "dict_type")
-NOT_AN_ARRAY = Fault("Input should be an array", "list_type")
-NOT_A_STRING = Fault("Input should be a string", "string_type")
-NOT_AN_INTEGER = Fault("Input should be an integer or a string of digits", "int_type")
-NOT_A_DATE = Fault(
+MISSING = FieldError("Field required", "missing")
+NOT_AN_OBJECT = FieldError("Input should be an object", "dict_type")
+NOT_AN_ARRAY = FieldError("Input should be an array", "list_type")
+NOT_A_STRING = FieldError("Input should be a string", "string_type")
+NOT_AN_INTEGER = FieldError("Input should be an integer or a string of digits", "int_type")
+NOT_A_DATE = FieldError(
     "Input should be an ISO 8601 date or date-time, or seconds since the epoch, "
     "within the years 1 to 9999",
     "datetime_type",
@@ -67,12 +67,12 @@ class Name(fields.Field[str]):
             raise ValidationError([NOT_A_STRING])
         if not 1 <= len(value) <= MAX_NAME_LENGTH:
             length = f"Name should have 1 to {MAX_NAME_LENGTH} characters"
-            raise ValidationError([Fault(length, "string_length")])
+            raise ValidationError([FieldError(length, "string_length")])
         if value.isspace():
-            raise ValidationError([Fault("Name should not be blank", "string_blank")])
+            raise ValidationError([FieldError("Name should not be blank", "string_blank")])
         if not _is_printable(value):
             unprintable = "Name should have printable characters only"
-            raise ValidationError([Fault(unprintable, "string_unprintable")])
+            raise ValidationError([FieldError(unprintable, "string_unprintable")])
         return value
 
 
@@ -109,14 +109,14 @@ class Integer(fields.Field[int]):
             raise ValidationError([NOT_AN_INTEGER])
         if value < self.low:
             below = f"Input should be greater than or equal to {self.low}"
-            raise ValidationError([Fault(below, "greater_than_equal")])
+            raise ValidationError([FieldError(below, "greater_than_equal")])
         if value > self.high:
             above = f"Input should be less than or equal to {self.high}"
-            raise ValidationError([Fault(above, "less_than_equal")])
+            raise ValidationError([FieldError(above, "less_than_equal")])
         return value
 
 
-class Moment(fields.Field[datetime]):
+class DateTime(fields.Field[datetime]):
     """A date: ISO 8601 (no offset means UTC), or seconds since the epoch; naive UTC once loaded."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
@@ -150,7 +150,7 @@ class Ids(fields.Field[list[str]]):
             raise ValidationError([NOT_AN_ARRAY])
         if not 1 <= len(value) <= MAX_IDS:
             size = f"List should have 1 to {MAX_IDS} items"
-            raise ValidationError([Fault(size, "list_length")])
+            raise ValidationError([FieldError(size, "list_length")])
         wrong = {i: [NOT_A_STRING] for i, item in enumerate(value) if not _is_text(item)}
         if wrong:
             raise ValidationError(wrong)
@@ -158,7 +158,7 @@ class Ids(fields.Field[list[str]]):
 
 
 class _Input(Schema):
-    """What all inputs share: unknown fields are ignored, and faults are ``Fault`` objects."""
+    """What all inputs share: unknown fields are ignored, and faults are ``FieldError`` objects."""
 
     class Meta:
         unknown = EXCLUDE
@@ -166,7 +166,7 @@ class _Input(Schema):
     error_messages = {"type": NOT_AN_OBJECT}  # type: ignore[dict-item]  # noqa: RUF012
 
 
-def _required(field: type[fields.Field[Any]], null: Fault, *args: Any, **kwargs: Any) -> Any:
+def _required(field: type[fields.Field[Any]], null: FieldError, *args: Any, **kwargs: Any) -> Any:
     messages: dict[str, Any] = {"required": [MISSING], "null": [null]}
     return field(*args, required=True, error_messages=messages, **kwargs)
 
@@ -188,7 +188,7 @@ class StrictPortfolioCreateSchema(_Input):
     """A portfolio to create through v2 or fast, whose name format the service checks."""
 
     name = _required(Text, NOT_A_STRING, metadata=_STRICT_NAME_NOTE)
-    date_created = Moment(
+    date_created = DateTime(
         data_key="dateCreated", allow_none=True, load_default=None, metadata=_DATE_NOTE
     )
     version = Integer(
@@ -200,8 +200,8 @@ class StrictPortfolioCreateSchema(_Input):
     )
 
     @post_load
-    def _to_draft(self, data: dict[str, Any], **kwargs: Any) -> Draft:
-        return Draft(data["name"], data["date_created"], data["version"] or 1)
+    def _to_draft(self, data: dict[str, Any], **kwargs: Any) -> PortfolioCreate:
+        return PortfolioCreate(data["name"], data["date_created"], data["version"] or 1)
 
 
 class PortfolioCreateSchema(StrictPortfolioCreateSchema):
@@ -216,13 +216,13 @@ class PortfolioUpdateSchema(_Input):
     portfolio_id = _required(Text, NOT_A_STRING, data_key="portfolioId")
     name = _required(Name, NOT_A_STRING)
     version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION - 1, metadata=_SEEN_VERSION_NOTE)
-    date_created = Moment(
+    date_created = DateTime(
         data_key="dateCreated", allow_none=True, load_default=None, metadata=_DATE_NOTE
     )
 
     @post_load
-    def _to_change(self, data: dict[str, Any], **kwargs: Any) -> Change:
-        return Change(data["name"], data["version"], data["date_created"])
+    def _to_change(self, data: dict[str, Any], **kwargs: Any) -> PortfolioUpdate:
+        return PortfolioUpdate(data["name"], data["version"], data["date_created"])
 
 
 class PortfolioIdsSchema(_Input):
@@ -268,7 +268,7 @@ class SearchQuerySchema(_Input):
         return Search(**data)
 
 
-def load(schema: Schema, data: Any, source: str, found: Faults = _NONE) -> Any:
+def load(schema: Schema, data: Any, source: str, found: FieldErrors = _NONE) -> Any:
     """Load ``data`` with ``schema``.
 
     Args:
@@ -278,21 +278,21 @@ def load(schema: Schema, data: Any, source: str, found: Faults = _NONE) -> Any:
         found: what was found to be wrong with it already.
 
     Raises:
-        Invalid: listing every fault.
+        UnprocessableEntity: listing every fault.
     """
     if schema.many and not isinstance(data, list):
-        raise Invalid(locate([NOT_AN_ARRAY], source))
+        raise UnprocessableEntity(locate([NOT_AN_ARRAY], source))
     faults = locate(found, source)
     try:
         loaded = schema.load(data)
     except ValidationError as error:
         faults += locate(error.messages, source)
     if faults:
-        raise Invalid(faults)
+        raise UnprocessableEntity(faults)
     return loaded
 
 
-def locate(messages: Any, *path: str | int) -> list[LocatedFault]:
+def locate(messages: Any, *path: str | int) -> list[LocatedError]:
     """Return the faults in ``messages``, Marshmallow's tree of them, each with its path."""
     if isinstance(messages, Mapping):
         return [
@@ -300,4 +300,4 @@ def locate(messages: Any, *path: str | int) -> list[LocatedFault]:
             for key, inner in messages.items()
             for fault in locate(inner, *path, *(() if key == "_schema" else (key,)))
         ]
-    return [LocatedFault(loc=path, msg=fault.msg, type=fault.type) for fault in messages]
+    return [LocatedError(loc=path, msg=fault.msg, type=fault.type) for fault in messages]

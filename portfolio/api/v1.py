@@ -21,7 +21,7 @@ from portfolio.api.schemas import (
     load,
 )
 from portfolio.api.services import services
-from portfolio.errors import Fault, Faults
+from portfolio.errors import FieldError, FieldErrors
 from portfolio.models import Portfolio
 
 blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
@@ -101,15 +101,15 @@ def delete_portfolio(portfolio_id: str) -> Response:
 def validate_portfolios() -> Response:
     """Tell which ids name a portfolio."""
     ids = load(_ids, json_body(request), "body")
-    valid, invalid = services().portfolios.sort_by_existence(ids)
+    valid, invalid = services().portfolios.partition_existing(ids)
     return json_response({"valid": valid, "invalid": invalid, "inactive": []})
 
 
-def _wrong_id(body: Any, portfolio_id: str) -> Faults:
+def _wrong_id(body: Any, portfolio_id: str) -> FieldErrors:
     named = body.get("portfolioId") if isinstance(body, dict) else None
     if not isinstance(named, str) or named.lower() == portfolio_id.lower():
         return {}
-    return {"portfolioId": [Fault("portfolioId should be the id in the path", "id_mismatch")]}
+    return {"portfolioId": [FieldError("portfolioId should be the id in the path", "id_mismatch")]}
 
 
 def _as_lines(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:

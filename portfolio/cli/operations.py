@@ -19,7 +19,7 @@ from pymongo.errors import PyMongoError
 from portfolio.api.services import services
 from portfolio.config import settings_fields
 from portfolio.errors import PortfolioError
-from portfolio.models import Draft
+from portfolio.models import PortfolioCreate
 from portfolio.observability.coordinator import ControlFile, WorkerCoordinator
 from portfolio.observability.shared_state import State
 from portfolio.redaction import redact, redact_uri
@@ -132,7 +132,7 @@ def seed(count: int, *, yes: bool) -> None:
     with click.progressbar(length=count, label="Creating", show_pos=True) as bar:
         for first in range(0, count, MAX_BULK):
             numbers = range(first + 1, min(first + MAX_BULK, count) + 1)
-            bulk = [Draft(f"Example {number:05}") for number in numbers]
+            bulk = [PortfolioCreate(f"Example {number:05}") for number in numbers]
             from_database(partial(s.portfolios.create_all, bulk))
             bar.update(len(bulk))
     click.echo(f"{count} portfolios created")

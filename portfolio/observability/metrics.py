@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from time import perf_counter
 
 from portfolio.errors import PortfolioError
-from portfolio.models import Created
+from portfolio.models import CreateResult
 
 # Upper bounds of the buckets, in seconds; the runbook's targets are 5, 10, 50 and 200 ms.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -131,7 +131,7 @@ class Metrics:
         self.operations = Histogram("operation", "outcome")
         self.creations: Counter[str] = Counter()
 
-    def created(self, api: str, created: Created) -> None:
+    def created(self, api: str, created: CreateResult) -> None:
         """Count portfolios that were created, unless that was answered once before.
 
         Args:

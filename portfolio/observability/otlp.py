@@ -157,7 +157,7 @@ class GuardedMetricExporter(MetricExporter):
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Give up what is under way."""
+        """Give up what is in flight."""
         self._exporter.shutdown()
 
 
@@ -182,7 +182,7 @@ class GuardedSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """Give up what is under way."""
+        """Give up what is in flight."""
         self._exporter.shutdown()
 
 

@@ -29,7 +29,7 @@ from portfolio.observability.trace_context import TraceContext, trace_context, u
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Whether the request under way is traced.
+# Whether the request in flight is traced.
 _sampled: ContextVar[bool] = ContextVar("sampled", default=False)
 # What the instrumentation may see of a request. Queries carry names of portfolios, which don't
 # belong into spans, and each further attribute takes 15 microseconds until it has left.

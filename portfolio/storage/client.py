@@ -175,7 +175,7 @@ class Database:
         Raises:
             Unavailable: at once where MongoDB is known to be away, else by the deadline.
         """
-        if self._watcher is not None and self._known_away():
+        if self._watcher is not None and self._known_down():
             raise Unavailable("Database unavailable")
         result = self._guard.call(operation, retry=retry)
         self._last_answer = time.monotonic()
@@ -259,12 +259,12 @@ class Database:
         first request comes.
         """
         if self._watcher is None:
-            looked = threading.Event()
+            first_check_done = threading.Event()
             self._watcher = threading.Thread(
-                target=self._watch, args=(looked,), name="database-watch", daemon=True
+                target=self._monitor, args=(first_check_done,), name="database-watch", daemon=True
             )
             self._watcher.start()
-            looked.wait(_FIRST_PING_TIMEOUT_S)
+            first_check_done.wait(_FIRST_PING_TIMEOUT_S)
 
     def close(self) -> None:
         """Stop watching and close every connection."""
@@ -332,17 +332,17 @@ class Database:
         )
         return client
 
-    def _known_away(self) -> bool:
+    def _known_down(self) -> bool:
         if self._in_dns and self._last_answer is None:
             # No deadline bounds the look-up of its servers: only the watcher waits for that.
             return True
         if self._failing_since is None:
             return False
-        if self._last_answer is None and self._turned_away():
+        if self._last_answer is None and self._connection_refused():
             return True
         return time.monotonic() - self._failing_since > _FAIL_AT_ONCE_AFTER_S
 
-    def _turned_away(self) -> bool:
+    def _connection_refused(self) -> bool:
         """Whether every server refused the connection or has no address: not only was slow."""
         servers = self.client.topology_description.server_descriptions().values()
         return all(
@@ -350,13 +350,13 @@ class Database:
             for server in servers
         )
 
-    def _watch(self, looked: threading.Event) -> None:
-        self._look(_FIRST_PING_TIMEOUT_S)
-        looked.set()
+    def _monitor(self, first_check_done: threading.Event) -> None:
+        self._check_health(_FIRST_PING_TIMEOUT_S)
+        first_check_done.set()
         while not self._stopped.wait(_PING_INTERVAL_S):
-            self._look()
+            self._check_health()
 
-    def _look(self, timeout_s: float = _PING_TIMEOUT_S) -> None:
+    def _check_health(self, timeout_s: float = _PING_TIMEOUT_S) -> None:
         begun = time.monotonic()
         try:
             self.ping_ms = self.ping(timeout_s)

@@ -208,12 +208,12 @@ class Breaker:
         """Guard what runs inside.
 
         Raises:
-            pybreaker.CircuitBreakerError: it is open, or enough trial calls are under way.
+            pybreaker.CircuitBreakerError: it is open, or enough trial calls are in flight.
         """
         trial = self._breaker.current_state != pybreaker.STATE_CLOSED
         if trial and self._trials >= self._successes:
             self.outcomes["refused"] += 1
-            raise pybreaker.CircuitBreakerError("Enough trial calls are under way")
+            raise pybreaker.CircuitBreakerError("Enough trial calls are in flight")
         self._trials += trial
         try:
             with self._breaker.calling():

@@ -16,7 +16,7 @@ from portfolio.storage.client import PAGES_INDEX, Database, Document
 T = TypeVar("T")
 
 # MongoDB looks through fewer in a quarter of a second.
-_MANY = 100_000
+_PARALLEL_THRESHOLD = 100_000
 # Dates of so many, which MongoDB reads in 40 ms, tell the middle to within a sixteenth.
 _SAMPLE = 63
 # MongoDB's "bad value", which is all that it says of a hint that names no index.
@@ -25,7 +25,7 @@ _NO_SUCH_HINT = 2
 _KEPT_S = 600.0
 
 
-class Halves:
+class ParallelSearch:
     """The newer and the older half of very many portfolios, told apart by ``dateCreated``.
 
     A search for a substring looks at each key of an index, and MongoDB gives a command one thread:
@@ -40,11 +40,11 @@ class Halves:
         self._middle: datetime | None = None
         self._look_at = 0.0
 
-    def ask(self, question: Callable[[Document, str], T]) -> tuple[T, T] | None:
+    def run(self, query: Callable[[Document, str], T]) -> tuple[T, T] | None:
         """Ask about the newer and the older half, at the same time and within one deadline.
 
         Args:
-            question: is given the filter that a half matches, and the index to name as a hint:
+            query: is given the filter that a half matches, and the index to name as a hint:
                 MongoDB would else try two plans, each on a third of the keys, which doubles the
                 time of a search for a rare substring.
 
@@ -52,9 +52,9 @@ class Halves:
             both answers; None where there are not so many portfolios, or there is no such index.
 
         Raises:
-            whatever ``question`` raises, once both have ended; but for the missing index.
+            whatever ``query`` raises, once both have ended; but for the missing index.
         """
-        middle = self._find_middle()
+        middle = self._estimate_median()
         if middle is None:
             return None
         newer: Document = {"dateCreated": {"$gte": middle}}
@@ -63,8 +63,7 @@ class Halves:
         # Threads are greenlets where gevent has patched them; either needs the request's context.
         with ThreadPoolExecutor(2) as pool:
             answers = [
-                pool.submit(copy_context().run, question, half, PAGES_INDEX)
-                for half in (newer, older)
+                pool.submit(copy_context().run, query, half, PAGES_INDEX) for half in (newer, older)
             ]
         try:
             return answers[0].result(), answers[1].result()
@@ -74,7 +73,7 @@ class Halves:
             self._middle = None
             return None
 
-    def _find_middle(self) -> datetime | None:
+    def _estimate_median(self) -> datetime | None:
         if time.monotonic() >= self._look_at:
             self._middle = self._database.run(self._sample, retry=True)
             self._look_at = time.monotonic() + _KEPT_S
@@ -82,7 +81,7 @@ class Halves:
 
     def _sample(self) -> datetime | None:
         portfolios = self._database.portfolios
-        if portfolios.estimated_document_count() < _MANY:
+        if portfolios.estimated_document_count() < _PARALLEL_THRESHOLD:
             return None
         sample = portfolios.aggregate(
             [{"$sample": {"size": _SAMPLE}}, {"$project": {"dateCreated": 1}}]

@@ -17,8 +17,8 @@ from pymongo.cursor import Cursor
 from portfolio.errors import Unavailable
 from portfolio.models import (
     DEFAULT_VERSION,
-    Change,
     Portfolio,
+    PortfolioUpdate,
     Search,
     SortKey,
     from_document,
@@ -33,7 +33,7 @@ from portfolio.storage.client import (
     Document,
 )
 from portfolio.storage.guard import time_left
-from portfolio.storage.parallel_search import Halves
+from portfolio.storage.parallel_search import ParallelSearch
 
 _FIELDS = {"name": 1, "dateCreated": 1, "version": 1}
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
@@ -68,7 +68,7 @@ class PortfolioRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._by_id = BatchLoader(self._find_by_ids)
-        self._halves = Halves(database)
+        self._parallel_search = ParallelSearch(database)
         self._substring_searches = threading.BoundedSemaphore(
             max(database.pool.max // _SHARE_OF_POOL, 1)
         )
@@ -135,7 +135,9 @@ class PortfolioRepository:
             return self._database.run(collection.estimated_document_count, retry=True)
         with self._turn(search):
             if search.name_like is not None:
-                halves = self._halves.ask(lambda half, hint: self._count(filter | half, hint=hint))
+                halves = self._parallel_search.run(
+                    lambda half, hint: self._count(filter | half, hint=hint)
+                )
                 if halves is not None:
                     return sum(halves)
             return self._count(filter, **options)
@@ -181,7 +183,7 @@ class PortfolioRepository:
             yield [from_document(document) for document in documents]
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}
 
-    def update(self, change: Change, identity: ObjectId) -> Portfolio | None:
+    def update(self, change: PortfolioUpdate, identity: ObjectId) -> Portfolio | None:
         """Apply ``change`` where its version is the stored one, in one operation.
 
         Returns:
@@ -249,7 +251,7 @@ class PortfolioRepository:
         """Return up to ``limit`` of what matches, newest first, ``skip`` of it left out."""
         filter, options = self._criteria(search)
         if search.name_like is not None and skip + limit <= _MOST_OF_A_HALF:
-            halves = self._halves.ask(
+            halves = self._parallel_search.run(
                 lambda half, hint: self._find_newest(filter | half, limit=skip + limit, hint=hint)
             )
             if halves is not None:

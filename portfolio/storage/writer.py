@@ -44,7 +44,7 @@ class KeyTakenError(Exception):
     """An idempotency key is in use by another creation."""
 
 
-class CreationRepository:
+class PortfolioWriter:
     """Creations in MongoDB.
 
     Args:

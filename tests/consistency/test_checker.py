@@ -20,7 +20,7 @@ from tests.consistency.history import (
 
 _STATUSES = {Kind.DELETE: 204} | dict.fromkeys(CREATIONS, 201)
 _REFUSED = {404: "404 Portfolio not found", 409: "409 Version conflict"}
-_IN_USE = "409 A request with this Idempotency-Key is under way"
+_IN_USE = "409 A request with this Idempotency-Key is in flight"
 _PROMISES = Promises()
 _STANDALONE = Promises(transactions=False)
 

@@ -68,7 +68,7 @@ def probing(service: Gunicorn) -> Iterator[Counter[int]]:
 def test_three_times_what_can_be_done_is_shed_at_once_and_probes_answer(
     start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
-    """Two workers with 8 under way each, and 300 ms a database call: about 50 requests a second."""
+    """Two workers with 8 in flight each, and 300 ms a database call: about 50 requests a second."""
     mongod = start_mongod()
     with Proxy(mongod.port) as network:
         service = serve(network.uri, MAX_REQUESTS_UNDER_WAY="8")

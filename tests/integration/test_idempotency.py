@@ -139,7 +139,7 @@ def test_the_same_key_while_the_first_is_under_way_is_a_conflict(
     begin(app, *ONE, age=timedelta())
     response = post(client, *ONE)
     assert response.status_code == 409
-    assert "under way" in response.json["detail"]
+    assert "in flight" in response.json["detail"]
     assert collection.count_documents({}) == 0
 
 

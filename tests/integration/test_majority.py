@@ -22,8 +22,8 @@ from pymongo.read_concern import ReadConcern
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.models import Draft, to_document, utc_now
-from portfolio.storage.writer import CreationRepository
+from portfolio.models import PortfolioCreate, to_document, utc_now
+from portfolio.storage.writer import PortfolioWriter
 from tests.gunicorn import wait_until
 from tests.integration.calls import BULK, SEARCH, V1, V2, create, create_all, one
 
@@ -102,7 +102,7 @@ def test_no_call_shows_what_no_majority_has(
     app: Flask, client: FlaskClient, collection: Documents, hold: Hold
 ) -> None:
     [kept] = create_all(client, ["Kept"])
-    stray = to_document(Draft("Stray"), utc_now())
+    stray = to_document(PortfolioCreate("Stray"), utc_now())
     stray_id = str(stray["_id"])
     with hold():
         local(collection).insert_one(stray)
@@ -134,7 +134,7 @@ def test_a_refusal_is_not_told_on_the_ground_of_what_no_majority_has(
         assert client.put(path, json=created).status_code == 503
         assert client.delete(f"{path}?version=1").status_code == 503
         # Names that a failover can free again do not refuse a bulk.
-        local(collection).insert_one(to_document(Draft("Stray"), utc_now()))
+        local(collection).insert_one(to_document(PortfolioCreate("Stray"), utc_now()))
         assert client.post(BULK, json=[{"name": "stray"}]).status_code == 503
 
 
@@ -164,16 +164,16 @@ def test_a_creation_that_was_rolled_back_between_two_attempts_is_stored_again(
     fail: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    confirm = CreationRepository._confirm
+    confirm = PortfolioWriter._confirm
     found: list[bool] = []
 
-    def confirm_late(self: CreationRepository, document: dict[str, Any]) -> bool:
+    def confirm_late(self: PortfolioWriter, document: dict[str, Any]) -> bool:
         if not found:
             collection.delete_one({"_id": document["_id"]})
         found.append(confirm(self, document))
         return found[-1]
 
-    monkeypatch.setattr(CreationRepository, "_confirm", confirm_late)
+    monkeypatch.setattr(PortfolioWriter, "_confirm", confirm_late)
     fail(["insert"], 1, writeConcernError={"code": 64, "errmsg": "waiting timed out"})
     created = client.post(V1, json={"name": "Growth"})
     assert created.status_code == 201

@@ -16,7 +16,7 @@ from pymongo import MongoClient, monitoring
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.storage import parallel_search as halves
+from portfolio.storage import parallel_search
 from tests.integration.calls import BULK, V2, one
 
 DOCUMENTS = 2000
@@ -172,7 +172,7 @@ def test_among_very_many_either_half_looks_at_keys_of_its_own(
 ) -> None:
     search = V2 + "?name_like=folio&limit=10"
     _, whole = plans(search)
-    monkeypatch.setattr(halves, "_MANY", DOCUMENTS)
+    monkeypatch.setattr(parallel_search, "_PARALLEL_THRESHOLD", DOCUMENTS)
     _sample, *pages, newer, older = plans(search, plans.another)
     assert len(pages) == 2
     assert_no_scan_and_no_sort([*pages, newer, older])

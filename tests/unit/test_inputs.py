@@ -20,8 +20,8 @@ from portfolio.api.schemas import (
     is_strict_name,
     load,
 )
-from portfolio.errors import Invalid
-from portfolio.models import Draft, Search, from_document, to_document
+from portfolio.errors import UnprocessableEntity
+from portfolio.models import PortfolioCreate, Search, from_document, to_document
 
 NOW = datetime(2024, 1, 20, 14, 45, 0, 123999)
 INT64 = 2**63 - 1
@@ -32,12 +32,12 @@ def accepts(schema: Any, data: dict[str, Any]) -> bool:
     """Tell whether ``data`` is taken."""
     try:
         load(schema, data, "body")
-    except Invalid:
+    except UnprocessableEntity:
         return False
     return True
 
 
-def draft(**fields: Any) -> Draft:
+def draft(**fields: Any) -> PortfolioCreate:
     return load(PortfolioCreateSchema(), {"name": "Growth", **fields}, "body")
 
 
@@ -272,9 +272,9 @@ def test_limit_and_offset_are_integers_within_bounds(limit: str, offset: str) ->
         found = load(SearchQuerySchema(), query, "query")
         assert found == Search(limit=int(limit), offset=int(offset))
         return
-    with pytest.raises(Invalid) as refusal:
+    with pytest.raises(UnprocessableEntity) as refusal:
         load(SearchQuerySchema(), query, "query")
-    assert {fault["loc"] for fault in refusal.value.faults} == {("query", name) for name in wrong}
+    assert {fault["loc"] for fault in refusal.value.errors} == {("query", name) for name in wrong}
 
 
 def test_a_search_without_parameters_is_the_first_fifty() -> None:
@@ -290,9 +290,9 @@ def test_unknown_fields_are_ignored() -> None:
 
 def test_every_fault_is_listed_with_its_place() -> None:
     body = [{"name": "A"}, {"name": 7, "version": -1}, {"dateCreated": "x"}, "B"]
-    with pytest.raises(Invalid) as refusal:
+    with pytest.raises(UnprocessableEntity) as refusal:
         load(StrictPortfolioCreateSchema(many=True), body, "body")
-    assert {(fault["loc"], fault["type"]) for fault in refusal.value.faults} == {
+    assert {(fault["loc"], fault["type"]) for fault in refusal.value.errors} == {
         (("body", 1, "name"), "string_type"),
         (("body", 1, "version"), "greater_than_equal"),
         (("body", 2, "name"), "missing"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio.errors import BadRequest
-from portfolio.models import Draft, Search
+from portfolio.models import PortfolioCreate, Search
 from portfolio.service import (
     INVALID_NAME,
     PortfolioService,
@@ -18,9 +18,9 @@ from portfolio.service import (
     check_search,
 )
 from portfolio.storage.repository import PortfolioRepository
-from portfolio.storage.writer import CreationRepository
+from portfolio.storage.writer import PortfolioWriter
 
-NO_CREATIONS = cast(CreationRepository, None)
+NO_CREATIONS = cast(PortfolioWriter, None)
 
 
 class Rows:
@@ -59,8 +59,8 @@ def test_rows_that_come_while_a_page_is_read_never_make_it_contradict_itself() -
     assert page.total > len(page.portfolios)
 
 
-def drafts(*names: str) -> list[Draft]:
-    return [Draft(name) for name in names]
+def drafts(*names: str) -> list[PortfolioCreate]:
+    return [PortfolioCreate(name) for name in names]
 
 
 def test_a_bulk_names_each_duplicate_once_and_as_it_first_stood() -> None:

@@ -15,7 +15,7 @@ from portfolio.cli.transfer.identity import RowIdentities
 from portfolio.cli.transfer.rows import read_rows
 from portfolio.cli.transfer.source import LineError, Lines
 from portfolio.cli.transfer.spreadsheet import escape_cell, unescape_cell
-from portfolio.models import Draft
+from portfolio.models import PortfolioCreate
 
 
 @given(st.text(st.sampled_from("'=+-@\t\r\n\uff1da 1"), max_size=6))
@@ -27,7 +27,7 @@ def test_an_escaped_cell_comes_back_and_is_no_formula(cell: str) -> None:
 
 def ids(label: str, *names: str) -> list[str]:
     identities = RowIdentities(label)
-    return [str(identities.next(Draft(name))) for name in names]
+    return [str(identities.next(PortfolioCreate(name))) for name in names]
 
 
 def test_equal_rows_of_a_file_have_ids_of_their_own() -> None:
@@ -40,7 +40,12 @@ def test_an_id_does_not_depend_on_where_a_row_stands() -> None:
 
 
 def test_an_id_depends_on_the_label_and_on_every_field() -> None:
-    rows = [Draft("A"), Draft("B"), Draft("A", version=2), Draft("A", datetime(2024, 1, 1))]
+    rows = [
+        PortfolioCreate("A"),
+        PortfolioCreate("B"),
+        PortfolioCreate("A", version=2),
+        PortfolioCreate("A", datetime(2024, 1, 1)),
+    ]
     found = {str(RowIdentities(label).next(row)) for row in rows for label in ("one", "two")}
     assert len(found) == 8
 
@@ -59,12 +64,12 @@ def test_an_id_depends_on_the_label_and_on_every_field() -> None:
 def test_the_label_of_a_file_is_its_name(file: str, label: str) -> None:
     assert label_of(Path(file), None) == label
     assert label_of(Path(file), "given") == "given"
-    RowIdentities(label).next(Draft("A"))
+    RowIdentities(label).next(PortfolioCreate("A"))
 
 
 def test_ids_stay_as_they_are() -> None:
     # A new version that gave others would store files twice.
-    row = Draft("Größe", datetime(2024, 1, 20, 14, 45, 0, 123000), 3)
+    row = PortfolioCreate("Größe", datetime(2024, 1, 20, 14, 45, 0, 123000), 3)
     identities = RowIdentities("funds.ndjson")
     assert [str(identities.next(row)) for _ in range(2)] == [
         "b4e457af04e3ba475a890a4a",

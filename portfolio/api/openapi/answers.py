@@ -230,12 +230,12 @@ RESPONSES: dict[str, Described] = {
     "Unauthorized": _refusal("No API key, or none that is known.", "A valid API key is required"),
     "NotFound": _refusal("There is no such portfolio.", "Portfolio not found"),
     "Conflict": _refusal("The stored version is another one.", "Version conflict"),
-    "KeyUnderWay": _refusal(
-        "The first request with this key is under way.",
-        "A request with this Idempotency-Key is under way",
+    "KeyInFlight": _refusal(
+        "The first request with this key is in flight.",
+        "A request with this Idempotency-Key is in flight",
     ),
     "NamesTaken": _refusal(
-        "Portfolios of these names exist, or the first request with this key is under way.",
+        "Portfolios of these names exist, or the first request with this key is in flight.",
         "Portfolio names already exist: Growth Fund",
     ),
     "PreconditionFailed": _refusal(

@@ -10,9 +10,9 @@ from portfolio.api.openapi.answers import TEXT
 from portfolio.api.schemas import (
     MAX_IDS,
     MAX_NAME_LENGTH,
+    DateTime,
     Ids,
     Integer,
-    Moment,
     Name,
     Text,
 )
@@ -53,7 +53,7 @@ def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any
             return _name(NAME_PATTERN)
         case Integer():
             alternatives = [_integer(field), _DIGITS]
-        case Moment():
+        case DateTime():
             number = _MOMENT[2] | {"minimum": _EARLIEST_S, "maximum": _LATEST_S}
             alternatives = [*_MOMENT[:2], number]
         case Ids():

@@ -42,7 +42,7 @@ _BODY_FAULTS = _READ_FAULTS | {
     "422": "Unprocessable",
 }
 
-_CREATION_FAULTS = _BODY_FAULTS | {"400": "BadRequest", "409": "KeyUnderWay"}
+_CREATION_FAULTS = _BODY_FAULTS | {"400": "BadRequest", "409": "KeyInFlight"}
 
 _IDEMPOTENCY_KEY = {
     "in": "header",

@@ -11,7 +11,7 @@ import hashlib
 import orjson
 from bson import ObjectId
 
-from portfolio.models import Draft
+from portfolio.models import PortfolioCreate
 
 _DIGEST_BYTES = 8
 _ID_BYTES = 12
@@ -31,7 +31,7 @@ class RowIdentities:
         self._seen: set[int] = set()
         self._repeated: dict[int, int] = {}
 
-    def next(self, row: Draft) -> ObjectId:
+    def next(self, row: PortfolioCreate) -> ObjectId:
         """Return the id of the next row of the file."""
         created = row.date_created.isoformat() if row.date_created else None
         content = orjson.dumps([self._label, row.name, created, row.version])

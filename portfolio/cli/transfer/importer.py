@@ -20,8 +20,8 @@ from portfolio.cli.transfer.errors import TransferError
 from portfolio.cli.transfer.identity import RowIdentities
 from portfolio.cli.transfer.rows import Row
 from portfolio.cli.transfer.source import START, Lines, Position
-from portfolio.errors import Invalid
-from portfolio.models import Draft
+from portfolio.errors import UnprocessableEntity
+from portfolio.models import PortfolioCreate
 from portfolio.service import MAX_BULK, PortfolioService
 from portfolio.storage.guard import budget
 
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
     """
 
     line: int
-    draft: Draft
+    draft: PortfolioCreate
     own_id: bool
 
 
@@ -146,9 +146,9 @@ class Importer:
         if row.fault:
             raise BadRow(f"line {row.line}: {row.fault}")
         try:
-            draft: Draft = load(_schema, row.values, "body")
-        except Invalid as error:
-            faults = [": ".join([*map(str, each["loc"][1:]), each["msg"]]) for each in error.faults]
+            draft: PortfolioCreate = load(_schema, row.values, "body")
+        except UnprocessableEntity as error:
+            faults = [": ".join([*map(str, each["loc"][1:]), each["msg"]]) for each in error.errors]
             raise BadRow(f"line {row.line}: {'; '.join(faults)}") from None
         given = row.values.get("portfolioId")
         if given is None:
@@ -164,7 +164,7 @@ class Importer:
             identities = [entry.draft.identity for entry in entries if entry.draft.identity]
             known = self._ask(lambda: self._service.find_stored_ids(identities))
             self._check_order(entries, known)
-            missing: dict[ObjectId | None, Draft] = {}
+            missing: dict[ObjectId | None, PortfolioCreate] = {}
             for entry in entries:
                 if entry.draft.identity not in known:
                     # Of two rows with one id the first is stored, as if they stood far apart.

@@ -17,7 +17,7 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.models import Search
-from portfolio.storage import parallel_search as halves
+from portfolio.storage import parallel_search
 from portfolio.storage.client import PAGES_INDEX
 from portfolio.storage.guard import budget
 
@@ -35,7 +35,7 @@ def halve(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     with ExitStack() as stack:
 
         def start() -> Flask:
-            monkeypatch.setattr(halves, "_MANY", 10)
+            monkeypatch.setattr(parallel_search, "_PARALLEL_THRESHOLD", 10)
             app = create_app(settings)
             stack.callback(app.extensions["portfolio"].database.close)
             return app
