@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from portfolio.resilience import Guard, is_outage
 from pymongo.errors import ConfigurationError
 
 from portfolio.errors import Unavailable
+from portfolio.storage.guard import Guard, is_outage
 
 # What PyMongo says of a connection that was opened while its server recovered.
 _NO_SESSIONS = ConfigurationError("Sessions are not supported by this MongoDB deployment")
