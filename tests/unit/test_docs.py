@@ -41,7 +41,7 @@ def configuration() -> Iterator[str]:
         default = defaults[0] if len(set(defaults)) == 1 else " / ".join(defaults)
         if told["variable"] == "PORTFOLIO_RUNTIME_DIR":
             default = "a folder in the system's temporary one"
-        yield f"| `{told['variable']}` | {default} | {told['rule'].allowed} | {told['help']} |"
+        yield f"| `{told['variable']}` | {default} | {told['type'].allowed} | {told['help']} |"
 
 
 def endpoints(client: FlaskClient) -> Iterator[str]:
