@@ -16,11 +16,11 @@ import gevent.resolver.thread
 import gevent.threadpool  # noqa: F401
 from gunicorn.glogging import Logger
 
-from portfolio.config import load_settings
+from portfolio.config import server_settings
 from portfolio.observability.logging import logging_config
 from portfolio.scheduling import yield_to_hub
 
-_settings = load_settings()
+_settings = server_settings()
 
 
 class _Logger(Logger):

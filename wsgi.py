@@ -1,12 +1,15 @@
 """What a WSGI server serves: ``wsgi:app``."""
 
+import os
 from logging.config import dictConfig
 
 from portfolio.app import create_app
 from portfolio.cli.operations import cli_environment
-from portfolio.config import load_settings
+from portfolio.config import load_settings, server_settings
 from portfolio.observability.logging import logging_config
 
-settings = load_settings(cli_environment())
+# A flask command in a checkout may use the database of ``tox -e serve``.
+_environment = cli_environment()
+settings = server_settings() if _environment is os.environ else load_settings(_environment)
 dictConfig(logging_config(settings))
 app = create_app(settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -26,8 +28,9 @@ from portfolio.middleware.cors import CORSPolicy
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.observability.database_metrics import CommandDurations
+from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
-from portfolio.observability.metrics import Metrics
+from portfolio.observability.metrics import Metrics, route_template
 from portfolio.service import PortfolioService
 from portfolio.storage.client import Database
 from portfolio.storage.repository import PortfolioRepository
@@ -53,7 +56,7 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
 
-    services = app.extensions["portfolio"] = _wire(app, settings, client_factory)
+    services = app.extensions["portfolio"] = _build_services(app, settings, client_factory)
     for blueprint in (health, v1, v2, fast):
         app.register_blueprint(blueprint)
     if settings.enable_docs:
@@ -65,16 +68,28 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     register_error_handlers(app)
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
-    compressed = CompressionMiddleware(app.wsgi_app)
-    admitted = AdmissionMiddleware(compressed, services.admission, services.cors)
-    middleware = RequestContextMiddleware(
-        admitted, settings, services.metrics.requests, services.log_level_controller
-    )
-    app.wsgi_app = middleware  # type: ignore[method-assign]
+    _nest_middleware(app, services)
     return app
 
 
-def _wire(app: Flask, settings: Settings, client_factory: Any) -> Services:
+def _nest_middleware(app: Flask, services: Services) -> None:
+    """Put the WSGI middleware around Flask, outermost first."""
+    telemetry = services.telemetry
+    app.wsgi_app = RequestContextMiddleware(  # type: ignore[method-assign]
+        AdmissionMiddleware(
+            CompressionMiddleware(
+                (telemetry and telemetry.tracing) or app.wsgi_app,
+            ),
+            services.admission,
+            services.cors,
+        ),
+        services.settings,
+        services.metrics.requests,
+        services.log_level_controller,
+    )
+
+
+def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Services:
     database = Database(settings, client_factory)
     cache = ValidationCache(
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
@@ -83,6 +98,17 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Services:
     if settings.enable_metrics and not settings.otel_sdk_disabled:
         database.listeners.append(CommandDurations(metrics.operations))
     log_level_controller = LogLevelController(settings)
+    coordinator = WorkerCoordinator(settings, log_level_controller)
+    telemetry = _build_telemetry(app, settings, database, metrics, cache)
+    health_report = HealthReport(
+        settings,
+        database,
+        metrics,
+        cache.statistics,
+        log_level_controller,
+        coordinator.others,
+        telemetry.breakers if telemetry else [],
+    )
     return Services(
         settings=settings,
         database=database,
@@ -93,18 +119,32 @@ def _wire(app: Flask, settings: Settings, client_factory: Any) -> Services:
         cors=CORSPolicy(app, settings.cors_origins),
         metrics=metrics,
         log_level_controller=log_level_controller,
-        coordinator=WorkerCoordinator(settings, log_level_controller),
-        telemetry=_telemetry(app, settings, database, cache, metrics),
+        coordinator=coordinator,
+        telemetry=telemetry,
+        health=health_report,
         lifecycle=Lifecycle(),
     )
 
 
-def _telemetry(
-    app: Flask, settings: Settings, database: Database, cache: ValidationCache, metrics: Metrics
+def _build_telemetry(
+    app: Flask, settings: Settings, database: Database, metrics: Metrics, cache: ValidationCache
 ) -> Telemetry | None:
     if settings.otel_sdk_disabled or not (settings.enable_metrics or settings.enable_tracing):
         return None
-    # Deferred: OpenTelemetry takes 0.2 s to load, which is spent where it is used alone.
+    # Deferred: loading OpenTelemetry takes time, which is spent only where it is used.
     from portfolio.observability.sdk import Telemetry  # noqa: PLC0415
 
-    return Telemetry(app, settings, database, cache, metrics)
+    tracing = None
+    if settings.enable_tracing:
+        from portfolio.observability.tracing import TracingMiddleware  # noqa: PLC0415
+
+        tracing = TracingMiddleware(app, settings.trace_sample_rate)
+    routes = partial(_routes, app)
+    return Telemetry(settings, database, metrics, cache.statistics, routes, tracing)
+
+
+def _routes(app: Flask) -> Iterator[tuple[str, str]]:
+    """Yield method and template of every route, as request metrics name them."""
+    for rule in app.url_map.iter_rules():
+        for method in sorted(rule.methods or ()):
+            yield method, route_template(rule.rule)

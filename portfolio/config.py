@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from portfolio import __version__
@@ -255,6 +256,16 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         return Settings.from_environment(environ)
     except ConfigurationError as error:
         raise SystemExit(f"Error: {error}") from None
+
+
+@cache
+def server_settings() -> Settings:
+    """Return the settings of this server process: gunicorn.conf.py and wsgi.py share them.
+
+    Raises:
+        SystemExit: a variable does not parse.
+    """
+    return load_settings()
 
 
 def settings_fields() -> list[Field[Any]]:

@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
-from werkzeug.routing import MapAdapter, Rule
+from werkzeug.routing import MapAdapter
+
+from portfolio.observability.metrics import ENDPOINT, route_template
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-
-ENDPOINT = "portfolio.endpoint"
-# The endpoint, in metrics, of requests that are rejected before they are routed.
-REJECTED = "refused"
-
-
-def route_template(rule: Rule) -> str:
-    """Return a route's template as metrics name it: ``/api/v1/portfolio/{portfolio_id}``."""
-    return rule.rule.replace("<", "{").replace(">", "}")
 
 
 class _NoSessions(SessionInterface):
@@ -43,7 +36,7 @@ class _Adapter(MapAdapter):
 
     def match(self, *args: Any, **kwargs: Any) -> Any:
         matched = super().match(*args, **kwargs)
-        self._environ[ENDPOINT] = route_template(matched[0])
+        self._environ[ENDPOINT] = route_template(matched[0].rule)
         return matched
 
 

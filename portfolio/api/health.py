@@ -10,7 +10,7 @@ from flask import Blueprint, Response
 from portfolio.api.responses import json_response
 from portfolio.api.services import services
 from portfolio.config import SERVICE, VERSION
-from portfolio.observability import health_report as checks
+from portfolio.observability.health_report import all_healthy, timestamp
 
 blueprint = Blueprint("health", __name__)
 
@@ -53,8 +53,8 @@ def live() -> Response:
 def ready() -> Response:
     """Tell whether requests can be served now, from what is known."""
     begun = time.perf_counter()
-    found = checks.readiness(services())
-    is_ready = checks.all_healthy(found) and not services().lifecycle.draining
+    found = services().health.readiness()
+    is_ready = all_healthy(found) and not services().lifecycle.draining
     status = "ready" if is_ready else "not_ready"
     return _probe("readiness", status, begun, {"checks": found}, 200 if is_ready else 503)
 
@@ -71,14 +71,14 @@ def startup() -> Response:
 def detailed() -> Response:
     """Each part's state, as the runbook reads it."""
     begun = time.perf_counter()
-    s = services()
-    workers = checks.workers(s)
-    found = checks.detailed(s, workers)
-    healthy = checks.all_healthy(found)
+    report = services().health
+    workers = report.workers()
+    found = report.detailed(workers)
+    healthy = all_healthy(found)
     status = "healthy" if healthy else "unhealthy"
     body = {
         "version": VERSION,
-        "environment": s.settings.profile,
+        "environment": services().settings.profile,
         "checks": found,
         "workers": workers,
     }
@@ -88,14 +88,14 @@ def detailed() -> Response:
 @blueprint.get("/health/metrics")
 def metrics() -> Response:
     """Counts, latencies and use of resources."""
-    s = services()
-    return json_response(checks.metrics(s, checks.workers(s)))
+    report = services().health
+    return json_response(report.metrics(report.workers()))
 
 
 def _probe(kind: str, status: str, begun: float, more: dict[str, Any], code: int = 200) -> Response:
     body = {
         "status": status,
-        "timestamp": checks.timestamp(),
+        "timestamp": timestamp(),
         "service": SERVICE,
         "probe_type": kind,
         "response_time_ms": round((time.perf_counter() - begun) * 1000, 3),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import current_app
@@ -14,7 +13,7 @@ from portfolio.config import Settings
 from portfolio.middleware.admission import Admission
 from portfolio.middleware.cors import CORSPolicy
 from portfolio.observability.coordinator import WorkerCoordinator
-from portfolio.observability.health_report import describe
+from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import Metrics
 from portfolio.service import PortfolioService
@@ -51,6 +50,7 @@ class Services:
     log_level_controller: LogLevelController
     coordinator: WorkerCoordinator
     telemetry: Telemetry | None
+    health: HealthReport
     lifecycle: Lifecycle
 
     @property
@@ -74,7 +74,7 @@ class Services:
         if self.telemetry is not None:
             self.telemetry.start()
         self.database.start()
-        self.coordinator.start(partial(describe, self), self.reset_breaker)
+        self.coordinator.start(self.health.describe, self.reset_breaker)
 
     def stop(self) -> None:
         """End what runs in the background and close connections."""

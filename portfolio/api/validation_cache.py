@@ -4,29 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Flask
 from flask_caching import Cache
 from flask_caching.backends.base import BaseCache
 
 from portfolio.models import Search
-
-
-class CacheStatistics(NamedTuple):
-    """What the cache did since the worker started."""
-
-    size: int
-    max_size: int
-    hits: int
-    misses: int
-    evictions: int
-
-    @property
-    def hit_rate(self) -> float:
-        """The share of look-ups that were answered from the cache, from 0 to 1."""
-        lookups = self.hits + self.misses
-        return self.hits / lookups if lookups else 0.0
+from portfolio.observability.metrics import CacheStatistics
 
 
 class LRUBackend(BaseCache):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from portfolio.api.flask_app import ENDPOINT, REJECTED
 from portfolio.middleware.cors import CORSPolicy
+from portfolio.observability.metrics import ENDPOINT, REJECTED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -14,10 +14,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from portfolio.api.flask_app import ENDPOINT, REJECTED
 from portfolio.config import Settings
 from portfolio.observability.logging import LogLevelController, request_id
-from portfolio.observability.metrics import RequestMetrics
+from portfolio.observability.metrics import ENDPOINT, REJECTED, RequestMetrics
 from portfolio.observability.trace_context import parse, trace_context
 from portfolio.storage.guard import budget
 

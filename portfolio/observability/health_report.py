@@ -1,4 +1,4 @@
-"""What is known of the service's health; no check waits on the network."""
+"""The health report. It reads what the worker already knows and never waits on the network."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from portfolio.config import SERVICE
-from portfolio.observability.metrics import BOUNDS, Histogram, HistogramData
+from portfolio.config import SERVICE, Settings
+from portfolio.observability.logging import LogLevelController
+from portfolio.observability.metrics import (
+    BOUNDS,
+    CacheStatistics,
+    Histogram,
+    HistogramData,
+    Metrics,
+)
 from portfolio.observability.shared_state import State
+from portfolio.storage.client import Database
+from portfolio.storage.guard import Breaker
 from portfolio.timestamps import rfc3339
-
-if TYPE_CHECKING:
-    from portfolio.api.services import Services
 
 FAST_SERVICE = f"{SERVICE}-fast"
 
@@ -25,110 +31,147 @@ Check = dict[str, Any]
 _STARTED_AT = time.monotonic()
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-# From good to bad: of several workers the worst speaks for all.
+# Best first: the worst state among the workers is reported.
 _BREAKER_STATES = ("closed", "half-open", "open")
 
 
 def timestamp() -> str:
-    """The time now as the API writes it: RFC 3339, UTC, milliseconds, Z."""
+    """Return the current time as the API writes it: RFC 3339, UTC, milliseconds, Z."""
     return rfc3339(datetime.now(UTC))
 
 
-def readiness(services: Services) -> dict[str, Check]:
-    """What decides whether this worker can serve: MongoDB has answered, no breaker is open."""
-    states = [breaker.state for breaker in services.breakers]
-    closed = states.count("closed")
-    return {
-        "database": _database(services),
-        "circuit_breakers": {
-            "status": _status("open" not in states),
-            "healthy_ratio": closed / len(states) if states else 1.0,
-        },
-    }
+class HealthReport:
+    """Reports the health of this worker and of the other workers of its instance.
 
+    Args:
+        settings: what is switched on.
+        database: its state and its connection pool.
+        metrics: the counts of requests.
+        cache_statistics: returns the counts of the validation cache.
+        log_level_controller: the log level in force.
+        other_workers: returns the reports of the other workers.
+        export_breakers: the circuit breakers of the telemetry exports, on which no request depends.
+    """
 
-def describe(services: Services) -> State:
-    """Tell how this worker is, for the other workers of the instance."""
-    database, settings = services.database, services.settings
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "pid": os.getpid(),
-        "database": _database(services)
-        | {
-            "server_version": database.server_version,
-            "topology": database.topology,
-            "pool": database.pool._asdict(),
-        },
-        "circuit_breakers": {breaker.name: breaker.snapshot() for breaker in services.all_breakers},
-        "validation_cache": services.validation_cache.statistics()._asdict(),
-        "requests": {
-            "in_flight": services.metrics.requests.in_flight,
-            "endpoints": _by_endpoint(services.metrics.requests.durations),
-        },
-        "process": {
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-            "memory_bytes": _resident_bytes(),
-            "max_memory_bytes": usage.ru_maxrss * 1024,
-        },
-        "log_level": services.log_level_controller.level,
-        "telemetry": {
-            "metrics": settings.enable_metrics and not settings.otel_sdk_disabled,
-            "tracing": settings.enable_tracing and not settings.otel_sdk_disabled,
-        },
-    }
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        metrics: Metrics,
+        cache_statistics: Callable[[], CacheStatistics],
+        log_level_controller: LogLevelController,
+        other_workers: Callable[[], list[State]],
+        export_breakers: Sequence[Breaker] = (),
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._metrics = metrics
+        self._cache_statistics = cache_statistics
+        self._log_level_controller = log_level_controller
+        self._other_workers = other_workers
+        self._required_breakers = [database.breaker] if database.breaker else []
+        self._all_breakers = [*self._required_breakers, *export_breakers]
 
+    def readiness(self) -> dict[str, Check]:
+        """Return the checks that decide whether this worker can serve requests."""
+        states = [breaker.state for breaker in self._required_breakers]
+        return {
+            "database": self._check_database(),
+            "circuit_breakers": {
+                "status": _status("open" not in states),
+                "healthy_ratio": states.count("closed") / len(states) if states else 1.0,
+            },
+        }
 
-def workers(services: Services) -> list[State]:
-    """Tell how each worker of the instance is, this one first."""
-    return [describe(services), *services.coordinator.others()]
+    def describe(self) -> State:
+        """Return the state of this worker, which the other workers read."""
+        database, settings = self._database, self._settings
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "pid": os.getpid(),
+            "database": self._check_database()
+            | {
+                "server_version": database.server_version,
+                "topology": database.topology,
+                "pool": database.pool._asdict(),
+            },
+            "circuit_breakers": {
+                breaker.name: breaker.snapshot() for breaker in self._all_breakers
+            },
+            "validation_cache": self._cache_statistics()._asdict(),
+            "requests": {
+                "in_flight": self._metrics.requests.in_flight,
+                "endpoints": _by_endpoint(self._metrics.requests.durations),
+            },
+            "process": {
+                "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+                "memory_bytes": _resident_bytes(),
+                "max_memory_bytes": usage.ru_maxrss * 1024,
+            },
+            "log_level": self._log_level_controller.level,
+            "telemetry": {
+                "metrics": settings.enable_metrics and not settings.otel_sdk_disabled,
+                "tracing": settings.enable_tracing and not settings.otel_sdk_disabled,
+            },
+        }
 
+    def workers(self) -> list[State]:
+        """Return the state of each worker of the instance, this one first."""
+        return [self.describe(), *self._other_workers()]
 
-def detailed(services: Services, workers: list[State]) -> dict[str, Check]:
-    """Every part's state, over all ``workers``."""
-    breakers = _merge_breakers(worker["circuit_breakers"] for worker in workers)
-    states = [breaker["state"] for breaker in breakers.values()]
-    vital = [breakers[breaker.name]["state"] for breaker in services.breakers]
-    return {
-        "database": _merge_databases([worker["database"] for worker in workers]),
-        "circuit_breakers": {
-            "status": _status("open" not in vital),
-            "total_breakers": len(states),
-            "healthy_breakers": states.count("closed"),
-            "open_breakers": states.count("open"),
-            "overall_health": "healthy" if states.count("closed") == len(states) else "degraded",
-            "breakers": breakers,
-        },
-        "validation_cache": _merge_caches(services, workers),
-        "telemetry": _telemetry(workers[0]["telemetry"], breakers),
-    }
+    def detailed(self, workers: list[State]) -> dict[str, Check]:
+        """Return every check of ``/health/detailed``, merged over ``workers``."""
+        breakers = _merge_breakers(worker["circuit_breakers"] for worker in workers)
+        states = [breaker["state"] for breaker in breakers.values()]
+        required = [breakers[breaker.name]["state"] for breaker in self._required_breakers]
+        return {
+            "database": _merge_databases([worker["database"] for worker in workers]),
+            "circuit_breakers": {
+                "status": _status("open" not in required),
+                "total_breakers": len(states),
+                "healthy_breakers": states.count("closed"),
+                "open_breakers": states.count("open"),
+                "overall_health": "healthy" if set(states) <= {"closed"} else "degraded",
+                "breakers": breakers,
+            },
+            "validation_cache": self._merge_caches(workers),
+            "telemetry": _telemetry(workers[0]["telemetry"], breakers),
+        }
 
+    def metrics(self, workers: list[State]) -> dict[str, Any]:
+        """Return the counts, latencies and resource usage of ``/health/metrics``."""
+        processes = [worker["process"] for worker in workers]
+        return {
+            "service": SERVICE,
+            "timestamp": timestamp(),
+            "uptime_seconds": round(time.monotonic() - _STARTED_AT, 3),
+            "requests": _merge_requests([worker["requests"] for worker in workers]),
+            "circuit_breakers": _merge_breakers(worker["circuit_breakers"] for worker in workers),
+            "validation_cache": self._merge_caches(workers),
+            "pool": _sum(worker["database"]["pool"] for worker in workers),
+            "process": {"pid": os.getpid(), **_sum(processes)},
+            "workers": [{"pid": worker["pid"], **worker["process"]} for worker in workers],
+        }
 
-def metrics(services: Services, workers: list[State]) -> dict[str, Any]:
-    """Counts, latencies and use of resources, over all ``workers``."""
-    processes = [worker["process"] for worker in workers]
-    return {
-        "service": SERVICE,
-        "timestamp": timestamp(),
-        "uptime_seconds": round(time.monotonic() - _STARTED_AT, 3),
-        "requests": _merge_requests([worker["requests"] for worker in workers]),
-        "circuit_breakers": _merge_breakers(worker["circuit_breakers"] for worker in workers),
-        "validation_cache": _merge_caches(services, workers),
-        "pool": _sum(worker["database"]["pool"] for worker in workers),
-        "process": {"pid": os.getpid(), **_sum(processes)},
-        "workers": [{"pid": worker["pid"], **worker["process"]} for worker in workers],
-    }
+    def _check_database(self) -> Check:
+        return {
+            "status": _status(self._database.reachable),
+            "response_time_ms": round(self._database.ping_ms, 3),
+        }
+
+    def _merge_caches(self, workers: list[State]) -> Check:
+        merged = _sum(worker["validation_cache"] for worker in workers)
+        lookups = merged["hits"] + merged["misses"]
+        return {
+            "status": "healthy" if self._settings.enable_validation_caching else "disabled",
+            **merged,
+            "hit_rate": round(merged["hits"] / lookups, 4) if lookups else 0.0,
+        }
 
 
 def all_healthy(checks: dict[str, Check]) -> bool:
-    """Whether none of ``checks`` is unhealthy; a part that is switched off is not."""
+    """Return whether none of ``checks`` is unhealthy; disabled parts are not."""
     return all(check["status"] != "unhealthy" for check in checks.values())
-
-
-def _database(services: Services) -> Check:
-    return {
-        "status": _status(services.database.reachable),
-        "response_time_ms": round(services.database.ping_ms, 3),
-    }
 
 
 def _status(healthy: bool) -> str:
@@ -211,7 +254,7 @@ def _merge_databases(workers: list[Check]) -> Check:
 
 
 def _merge_breakers(workers: Iterable[dict[str, Check]]) -> dict[str, Check]:
-    """Sum what was counted; the worst state speaks for all, thresholds are the same in all."""
+    """Sum the counts and report the worst state; thresholds are the same in all workers."""
     merged: dict[str, Check] = {}
     for breakers in workers:
         for name, found in breakers.items():
@@ -225,18 +268,8 @@ def _merge_breakers(workers: Iterable[dict[str, Check]]) -> dict[str, Check]:
     return merged
 
 
-def _merge_caches(services: Services, workers: list[State]) -> Check:
-    merged = _sum(worker["validation_cache"] for worker in workers)
-    lookups = merged["hits"] + merged["misses"]
-    return {
-        "status": "healthy" if services.validation_cache.enabled else "disabled",
-        **merged,
-        "hit_rate": round(merged["hits"] / lookups, 4) if lookups else 0.0,
-    }
-
-
 def _telemetry(switches: dict[str, bool], breakers: dict[str, Check]) -> Check:
-    """A collector that is away makes nothing unhealthy: no request depends on it."""
+    """An unavailable collector makes nothing unhealthy: no request depends on it."""
     status = "disabled"
     if any(switches.values()):
         exports = [

@@ -23,9 +23,15 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Histogram as SDKHistogram
 
-from portfolio.api.validation_cache import CacheStatistics
 from portfolio.config import SERVICE
-from portfolio.observability.metrics import BOUNDS, Attributes, Histogram, Metrics
+from portfolio.observability.metrics import (
+    BOUNDS,
+    REJECTED,
+    Attributes,
+    CacheStatistics,
+    Histogram,
+    Metrics,
+)
 from portfolio.storage.client import Pool
 from portfolio.storage.guard import Breaker
 
@@ -79,8 +85,8 @@ def counted_from_zero(routes: Iterable[tuple[str, str]]) -> list[Attributes]:
             methods.add(method)
             series += [(method, endpoint, status) for status in (*_SUCCESSES[method], *_FAILURES)]
     # Refused for too much load, and a connection that failed.
-    series += [(method, "refused", "503") for method in sorted(methods)]
-    series.append(("_OTHER", "refused", "500"))
+    series += [(method, REJECTED, "503") for method in sorted(methods)]
+    series.append(("_OTHER", REJECTED, "500"))
     return series
 
 

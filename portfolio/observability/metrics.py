@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from typing import NamedTuple
 
 from portfolio.errors import PortfolioError
 from portfolio.models import CreateResult
@@ -21,7 +22,33 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0,
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
+# Where the WSGI environment holds the route template of a request.
+ENDPOINT = "portfolio.endpoint"
+# The endpoint of requests that are rejected before they are routed.
+REJECTED = "refused"
+
 Attributes = tuple[str, ...]
+
+
+def route_template(rule: str) -> str:
+    """Return the template of a Flask rule: ``/portfolio/{id}`` for ``/portfolio/<id>``."""
+    return rule.replace("<", "{").replace(">", "}")
+
+
+class CacheStatistics(NamedTuple):
+    """What a cache did since the worker started."""
+
+    size: int
+    max_size: int
+    hits: int
+    misses: int
+    evictions: int
+
+    @property
+    def hit_rate(self) -> float:
+        """The fraction of look-ups that were answered from the cache, from 0 to 1."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else 0.0
 
 
 class HistogramData:
@@ -105,7 +132,7 @@ class RequestMetrics:
             status: the three digits of the answer's status.
         """
         self.begin()
-        self.end(method, "refused", status, 0.0)
+        self.end(method, REJECTED, status, 0.0)
 
     def end(self, method: str, endpoint: str, status: str, seconds: float) -> None:
         """Count a request whose answer was sent or given up.

@@ -6,12 +6,11 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from flask import Flask
 from opentelemetry.instrumentation.system_metrics import SystemMetricsInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -19,13 +18,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.util.types import AnyValue
 
-from portfolio.api.flask_app import route_template
-from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import SERVICE, VERSION, Settings
 from portfolio.observability import instruments, otlp
-from portfolio.observability.metrics import Metrics
+from portfolio.observability.metrics import CacheStatistics, Metrics
 from portfolio.storage.client import Database
 from portfolio.storage.guard import Breaker
 
@@ -54,26 +50,30 @@ class Telemetry:
     """Metrics and spans of one worker, on their way to a collector.
 
     Args:
-        app: the application that is traced.
-        settings: what is on, how often metrics are exported, how much is sampled.
-        database: whose pool and breaker are shown, and whose commands are traced.
-        cache: whose counts are shown.
+        settings: what is on, and how often metrics are exported.
+        database: whose pool and breaker are exported, and whose commands are traced.
         metrics: what the worker counts itself.
+        cache_statistics: returns the counts of the validation cache.
+        routes: returns method and template of every route.
+        tracing: traces requests; None where tracing is off.
 
     Attributes:
+        tracing: the WSGI middleware that traces requests, where tracing is on.
         breakers: guard the exports, each of a signal: a collector may take metrics and no traces.
     """
 
     def __init__(
         self,
-        app: Flask,
         settings: Settings,
         database: Database,
-        cache: ValidationCache,
         metrics: Metrics,
+        cache_statistics: Callable[[], CacheStatistics],
+        routes: Callable[[], Iterable[tuple[str, str]]],
+        tracing: TracingMiddleware | None,
     ) -> None:
         otlp.load()
-        self._app = app
+        self.tracing = tracing
+        self._routes = routes
         self._settings = settings
         self._database = database
         self._stopped = Event()
@@ -87,19 +87,12 @@ class Telemetry:
         self._sources = instruments.Sources(
             metrics,
             pool=lambda: database.pool,
-            cache=cache.statistics,
+            cache=cache_statistics,
             breakers=[*self.breakers, *([database.breaker] if database.breaker else [])],
         )
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
         self._process: SystemMetricsInstrumentor | None = None
-        self._tracing: TracingMiddleware | None = None
-        if settings.enable_tracing:
-            # Deferred: the instrumentation is loaded only where something is traced.
-            from portfolio.observability.tracing import TracingMiddleware  # noqa: PLC0415
-
-            self._tracing = TracingMiddleware(app, settings.trace_sample_rate)
-            app.wsgi_app = self._tracing  # type: ignore[method-assign]
 
     def start(self) -> None:
         """Begin to collect and to export, before the first request and the first connection."""
@@ -109,14 +102,14 @@ class Telemetry:
         origin = resource(self._settings)
         if self._settings.enable_metrics and _wanted("METRICS"):
             self._start_metrics(origin)
-        if self._tracing is not None and _wanted("TRACES"):
-            self._start_traces(origin, self._tracing)
+        if self.tracing is not None and _wanted("TRACES"):
+            self._start_traces(origin, self.tracing)
 
     def stop(self) -> None:
         """Send what is left, within two seconds, and end."""
         self._stopped.set()
-        if self._tracing is not None:
-            self._tracing.stop()
+        if self.tracing is not None:
+            self.tracing.stop()
         # A last attempt, even if the collector was gone a moment ago: what isn't sent now is lost.
         for breaker in self.breakers:
             breaker.reset()
@@ -156,7 +149,7 @@ class Telemetry:
             export_timeout_millis=settings.metrics_timeout_s * 1000,
         )
         self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
-        from_zero = instruments.counted_from_zero(_routes(self._app))
+        from_zero = instruments.counted_from_zero(self._routes())
         instruments.observe(self._meters.get_meter(SERVICE, VERSION), sources, from_zero)
         self._process = SystemMetricsInstrumentor(instruments.COMMON, _PROCESS_METRICS)
         # Versions are pinned; to look them up takes each worker 6 ms of CPU.
@@ -171,7 +164,7 @@ class Telemetry:
         with suppress(Exception):  # the exporter has said why; the next one is in an interval
             meters.force_flush()
 
-    def _start_traces(self, resource: Resource, sampler: TracingMiddleware) -> None:
+    def _start_traces(self, resource: Resource, tracing: TracingMiddleware) -> None:
         # Whether a request is sampled was decided before its span begins.
         self._tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         exporter = otlp.GuardedSpanExporter(otlp.span_exporter(), self._traces_breaker)
@@ -180,14 +173,7 @@ class Telemetry:
             from portfolio.observability.tracing import CommandSpans  # noqa: PLC0415
 
             self._database.listeners.append(CommandSpans(self._tracers))
-        sampler.start(self._tracers)
-
-
-def _routes(app: Flask) -> Iterator[tuple[str, str]]:
-    """Yield methods and templates of all routes, as requests are counted by them."""
-    for rule in app.url_map.iter_rules():
-        for method in sorted(rule.methods or ()):
-            yield method, route_template(rule)
+        tracing.start(self._tracers)
 
 
 def _breaker(name: str) -> Breaker:
@@ -235,16 +221,4 @@ def resource(settings: Settings) -> Resource:
     }
     if str(given.attributes["service.name"]).startswith("unknown_service"):
         own["service.name"] = SERVICE
-    merged = given.merge(Resource({name: value for name, value in own.items() if value}))
-    return _Origin(dict(merged.attributes or {}), merged.schema_url)
-
-
-class _Origin(Resource):
-    """A resource that is hashed once; the encoder asks for it with each span, which took 20 us."""
-
-    def __init__(self, attributes: Mapping[str, AnyValue], schema_url: str) -> None:
-        super().__init__(attributes, schema_url)
-        self._hash = super().__hash__()
-
-    def __hash__(self) -> int:
-        return self._hash
+    return given.merge(Resource({name: value for name, value in own.items() if value}))
