@@ -11,12 +11,12 @@ from werkzeug.test import EnvironBuilder
 from benchmarks.report import table
 from benchmarks.timing import cpu_microseconds
 from portfolio.api.queries import search_query
-from portfolio.api.schemas import is_strict_name
 from portfolio.api.validation_cache import LRUBackend
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.models import Search
+from portfolio.rules import is_strict_name
 
 _NAME = "Growth fund 0000500"
 _QUERY = urlencode({"name": _NAME, "limit": 50})

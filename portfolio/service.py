@@ -8,8 +8,7 @@ from typing import cast
 
 from bson import ObjectId
 
-from portfolio.api.schemas import is_strict_name, locate
-from portfolio.errors import BadRequest, Conflict, FieldError, NotFound, UnprocessableEntity
+from portfolio.errors import Conflict, LocatedError, NotFound, UnprocessableEntity
 from portfolio.models import (
     CreateResult,
     IdempotencyKey,
@@ -24,86 +23,19 @@ from portfolio.models import (
     to_document,
     utc_now,
 )
+from portfolio.rules import check_bulk
 from portfolio.storage.batching import SingleFlight
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.writer import KeyTakenError, PortfolioWriter
 
-MAX_BULK = 100
-INVALID_NAME = (
-    "Invalid portfolio name format. Name must be 1-200 characters, alphanumeric, spaces, "
-    "hyphens, and underscores only"
-)
-
-
 KEY_IN_FLIGHT = "A request with this Idempotency-Key is in flight"
-KEY_REUSED = FieldError("Idempotency-Key was used for another request", "idempotency_key_reused")
+KEY_REUSED = LocatedError(
+    loc=["body"],
+    msg="Idempotency-Key was used for another request",
+    type="idempotency_key_reused",
+)
 # Longer than any request may take: after that, a creation that is not done will not get done.
 _IN_FLIGHT_LIMIT = timedelta(seconds=15)
-
-
-class InvalidName(BadRequest):
-    """A name of a bulk or a search breaks the format of v2.
-
-    Args:
-        index: the place of the portfolio in its bulk.
-    """
-
-    def __init__(self, index: int = 0) -> None:
-        super().__init__(INVALID_NAME)
-        self.index = index
-
-
-def check_search(search: Search) -> Search:
-    """Return ``search`` if it keeps the rules of section 3 of the contract.
-
-    Raises:
-        BadRequest: two names are given, one is blank, or one breaks the format.
-    """
-    if search.name is not None and search.name_like is not None:
-        raise BadRequest("Only one search parameter allowed: name or name_like")
-    name = search.name if search.name is not None else search.name_like
-    if name is not None:
-        if not name or name.isspace():
-            raise BadRequest("Search parameter cannot be empty")
-        if not is_strict_name(name):
-            raise InvalidName
-    return search
-
-
-def check_bulk_size(count: int) -> None:
-    """Refuse a bulk that is empty or too large, before its items are looked at.
-
-    Raises:
-        BadRequest: it has none, or more than 100.
-    """
-    if count < 1:
-        raise BadRequest("Request must contain at least 1 portfolio")
-    if count > MAX_BULK:
-        raise BadRequest(f"Request cannot contain more than {MAX_BULK} portfolios")
-
-
-def check_bulk(drafts: Sequence[PortfolioCreate]) -> None:
-    """Check the names of a bulk against the format and each other.
-
-    Raises:
-        InvalidName: a name breaks the format.
-        BadRequest: a name stands twice, compared without outer spaces and case.
-    """
-    for index, draft in enumerate(drafts):
-        if not is_strict_name(draft.name):
-            raise InvalidName(index)
-    first: dict[str, str] = {}
-    repeated: dict[str, str] = {}
-    for draft in drafts:
-        name = draft.name.strip()
-        key = name.lower()
-        if key in first:
-            repeated[key] = first[key]
-        else:
-            first[key] = name
-    if repeated:
-        names = ", ".join(repeated.values())
-        raise BadRequest(f"Duplicate portfolio names found in request: {names}")
 
 
 class PortfolioService:
@@ -150,7 +82,7 @@ class PortfolioService:
     def create(self, draft: PortfolioCreate, key: IdempotencyKey | None = None) -> CreateResult:
         """Store one portfolio; ``create_all`` tells what an idempotency key does."""
         if key is not None:
-            return self.create_all([draft], key=key)
+            return self._create_all([draft], key=key)
         document = to_document(draft, utc_now())
         self._creations.insert(document)
         return CreateResult([from_document(document)])
@@ -162,19 +94,30 @@ class PortfolioService:
         new_names: bool = False,
         key: IdempotencyKey | None = None,
     ) -> CreateResult:
-        """Store all of ``drafts`` or none.
+        """Store a bulk: all of it or nothing.
 
         Args:
-            drafts: what to store, already checked by ``check_bulk``.
+            drafts: what to store.
             new_names: refuse names that are stored already, without regard to case.
             key: store nothing where a creation with this key was stored in the last day; what it
                 created is returned again.
 
         Raises:
+            BadRequest: the bulk violates a rule of ``check_bulk``.
             Conflict: names are stored already, or a creation with this key is in flight or not yet
                 on a majority of the replica set.
             UnprocessableEntity: the key was used for something else.
         """
+        check_bulk(drafts)
+        return self._create_all(drafts, new_names=new_names, key=key)
+
+    def _create_all(
+        self,
+        drafts: Sequence[PortfolioCreate],
+        *,
+        new_names: bool = False,
+        key: IdempotencyKey | None = None,
+    ) -> CreateResult:
         if replay := self._find_replay(key):
             return replay
         if new_names:
@@ -278,7 +221,7 @@ class PortfolioService:
         if record is None:
             return None
         if record.key != key:
-            raise UnprocessableEntity(locate([KEY_REUSED], "body"))
+            raise UnprocessableEntity([KEY_REUSED])
         if not record.done:
             if utc_now() - record.created < _IN_FLIGHT_LIMIT:
                 raise Conflict(KEY_IN_FLIGHT)

@@ -22,7 +22,7 @@ from portfolio.api.v2 import page_body
 from portfolio.errors import BadRequest, MalformedJSON, TooLarge, UnprocessableEntity
 from portfolio.models import PortfolioCreate
 from portfolio.observability.health_report import FAST_SERVICE, timestamp
-from portfolio.service import MAX_BULK, InvalidName, check_bulk, check_bulk_size
+from portfolio.rules import MAX_BULK, InvalidName, check_bulk_size
 
 blueprint = Blueprint("fast", __name__, url_prefix="/api/fast")
 blueprint.register_error_handler(MalformedJSON, handle_malformed_json_as_bad_request)
@@ -47,7 +47,11 @@ def create_portfolios() -> Response:
     s = services()
     with s.metrics.bulk("fast"):
         drafts = _bulk(json_body(request))
-        created = s.portfolios.create_all(drafts, new_names=True, key=idempotency_key(request))
+        key = idempotency_key(request)
+        try:
+            created = s.portfolios.create_all(drafts, new_names=True, key=key)
+        except InvalidName as error:
+            raise BadRequest(f"Invalid portfolio at index {error.index}: {error.detail}") from None
     s.metrics.created("fast", created)
     portfolios = created.portfolios
     elapsed = _elapsed_ms(begun)
@@ -105,15 +109,11 @@ def _bulk(body: Any) -> Sequence[PortfolioCreate]:
         raise TooLarge(f"Request cannot contain more than {MAX_BULK} portfolios")
     check_bulk_size(len(body))
     try:
-        drafts: list[PortfolioCreate] = load(_drafts, body, "body")
-        check_bulk(drafts)
+        return load(_drafts, body, "body")  # type: ignore[no-any-return]
     except UnprocessableEntity as error:
         _, index, *field = error.errors[0]["loc"]
         reason = ": ".join([*map(str, field), error.errors[0]["msg"]])
         raise BadRequest(f"Invalid portfolio at index {index}: {reason}") from None
-    except InvalidName as error:
-        raise BadRequest(f"Invalid portfolio at index {error.index}: {error.detail}") from None
-    return drafts
 
 
 def _elapsed_ms(begun: float) -> float:

@@ -9,7 +9,7 @@ from portfolio.api.schemas import SearchQuerySchema, load
 from portfolio.api.services import services
 from portfolio.errors import BadRequest, FieldErrors
 from portfolio.models import Search
-from portfolio.service import check_search
+from portfolio.rules import check_search
 
 _search = SearchQuerySchema()
 

@@ -20,7 +20,6 @@ MAX_NAME_LENGTH = 200
 MAX_LIMIT = 1000
 MAX_IDS = 1000
 
-_STRICT_NAME = re.compile(r"[A-Za-z0-9 _-]{1,200}")
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _ISO_8601 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -43,11 +42,6 @@ NOT_A_DATE = FieldError(
     "within the years 1 to 9999",
     "datetime_type",
 )
-
-
-def is_strict_name(name: str) -> bool:
-    """Tell whether ``name`` meets the format of v2 and fast: letters, digits, space, - and _."""
-    return _STRICT_NAME.fullmatch(name) is not None and not name.isspace()
 
 
 def _is_printable(name: str) -> bool:

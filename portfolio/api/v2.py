@@ -14,7 +14,7 @@ from portfolio.api.responses import json_response
 from portfolio.api.schemas import StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
 from portfolio.models import Page, Search
-from portfolio.service import check_bulk, check_bulk_size
+from portfolio.rules import check_bulk_size
 
 blueprint = Blueprint("v2", __name__, url_prefix="/api/v2")
 
@@ -44,7 +44,6 @@ def create_portfolios() -> Response:
         if isinstance(body, list):
             check_bulk_size(len(body))
         drafts = load(_drafts, body, "body")
-        check_bulk(drafts)
         created = s.portfolios.create_all(drafts, key=idempotency_key(request))
     s.metrics.created("v2", created)
     return json_response(created.portfolios, 201, replay_header(created))

@@ -23,7 +23,7 @@ from portfolio.models import PortfolioCreate
 from portfolio.observability.coordinator import ControlFile, WorkerCoordinator
 from portfolio.observability.shared_state import State
 from portfolio.redaction import redact, redact_uri
-from portfolio.service import MAX_BULK
+from portfolio.rules import MAX_BULK
 from portfolio.storage.diagnosis import is_unreachable
 
 _APPLY_TIMEOUT_S = 5.0

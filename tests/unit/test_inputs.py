@@ -17,11 +17,11 @@ from portfolio.api.schemas import (
     PortfolioUpdateSchema,
     SearchQuerySchema,
     StrictPortfolioCreateSchema,
-    is_strict_name,
     load,
 )
 from portfolio.errors import UnprocessableEntity
 from portfolio.models import PortfolioCreate, Search, from_document, to_document
+from portfolio.rules import is_strict_name
 
 NOW = datetime(2024, 1, 20, 14, 45, 0, 123999)
 INT64 = 2**63 - 1

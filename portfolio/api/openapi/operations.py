@@ -26,7 +26,7 @@ from portfolio.api.schemas import (
     SearchQuerySchema,
     StrictPortfolioCreateSchema,
 )
-from portfolio.service import MAX_BULK
+from portfolio.rules import MAX_BULK
 
 TAGS = [
     {"name": "portfolios", "description": "One portfolio, all of them, and checks of ids: v1"},

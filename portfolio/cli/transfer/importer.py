@@ -22,7 +22,8 @@ from portfolio.cli.transfer.rows import Row
 from portfolio.cli.transfer.source import START, Lines, Position
 from portfolio.errors import UnprocessableEntity
 from portfolio.models import PortfolioCreate
-from portfolio.service import MAX_BULK, PortfolioService
+from portfolio.rules import MAX_BULK
+from portfolio.service import PortfolioService
 from portfolio.storage.guard import budget
 
 # What a killed client left open in MongoDB locks documents for a minute at most by default.
