@@ -24,7 +24,7 @@ from portfolio.config import Settings
 from portfolio.middleware.admission import Admission, AdmissionMiddleware
 from portfolio.middleware.auth import require_api_key
 from portfolio.middleware.compression import CompressionMiddleware
-from portfolio.middleware.cors import CORSPolicy
+from portfolio.middleware.cors import CORSMiddleware, CORSPolicy
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.observability.database_metrics import CommandDurations
@@ -76,12 +76,14 @@ def _nest_middleware(app: Flask, services: Services) -> None:
     """Put the WSGI middleware around Flask, outermost first."""
     telemetry = services.telemetry
     app.wsgi_app = RequestContextMiddleware(  # type: ignore[method-assign]
-        AdmissionMiddleware(
-            CompressionMiddleware(
-                (telemetry and telemetry.tracing) or app.wsgi_app,
+        CORSMiddleware(
+            AdmissionMiddleware(
+                CompressionMiddleware(
+                    (telemetry and telemetry.tracing) or app.wsgi_app,
+                ),
+                services.admission,
             ),
-            services.admission,
-            services.cors,
+            CORSPolicy(services.settings.cors_origins),
         ),
         services.settings,
         services.metrics.requests,
@@ -116,7 +118,6 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
         cursors=Cursors(settings),
         validation_cache=cache,
         admission=Admission(settings.max_requests_in_flight),
-        cors=CORSPolicy(app, settings.cors_origins),
         metrics=metrics,
         log_level_controller=log_level_controller,
         coordinator=coordinator,

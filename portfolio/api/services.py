@@ -11,7 +11,6 @@ from portfolio.api.cursors import Cursors
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import Settings
 from portfolio.middleware.admission import Admission
-from portfolio.middleware.cors import CORSPolicy
 from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
@@ -45,7 +44,6 @@ class Services:
     cursors: Cursors
     validation_cache: ValidationCache
     admission: Admission
-    cors: CORSPolicy
     metrics: Metrics
     log_level_controller: LogLevelController
     coordinator: WorkerCoordinator

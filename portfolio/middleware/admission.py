@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from portfolio.middleware.cors import CORSPolicy
 from portfolio.observability.metrics import ENDPOINT, REJECTED
 
 if TYPE_CHECKING:
@@ -159,13 +158,11 @@ class AdmissionMiddleware:
     Args:
         app: what answers the requests.
         admission: gives the permits.
-        cors: which browsers may read a rejection.
     """
 
-    def __init__(self, app: WSGIApplication, admission: Admission, cors: CORSPolicy) -> None:
+    def __init__(self, app: WSGIApplication, admission: Admission) -> None:
         self._app = app
         self._admission = admission
-        self._cors = cors
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -182,11 +179,7 @@ class AdmissionMiddleware:
 
     def _reject(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[ENDPOINT] = REJECTED
-        headers = _HEADERS.copy()
-        if "HTTP_ORIGIN" in environ:
-            asked = [("Origin", environ["HTTP_ORIGIN"])]
-            headers += self._cors.headers(environ["REQUEST_METHOD"], asked)
-        start_response("503 SERVICE UNAVAILABLE", headers)
+        start_response("503 SERVICE UNAVAILABLE", _HEADERS.copy())
         return [_BODY]
 
 
