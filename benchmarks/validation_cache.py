@@ -10,12 +10,11 @@ from werkzeug.test import EnvironBuilder
 
 from benchmarks.report import table
 from benchmarks.timing import cpu_microseconds
-from portfolio.api.queries import search_query
+from portfolio.api.pagination import PageQuery
 from portfolio.api.validation_cache import LRUBackend
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
-from portfolio.models import Search
 from portfolio.rules import is_strict_name
 
 _NAME = "Growth fund 0000500"
@@ -46,9 +45,10 @@ def measure() -> dict[str, float]:
         with applications[cached].app_context():
             return Request(environment.copy())
 
-    def check_query(cached: bool) -> Search:
+    def check_query(cached: bool) -> PageQuery:
+        cache = applications[cached].extensions["portfolio"].validation_cache
         with applications[cached].app_context():
-            return search_query(Request(environment.copy()))
+            return PageQuery.by_offset(Request(environment.copy()), cache)
 
     with applications[True].app_context():
         return cpu_microseconds(

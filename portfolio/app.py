@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from portfolio.api.cursors import Cursors
 from portfolio.api.docs.routes import register_pages
 from portfolio.api.fast import blueprint as fast
 from portfolio.api.flask_app import Application
 from portfolio.api.health import blueprint as health
+from portfolio.api.pagination import CursorCodec
 from portfolio.api.responses import MAX_BODY_BYTES, register_error_handlers
 from portfolio.api.services import Lifecycle, Services
 from portfolio.api.v1 import blueprint as v1
@@ -115,7 +115,7 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
         settings=settings,
         database=database,
         portfolios=PortfolioService(PortfolioRepository(database), PortfolioWriter(database)),
-        cursors=Cursors(settings),
+        cursors=CursorCodec(settings),
         validation_cache=cache,
         admission=Admission(settings.max_requests_in_flight),
         metrics=metrics,

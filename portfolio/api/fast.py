@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from portfolio.api.idempotency import idempotency_key, replay_header
-from portfolio.api.queries import search_query
+from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import json_body
 from portfolio.api.responses import (
     MAX_BODY_BYTES,
@@ -18,7 +18,6 @@ from portfolio.api.responses import (
 )
 from portfolio.api.schemas import MAX_LIMIT, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
-from portfolio.api.v2 import page_body
 from portfolio.errors import BadRequest, MalformedJSON, TooLarge, UnprocessableEntity
 from portfolio.models import PortfolioCreate
 from portfolio.observability.health_report import FAST_SERVICE, timestamp
@@ -64,14 +63,15 @@ def create_portfolios() -> Response:
 def search_portfolios() -> Response:
     """One page of the portfolios that match, with the time it took."""
     begun = time.perf_counter()
+    s = services()
     try:
-        search = search_query(request)
+        query = PageQuery.by_offset(request, s.validation_cache)
     except UnprocessableEntity as error:
         fault = error.errors[0]
         raise BadRequest(_QUERY_FAULTS.get(str(fault["loc"][1]), fault["msg"])) from None
-    page = services().portfolios.search(search)
+    page = s.portfolios.search(query.search)
     elapsed = _elapsed_ms(begun)
-    body = page_body(search, page) | {"processingTimeMs": elapsed}
+    body = query.body(page) | {"processingTimeMs": elapsed}
     headers = {"X-Processing-Time-Ms": str(elapsed), "X-Total-Count": str(page.total)}
     return json_response(body, 200, headers)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flask import current_app
 
-from portfolio.api.cursors import Cursors
+from portfolio.api.pagination import CursorCodec
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import Settings
 from portfolio.middleware.admission import Admission
@@ -41,7 +41,7 @@ class Services:
     settings: Settings
     database: Database
     portfolios: PortfolioService
-    cursors: Cursors
+    cursors: CursorCodec
     validation_cache: ValidationCache
     admission: Admission
     metrics: Metrics

@@ -1,27 +1,29 @@
-"""The validation cache: verdicts on queries that were already checked."""
+"""The validation cache: query strings that were parsed and accepted before."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from flask import Flask
 from flask_caching import Cache
 from flask_caching.backends.base import BaseCache
+from marshmallow import Schema
 
-from portfolio.models import Search
 from portfolio.observability.metrics import CacheStatistics
+
+T = TypeVar("T")
 
 
 class LRUBackend(BaseCache):
-    """A Flask-Caching backend that holds immutable objects and drops the least recently used.
+    """A Flask-Caching backend that holds immutable objects and evicts the least recently used.
 
-    Flask-Caching's own in-memory backend pickles each value, which costs more than it could save
-    here, and does not count what it drops.
+    Flask-Caching's own in-memory backend pickles each value, which costs more than the cache saves,
+    and does not count evictions.
 
     Args:
-        size: the most entries that are held.
+        size: the maximum number of entries.
     """
 
     def __init__(self, size: int) -> None:
@@ -54,52 +56,50 @@ class LRUBackend(BaseCache):
 
 
 class ValidationCache:
-    """Verdicts on search queries, name format included, for each worker.
+    """What query strings were parsed to, for one worker.
 
-    A name's format alone is not worth caching: the regular expression takes 0.4 microseconds, and a
-    look-up 0.2 in this backend and 2.5 through Flask-Caching. The verdict on a whole query string,
-    with its parsing and its Marshmallow schema, takes 35 to 43, and from the cache under 3;
-    ``benchmarks/validation_cache.py`` measures all of these.
-    Only accepted queries are kept.
+    Only accepted queries are kept: a rejected one is parsed again each time.
+    ``benchmarks/validation_cache.py`` measures what a hit saves.
 
     Args:
-        app: the application whose Flask-Caching extension holds the verdicts.
-        size: the most verdicts that are held.
-        enabled: if not, every query is checked anew and nothing is counted.
+        app: the application that Flask-Caching is configured for.
+        size: the maximum number of queries.
+        enabled: if not, every query is parsed and nothing is counted.
     """
 
     # Longer query strings are rare and would let a client fill the memory.
-    MAX_KEY_LENGTH = 512
+    MAX_QUERY_LENGTH = 512
 
     def __init__(self, app: Flask, size: int, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self._hits = 0
         self._misses = 0
-        cache = Cache()
         backend = f"{LRUBackend.__module__}.{LRUBackend.__qualname__}"
-        cache.init_app(app, {"CACHE_TYPE": backend, "CACHE_THRESHOLD": size})
-        self._backend: LRUBackend = app.extensions["cache"][cache]
+        self._cache = Cache(app, config={"CACHE_TYPE": backend, "CACHE_THRESHOLD": size})
 
-    def get_or_parse(self, query_string: str, parse: Callable[[], Search]) -> Search:
-        """Return the verdict on ``query_string``, or what ``parse`` returns where it is not cached.
+    def get_or_parse(self, schema: Schema, query: str, parse: Callable[[], T]) -> T:
+        """Return what ``query`` was parsed to before, or else what ``parse`` returns now.
 
-        Raises:
-            whatever ``parse`` raises for a query that is refused.
+        Args:
+            schema: what ``parse`` validates with; the same query means something else to another.
+            query: the query string.
+            parse: parses it; whatever it raises passes through and is not cached.
         """
-        if not self.enabled or len(query_string) > self.MAX_KEY_LENGTH:
+        if not self.enabled or len(query) > self.MAX_QUERY_LENGTH:
             return parse()
-        known = self._backend.get(query_string)
+        key = f"{type(schema).__name__}?{query}"
+        known = self._cache.get(key)
         if known is not None:
             self._hits += 1
             return known  # type: ignore[no-any-return]
         self._misses += 1
-        verdict = parse()
-        self._backend.set(query_string, verdict)
-        return verdict
+        parsed = parse()
+        self._cache.set(key, parsed)
+        return parsed
 
     def statistics(self) -> CacheStatistics:
         """Return the counts for health and telemetry."""
-        backend = self._backend
+        backend = cast(LRUBackend, self._cache.cache)
         return CacheStatistics(
             len(backend.entries), backend.size, self._hits, self._misses, backend.evictions
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
+from portfolio.api.schemas import DeleteQuerySchema, SearchQuerySchema
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.app import create_app
 from portfolio.config import Settings
@@ -12,62 +13,71 @@ from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import BadRequest
 from portfolio.models import Search
 
+SCHEMA = SearchQuerySchema()
+
 
 def cache(size: int = 3, *, enabled: bool = True) -> ValidationCache:
     return ValidationCache(Flask("test"), size, enabled=enabled)
 
 
 def ask(cache: ValidationCache, query: str) -> Search:
-    return cache.get_or_parse(query, lambda: Search(name=query))
+    return cache.get_or_parse(SCHEMA, query, lambda: Search(name=query))
 
 
-def test_a_verdict_is_found_again_and_both_look_ups_are_counted() -> None:
-    verdicts = cache()
-    assert ask(verdicts, "a") == ask(verdicts, "a") == Search(name="a")
-    assert ask(verdicts, "b") == Search(name="b")
-    found = verdicts.statistics()
+def test_a_parsed_query_is_found_again_and_both_look_ups_are_counted() -> None:
+    queries = cache()
+    assert ask(queries, "a") == ask(queries, "a") == Search(name="a")
+    assert ask(queries, "b") == Search(name="b")
+    found = queries.statistics()
     assert (found.size, found.hits, found.misses, found.evictions) == (2, 1, 2, 0)
     assert found.hit_rate == pytest.approx(1 / 3)
 
 
-def test_the_least_recently_used_verdict_makes_room() -> None:
-    verdicts = cache(size=3)
+def test_a_query_is_parsed_by_each_schema_for_itself() -> None:
+    queries = cache()
+    assert ask(queries, "a") == Search(name="a")
+    assert queries.get_or_parse(DeleteQuerySchema(), "a", lambda: 7) == 7
+    assert ask(queries, "a") == Search(name="a")
+
+
+def test_the_least_recently_used_query_is_evicted() -> None:
+    queries = cache(size=3)
     for query in ("a", "b", "c", "a", "d"):
-        ask(verdicts, query)
-    assert verdicts.statistics().evictions == 1
-    assert verdicts.statistics().size == verdicts.statistics().max_size == 3
-    before = verdicts.statistics().hits
+        ask(queries, query)
+    assert queries.statistics().evictions == 1
+    assert queries.statistics().size == queries.statistics().max_size == 3
+    before = queries.statistics().hits
     for query in ("a", "c", "d"):
-        ask(verdicts, query)
-    assert verdicts.statistics().hits == before + 3
-    ask(verdicts, "b")
-    assert verdicts.statistics().hits == before + 3
+        ask(queries, query)
+    assert queries.statistics().hits == before + 3
+    ask(queries, "b")
+    assert queries.statistics().hits == before + 3
 
 
-def test_a_refusal_is_no_verdict_to_keep() -> None:
-    verdicts = cache()
+def test_a_rejected_query_is_not_cached() -> None:
+    queries = cache()
 
     def refuse() -> Search:
         raise BadRequest("no")
 
     for _ in range(2):
         with pytest.raises(BadRequest):
-            verdicts.get_or_parse("a", refuse)
-    assert verdicts.statistics().size == 0
-    assert verdicts.statistics().misses == 2
+            queries.get_or_parse(SCHEMA, "a", refuse)
+    assert queries.statistics().size == 0
+    assert queries.statistics().misses == 2
 
 
 def test_a_query_of_excessive_length_takes_no_memory() -> None:
-    verdicts = cache()
-    ask(verdicts, "x" * (ValidationCache.MAX_KEY_LENGTH + 1))
-    assert verdicts.statistics().size == 0
+    queries = cache()
+    ask(queries, "x" * (ValidationCache.MAX_QUERY_LENGTH + 1))
+    assert queries.statistics().size == 0
 
 
 def test_a_cache_that_is_switched_off_keeps_and_counts_nothing() -> None:
-    verdicts = cache(enabled=False)
-    assert ask(verdicts, "a") == ask(verdicts, "a")
-    assert verdicts.statistics() == (0, 3, 0, 0, 0)
-    assert verdicts.statistics().hit_rate == 0.0
+    queries = cache(enabled=False)
+    assert ask(queries, "a") == ask(queries, "a")
+    assert queries.statistics() == (0, 3, 0, 0, 0)
+    assert queries.statistics().hit_rate == 0.0
 
 
 def test_a_fresh_cache_has_no_hit_rate() -> None:

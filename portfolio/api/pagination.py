@@ -1,0 +1,195 @@
+"""Pages of a search: the query that asks for one, the body that shows it, the links to others.
+
+A page is asked for by offset or by cursor. A cursor holds the place where the page before ended,
+and the search that it belongs to. It is signed with a key that all pods share. Where
+``CURSOR_SECRET`` is not set, anybody can make one: what it holds is validated like any other input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import bson
+from bson import DatetimeMS, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.errors import BSONError
+from flask import Request
+from itsdangerous import BadData, Signer, base64_decode, base64_encode
+
+from portfolio.api.requests import query_arguments
+from portfolio.api.schemas import SearchQuerySchema, load
+from portfolio.api.validation_cache import ValidationCache
+from portfolio.config import Settings
+from portfolio.errors import BadRequest
+from portfolio.models import Page, Portfolio, Search, SortKey
+from portfolio.rules import check_search
+from portfolio.storage.client import CODEC_OPTIONS
+
+_schema = SearchQuerySchema()
+
+# The parameters that choose a page; all others choose the portfolios.
+_PAGE_PARAMETERS = ("limit", "offset")
+
+# The types that a stored dateCreated may have. A document or an array could be read as an operator.
+_DATE_TYPES = (
+    *(datetime, DatetimeMS, str, int, float, bytes, ObjectId, Decimal128),
+    *(Timestamp, Regex, MinKey, MaxKey, type(None)),
+)
+
+
+class PageQuery(NamedTuple):
+    """The query string of a search.
+
+    Attributes:
+        search: the portfolios to find, and the page of them.
+        cursor: where the page begins; empty for the first, None for a page by offset.
+    """
+
+    search: Search
+    cursor: str | None = None
+
+    @classmethod
+    def by_offset(cls, request: Request, cache: ValidationCache) -> PageQuery:
+        """Return the query of ``request``, from ``cache`` where it was validated before.
+
+        Raises:
+            UnprocessableEntity: a parameter has the wrong type or range, or is given twice.
+            BadRequest: the names break a rule of CONTRACT.md section 3.
+        """
+
+        def parse() -> PageQuery:
+            arguments, repeated = query_arguments(request, _schema.fields)
+            return cls(check_search(load(_schema, arguments, "query", repeated)))
+
+        return cache.get_or_parse(_schema, request.query_string.decode("latin-1"), parse)
+
+    @classmethod
+    def by_offset_or_cursor(cls, request: Request, cache: ValidationCache) -> PageQuery:
+        """Return the query of ``request``, which may have a ``cursor``.
+
+        Raises:
+            UnprocessableEntity: a parameter has the wrong type or range, or is given twice.
+            BadRequest: the names break a rule of CONTRACT.md section 3, or there are a cursor and
+                an offset.
+        """
+        if b"cursor" not in request.query_string or "cursor" not in request.args:
+            return cls.by_offset(request, cache)
+        arguments, repeated = query_arguments(request, {*_schema.fields, "cursor"})
+        if "offset" in arguments:
+            raise BadRequest("Only one of cursor and offset allowed")
+        search = check_search(load(_schema, arguments, "query", repeated))
+        return cls(search, arguments["cursor"])
+
+    def body(self, page: Page) -> dict[str, Any]:
+        """Return the body of a page by offset (CONTRACT.md section 3)."""
+        limit, offset = self.search.limit, self.search.offset
+        return {
+            "portfolios": page.portfolios,
+            "pagination": {
+                "totalElements": page.total,
+                "totalPages": -(-page.total // limit),
+                "currentPage": offset // limit,
+                "pageSize": limit,
+                "hasNext": page.has_next,
+                "hasPrevious": offset > 0,
+            },
+        }
+
+    def cursor_body(self, portfolios: list[Portfolio], following: str | None) -> dict[str, Any]:
+        """Return the body of a page by cursor, where ``following`` is the cursor of the next."""
+        return {
+            "portfolios": portfolios,
+            "pagination": {
+                "pageSize": self.search.limit,
+                "hasNext": following is not None,
+                "nextCursor": following,
+            },
+        }
+
+    def links(self, path: str, page: Page) -> str:
+        """Return the ``Link`` header (RFC 8288) of a page by offset, relative to the host."""
+        limit, offset = self.search.limit, self.search.offset
+        offsets = {"first": 0, "last": max(page.total - 1, 0) // limit * limit}
+        if offset:
+            offsets["prev"] = max(offset - limit, 0)
+        if page.has_next:
+            offsets["next"] = offset + limit
+        return self._links(path, {relation: f"offset={at}" for relation, at in offsets.items()})
+
+    def cursor_links(self, path: str, following: str | None) -> str:
+        """Return the ``Link`` header of a page by cursor."""
+        pages = {"first": "cursor="}
+        if following is not None:
+            pages["next"] = f"cursor={following}"
+        return self._links(path, pages)
+
+    def _links(self, path: str, pages: dict[str, str]) -> str:
+        parameters = {"limit": self.search.limit} | _criteria(self.search)
+        target = f"{path}?" + "".join(
+            f"{name}={quote(str(value))}&"
+            for name, value in parameters.items()
+            if value is not None
+        )
+        return ", ".join(f'<{target}{page}>; rel="{relation}"' for relation, page in pages.items())
+
+
+class CursorCodec:
+    """Encodes and decodes cursors.
+
+    Args:
+        settings: has the secret; without one, the name of the database stands in for it, which
+            all pods on that database have in common.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._signer = cursor_signer(settings)
+
+    def encode(self, search: Search, after: SortKey) -> str:
+        """Return the cursor of the page that begins after ``after``."""
+        content = bson.encode(_criteria(search) | after._asdict())
+        return self._signer.sign(base64_encode(content)).decode()
+
+    def decode(self, search: Search, cursor: str) -> SortKey | None:
+        """Return the sort key after which the page of ``cursor`` begins; None for the first page.
+
+        Raises:
+            BadRequest: the cursor is not one of the service's, or belongs to another search.
+        """
+        if not cursor:
+            return None
+        try:
+            content = bson.decode(base64_decode(self._signer.unsign(cursor)), CODEC_OPTIONS)
+            return _validate(content, search)
+        except (BadData, BSONError, RecursionError, ValueError):
+            raise BadRequest(
+                "Invalid cursor: take nextCursor from the page before, for the same search"
+            ) from None
+
+
+def cursor_signer(settings: Settings) -> Signer:
+    """Return what signs the cursors of all pods with these settings."""
+    return Signer(
+        settings.cursor_secret or settings.mongodb_db,
+        salt="portfolio cursors",
+        key_derivation="hmac",
+        digest_method=hashlib.sha256,
+    )
+
+
+def _validate(content: dict[str, Any], search: Search) -> SortKey:
+    criteria = _criteria(search)
+    if content.keys() != {*criteria, *SortKey._fields}:
+        raise ValueError("fields are missing, or unknown")
+    if any(content[name] != value for name, value in criteria.items()):
+        raise ValueError("it belongs to another search")
+    after = SortKey(content["created"], content["identity"])
+    if not isinstance(after.created, _DATE_TYPES) or not isinstance(after.identity, ObjectId):
+        raise ValueError("a field has the wrong type")
+    return after
+
+
+def _criteria(search: Search) -> dict[str, Any]:
+    """Return the parameters of ``search`` that choose portfolios, whatever the page."""
+    return {name: value for name, value in search._asdict().items() if name not in _PAGE_PARAMETERS}
