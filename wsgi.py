@@ -4,7 +4,7 @@ import os
 from logging.config import dictConfig
 
 from portfolio.app import create_app
-from portfolio.cli.operations import cli_environment
+from portfolio.cli.helpers import cli_environment
 from portfolio.config import load_settings, server_settings
 from portfolio.observability.logging import logging_config
 

@@ -18,8 +18,7 @@ from portfolio.api.services import Lifecycle, Services
 from portfolio.api.v1 import blueprint as v1
 from portfolio.api.v2 import blueprint as v2
 from portfolio.api.validation_cache import ValidationCache
-from portfolio.cli.operations import register_commands
-from portfolio.cli.portfolios import portfolios
+from portfolio.cli import register_commands
 from portfolio.config import Settings
 from portfolio.middleware.admission import Admission, AdmissionMiddleware
 from portfolio.middleware.auth import require_api_key
@@ -63,7 +62,6 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
         register_pages(app, settings)
 
     register_commands(app)
-    app.cli.add_command(portfolios)
 
     register_error_handlers(app)
     if settings.api_keys:

@@ -44,3 +44,15 @@ def redact_uri(uri: str) -> str:
         return scheme + _PASSWORD_ALONE.sub(r"\1***", rest) if scheme else "***"
     user, colon, _ = credentials.partition(":")
     return f"{scheme}{user}:***@{hosts}" if colon else f"{scheme}***@{hosts}"
+
+
+def redact_in(text: str, uri: str) -> str:
+    """Return ``text`` without the password of ``uri``, whole or in part.
+
+    gRPC's messages quote the address of the collector, up to the first / of its password.
+    """
+    credentials = uri.partition("://")[2].rpartition("@")[0]
+    password = credentials.partition(":")[2] or credentials
+    for part in filter(None, re.split("[:/?#@]", password)):
+        text = text.replace(part, "***")
+    return text

@@ -1,0 +1,18 @@
+"""The commands that operators run in a shell in the container: ``flask db ping`` and the like."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from portfolio.cli.breakers import breakers
+from portfolio.cli.config import config
+from portfolio.cli.db import db
+from portfolio.cli.log_level import log_level
+from portfolio.cli.portfolios import portfolios
+from portfolio.cli.telemetry import telemetry
+
+
+def register_commands(app: Flask) -> None:
+    """Add every command to ``flask``."""
+    for command in (db, breakers, config, telemetry, log_level, portfolios):
+        app.cli.add_command(command)

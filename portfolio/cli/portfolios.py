@@ -12,7 +12,7 @@ from bson import ObjectId
 from flask.cli import AppGroup
 
 from portfolio.api.services import services
-from portfolio.cli.operations import from_database, table
+from portfolio.cli.helpers import from_database, print_table
 from portfolio.cli.transfer.checkpoint import Reading, load_checkpoint
 from portfolio.cli.transfer.errors import TransferError, file_errors
 from portfolio.cli.transfer.exporter import Exporter, Layout, open_stream
@@ -213,7 +213,7 @@ def find(name: str, limit: int) -> None:
     page = from_database(lambda: services().portfolios.search(search))
     if not page.portfolios:
         raise click.ClickException(f"No portfolio's name contains {name!r}.")
-    table(COLUMNS, ([each[column] for column in COLUMNS] for each in page.portfolios))
+    print_table(COLUMNS, ([each[column] for column in COLUMNS] for each in page.portfolios))
     if page.has_next:
         click.echo(f"{limit} of {page.total}; --limit shows more")
 

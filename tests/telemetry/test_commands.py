@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from portfolio.cli.operations import _Complaints
+from portfolio.cli.telemetry import FirstMessage
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.processes import free_port
 from tests.gunicorn import Gunicorn, wait_until
@@ -244,11 +244,11 @@ def test_telemetry_check_tells_why_nothing_arrives(
         ),
     ],
 )
-def test_a_complaint_does_not_say_that_the_exporter_goes_on(logged: str, reason: str) -> None:
-    complaints = _Complaints()
-    complaints.emit(logging.makeLogRecord({"msg": logged}))
-    complaints.emit(logging.makeLogRecord({"msg": "what follows tells of retries"}))
-    assert complaints.reason == reason
+def test_the_reason_of_a_failed_export_does_not_announce_a_retry(logged: str, reason: str) -> None:
+    messages = FirstMessage()
+    messages.emit(logging.makeLogRecord({"msg": logged}))
+    messages.emit(logging.makeLogRecord({"msg": "what follows tells of retries"}))
+    assert messages.reason == reason
 
 
 def test_a_log_line_has_every_field_and_stays_one_line(gunicorn: Gunicorn) -> None:

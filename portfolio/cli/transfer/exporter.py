@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from bson import ObjectId
 
-from portfolio.cli.operations import from_database
+from portfolio.cli.helpers import from_database
 from portfolio.cli.transfer.errors import TransferError
 from portfolio.cli.transfer.formats import CSV_HEADER, encoder, is_compressed
 from portfolio.cli.transfer.importer import PATIENCE_S

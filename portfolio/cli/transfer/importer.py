@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from bson import ObjectId
 
 from portfolio.api.schemas import PortfolioCreateSchema, load
-from portfolio.cli.operations import from_database
+from portfolio.cli.helpers import from_database
 from portfolio.cli.transfer.checkpoint import Checkpoint
 from portfolio.cli.transfer.errors import TransferError
 from portfolio.cli.transfer.identity import RowIdentities

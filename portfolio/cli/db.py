@@ -1,0 +1,81 @@
+"""``flask db``: ping MongoDB, create indexes, show sizes, create example data."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+from flask.cli import AppGroup
+
+from portfolio.api.services import services
+from portfolio.cli.helpers import from_database, print_table
+from portfolio.models import PortfolioCreate
+from portfolio.redaction import redact_uri
+from portfolio.rules import MAX_BULK
+
+db = AppGroup("db", help="Ping MongoDB, show its state, create example data.")
+
+
+@db.command("ping")
+def ping() -> None:
+    """Ping MongoDB."""
+    s = services()
+    uri = redact_uri(s.settings.mongodb_uri)
+
+    def ask() -> str:
+        took_ms = s.database.ping()
+        version = s.database.client.server_info()["version"]
+        return f"{uri} answers in {took_ms:.1f} ms: {s.database.topology}, MongoDB {version}"
+
+    click.echo(from_database(ask))
+
+
+@db.command("indexes")
+def indexes() -> None:
+    """Create missing indexes and list all."""
+    database = services().database
+    from_database(database.ensure_indexes)
+    found = from_database(database.portfolios.index_information)
+    print_table(
+        ("index", "keys"),
+        (
+            (name, ", ".join(f"{key} {order}" for key, order in index["key"]))
+            for name, index in sorted(found.items())
+        ),
+    )
+
+
+@db.command("stats")
+def stats() -> None:
+    """Show the number and the size of the stored portfolios."""
+    database = services().database
+    found = from_database(lambda: database.database.command("collStats", database.portfolios.name))
+    rows = [
+        ("portfolios", f"{found['count']:,}"),
+        ("data", _mebibytes(found["size"])),
+        ("on disk", _mebibytes(found["storageSize"])),
+        ("indexes", _mebibytes(found["totalIndexSize"])),
+    ]
+    rows += [(f"  {name}", _mebibytes(size)) for name, size in sorted(found["indexSizes"].items())]
+    print_table(("", ""), rows)
+
+
+@db.command("seed")
+@click.argument("count", default=20, type=click.IntRange(1, 1_000_000))
+@click.option("--yes", is_flag=True, help="Required in production.")
+def seed(count: int, *, yes: bool) -> None:
+    """Create COUNT example portfolios; 20 by default."""
+    s = services()
+    if s.settings.profile == "production" and not yes:
+        raise click.ClickException("This is production: add --yes to confirm.")
+    with click.progressbar(length=count, label="Creating", show_pos=True) as bar:
+        for first in range(0, count, MAX_BULK):
+            numbers = range(first + 1, min(first + MAX_BULK, count) + 1)
+            bulk = [PortfolioCreate(f"Example {number:05}") for number in numbers]
+            from_database(partial(s.portfolios.create_all, bulk))
+            bar.update(len(bulk))
+    click.echo(f"{count} portfolios created")
+
+
+def _mebibytes(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB"
