@@ -97,7 +97,16 @@ def test_every_command_is_in_the_reference_as_it_is(unit_client: FlaskClient) ->
     assert table("Commands") == list(commands(unit_client))
 
 
-PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "CHANGELOG.md"])
+def test_every_use_of_a_private_api_is_in_the_architecture() -> None:
+    told = re.findall(
+        r"^\| `([\w/.]+\.py)` \| ", (DOCS / "architecture.md").read_text(), re.MULTILINE
+    )
+    for file in (ROOT / "portfolio").rglob("*.py"):
+        uses = file.read_text().count("# PRIVATE API: ")
+        assert told.count(str(file.relative_to(ROOT / "portfolio"))) >= uses, file
+
+
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
