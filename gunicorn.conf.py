@@ -1,11 +1,9 @@
 """How Gunicorn serves: ``gunicorn`` alone, in this folder, starts the service."""
 
 # First: it patches what all others import.
-from portfolio.server.patches import freeze, large_patterns_later
+from portfolio.server.patches import freeze, lazy_unicode_patterns
 
-# Marshmallow compiles a pattern of all e-mail addresses, with every letter of Unicode, while it is
-# imported: a fifteenth of the CPU that it takes to start, and no portfolio has an address.
-with large_patterns_later():
+with lazy_unicode_patterns():
     import marshmallow.validate  # noqa: F401
 
 import os
@@ -97,11 +95,7 @@ def worker_exit(server, worker):
 def post_request(worker, req, environ, resp):
     """Let other connections have their turn.
 
-    A client on keep-alive has its next request ready before the greenlet would wait, so that it
-    never yields: with 16 connections on 2 workers one got 29,698 requests while eleven got 1 to
-    38. To yield with ``sleep(0)`` gave all of them 3,086 to 4,522, for 5% of throughput.
-
-    A moment instead of 0 (``yield_to_hub``): p99 of GET one fell from 36 to 15 ms and of pages from
-    76 to 17, and reads became 8 to 14% faster, creations 6% slower.
+    A client on keep-alive has its next request ready before the greenlet would wait, so without
+    this the greenlet would never yield and a few clients would get nearly all of the worker.
     """
     yield_to_hub()

@@ -38,7 +38,6 @@ from benchmarks.timing import cpu_microseconds
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.models import Search
-from portfolio.server.gunicorn_patches import cache_settings
 from portfolio.storage.client import COLLECTION
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ _DOCUMENTS = 1000
 _OP_MSG = 2013
 _HEADER = struct.Struct("<iiiiIB")
 _CONFIG = Config()
-cache_settings(_CONFIG)
 _HEAD = (
     b"GET /api/v1/portfolio/000000000000000000000000 HTTP/1.1\r\n"
     b"Host: localhost:8000\r\nUser-Agent: client/1.0\r\nAccept: application/json\r\n\r\n"

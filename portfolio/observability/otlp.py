@@ -8,10 +8,8 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
-from urllib.request import getproxies
 
 import pybreaker
-from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics.export import (
@@ -26,6 +24,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from portfolio.config import ConfigurationError
+from portfolio.observability.otlp_transport import transport_arguments, transport_module
 from portfolio.scheduling import yield_to_hub
 from portfolio.storage.guard import Breaker
 
@@ -81,7 +80,7 @@ def load() -> None:
         if protocol(signal) == GRPC:
             _require_grpc(signal)
         else:
-            import_module("urllib3" if _goes_plainly(signal) else "requests")
+            import_module(transport_module(endpoint(signal)))
 
 
 def metric_exporter(timeout_s: float | None = None) -> MetricExporter:
@@ -97,7 +96,9 @@ def metric_exporter(timeout_s: float | None = None) -> MetricExporter:
         from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415
 
         return grpc.OTLPMetricExporter(endpoint("metrics"), timeout=timeout_s)
-    return OTLPMetricExporter(endpoint("metrics"), timeout=timeout_s, **_transport("metrics"))
+    return OTLPMetricExporter(
+        endpoint("metrics"), timeout=timeout_s, **transport_arguments(endpoint("metrics"))
+    )
 
 
 def span_exporter(timeout_s: float | None = None) -> SpanExporter:
@@ -112,7 +113,9 @@ def span_exporter(timeout_s: float | None = None) -> SpanExporter:
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415
 
         return grpc.OTLPSpanExporter(endpoint("traces"), timeout=timeout_s)
-    return OTLPSpanExporter(endpoint("traces"), timeout=timeout_s, **_transport("traces"))
+    return OTLPSpanExporter(
+        endpoint("traces"), timeout=timeout_s, **transport_arguments(endpoint("traces"))
+    )
 
 
 class GuardedMetricExporter(MetricExporter):
@@ -211,19 +214,6 @@ def _guarded(breaker: Breaker, send: Callable[[], bool]) -> bool:
     except (pybreaker.CircuitBreakerError, _NotSentError):
         return False
     return True
-
-
-def _transport(signal: str) -> dict[str, Any]:
-    """Return the exporter's argument for what carries ``signal``, where it isn't its own.
-
-    Its own goes by ``requests``, which knows proxies, certificates and credentials and takes 60 ms
-    of CPU to load, a fifteenth of a start; to a collector nearby urllib3 is enough.
-    """
-    return {"_transport": Urllib3HTTPTransport()} if _goes_plainly(signal) else {}
-
-
-def _goes_plainly(signal: str) -> bool:
-    return endpoint(signal).startswith("http://") and not getproxies()
 
 
 def _first(environ: Mapping[str, str], *variables: str) -> str:

@@ -24,7 +24,6 @@ from portfolio.api.services import Services
 from portfolio.middleware.request_context import common_headers
 from portfolio.server.connection import Connection, Server
 from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
-from portfolio.server.gunicorn_patches import cache_settings
 from portfolio.server.listener import Listener
 from portfolio.server.request_body import BodyMemory
 
@@ -46,7 +45,6 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to stop, then drain; Gunicorn calls this once."""
-        cache_settings(self.cfg)
         table = ConnectionTable(_connection_limit(self.worker_connections))
         server = self._server(table)
         listeners = []

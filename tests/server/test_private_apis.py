@@ -1,0 +1,102 @@
+"""Every private API that the service uses is the one that its comment was written for."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+from tests.gunicorn import ROOT
+
+MARK = re.compile(r"# PRIVATE API: ([\w-]+)==([\w.]+), \S")
+MARKS = [
+    pytest.param(*found, id=f"{path.relative_to(ROOT)} {found[0]}")
+    for path in sorted((ROOT / "portfolio").rglob("*.py"))
+    for found in MARK.findall(path.read_text())
+]
+
+
+def run_patched(code: str) -> None:
+    """Run ``code`` in a process of its own, since patches can't be taken off."""
+    code = f"from portfolio.server import patches\n{code}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_the_marks_are_found() -> None:
+    assert len(MARKS) >= 5
+
+
+@pytest.mark.parametrize(("package", "pinned"), MARKS)
+def test_the_installed_version_is_the_one_that_was_looked_at(package: str, pinned: str) -> None:
+    if package == "python":
+        newest = tuple(map(int, pinned.split(".")))
+        assert sys.version_info[:2] <= newest, "look at the patch again"
+    else:
+        assert version(package) == pinned, "look at the patch again"
+
+
+def test_every_mark_has_its_form() -> None:
+    for path in (ROOT / "portfolio").rglob("*.py"):
+        text = path.read_text()
+        assert text.count("PRIVATE API") == len(MARK.findall(text)), path
+
+
+def test_gevent_looks_for_no_plugins() -> None:
+    run_patched(
+        "import inspect\n"
+        "from importlib import metadata\n"
+        "from gevent import events, monkey\n"
+        "assert 'notify_and_call_entry_points' in inspect.getsource(monkey.patch_all)"
+        " or events.notify_and_call_entry_points is events.notify\n"
+        "metadata.entry_points = None\n"
+        "monkey.patch_all()\n"
+        "assert monkey.is_module_patched('socket')"
+    )
+
+
+def test_a_condition_tells_whether_its_lock_is_held_and_still_waits() -> None:
+    run_patched(
+        "import threading\n"
+        "for condition in threading.Condition(), threading.Condition(threading.Lock()):\n"
+        "    assert not condition._is_owned()\n"
+        "    with condition:\n"
+        "        assert condition._is_owned()\n"
+        "        condition.notify_all()\n"
+        "        assert not condition.wait(0.01)\n"
+        "    try:\n"
+        "        condition.notify()\n"
+        "    except RuntimeError:\n"
+        "        continue\n"
+        "    raise AssertionError('notified without the lock')"
+    )
+
+
+def test_marshmallow_compiles_its_large_patterns_on_first_use() -> None:
+    run_patched(
+        "import re\n"
+        "with patches.lazy_unicode_patterns():\n"
+        "    from marshmallow import validate\n"
+        "lazy = [v for v in vars(validate.Email).values() if isinstance(v, patches._LazyPattern)]\n"
+        "assert lazy, 'no pattern is left out any more'\n"
+        "assert isinstance(re.compile('x'), re.Pattern)\n"
+        "assert validate.Email()('someone@example.com')\n"
+        "try:\n"
+        "    validate.Email()('nobody')\n"
+        "except validate.ValidationError:\n"
+        "    raise SystemExit\n"
+        "raise AssertionError('no address, and accepted')"
+    )
+
+
+@pytest.mark.parametrize("exporter", [OTLPMetricExporter, OTLPSpanExporter])
+def test_exporters_take_a_transport(exporter: type) -> None:
+    assert "_transport" in inspect.signature(exporter).parameters
+    made = exporter(_transport=Urllib3HTTPTransport())
+    made.shutdown()
