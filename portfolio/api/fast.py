@@ -8,7 +8,21 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from portfolio.api.idempotency import idempotency_key, replay_header
+from portfolio.api.idempotency import (
+    IDEMPOTENCY_KEY,
+    REPLAY_HEADER,
+    idempotency_key,
+    replay_header,
+)
+from portfolio.api.openapi.annotations import (
+    BULK_EXAMPLE,
+    CREATE_ERRORS,
+    EXAMPLE,
+    PAGE_EXAMPLE,
+    Body,
+    Result,
+    describe,
+)
 from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import json_body
 from portfolio.api.responses import (
@@ -16,7 +30,7 @@ from portfolio.api.responses import (
     handle_malformed_json_as_bad_request,
     json_response,
 )
-from portfolio.api.schemas import MAX_LIMIT, StrictPortfolioCreateSchema, load
+from portfolio.api.schemas import MAX_LIMIT, SearchQuerySchema, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
 from portfolio.errors import BadRequest, MalformedJSON, TooLarge, UnprocessableEntity
 from portfolio.models import PortfolioCreate
@@ -40,6 +54,21 @@ _ENDPOINTS = {
 
 
 @blueprint.post("/portfolios/bulk")
+@describe(
+    "createPortfoliosFast",
+    "Create up to 100 portfolios with new names: all or none",
+    parameters=(IDEMPOTENCY_KEY,),
+    body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
+    responses={
+        201: Result(
+            "The portfolios",
+            "BulkCreateResult",
+            example={"portfolios": [EXAMPLE], "count": 1, "processingTimeMs": 2.1},
+            headers=("X-Processing-Time-Ms", "X-Portfolio-Count", REPLAY_HEADER),
+        )
+    },
+    errors=(*CREATE_ERRORS, "NameConflict"),
+)
 def create_portfolios() -> Response:
     """Create up to a hundred portfolios whose names are new: all or none."""
     begun = time.perf_counter()
@@ -60,6 +89,21 @@ def create_portfolios() -> Response:
 
 
 @blueprint.get("/portfolios/search")
+@describe(
+    "searchPortfoliosFast",
+    "Search portfolios",
+    description="As v2, with its timing; an error is one sentence.",
+    query=SearchQuerySchema,
+    responses={
+        200: Result(
+            "A page",
+            "FastPortfolioPage",
+            example=PAGE_EXAMPLE | {"processingTimeMs": 1.3},
+            headers=("X-Processing-Time-Ms", "X-Total-Count"),
+        )
+    },
+    errors=("BadRequest", "URITooLong", "ServiceUnavailable"),
+)
 def search_portfolios() -> Response:
     """One page of the portfolios that match, with the time it took."""
     begun = time.perf_counter()
@@ -77,12 +121,22 @@ def search_portfolios() -> Response:
 
 
 @blueprint.get("/health/fast")
+@describe(
+    "getFastHealth",
+    "Check that the fast path responds",
+    responses={200: Result("It responds", "FastHealth")},
+)
 def health() -> Response:
     """Tell that the fast path answers."""
     return json_response({"status": "healthy", "service": FAST_SERVICE, "timestamp": timestamp()})
 
 
 @blueprint.get("/performance/stats")
+@describe(
+    "getFastStats",
+    "Get the limits and endpoints of the fast path",
+    responses={200: Result("Limits and endpoints", "FastPathStats")},
+)
 def stats() -> Response:
     """Describe the fast path: its limits, its environment, its endpoints."""
     settings = services().settings

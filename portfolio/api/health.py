@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from portfolio.api.openapi.annotations import Result, describe
 from portfolio.api.responses import json_response
 from portfolio.api.services import services
 from portfolio.config import SERVICE, VERSION
@@ -16,6 +17,11 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/")
+@describe(
+    "getServiceInfo",
+    "Get the service's name, version and features",
+    responses={200: Result("Name, version and features", "ServiceInfo")},
+)
 def index() -> Response:
     """Name the service; manifests of the predecessor probe this path."""
     settings = services().settings
@@ -38,18 +44,36 @@ def index() -> Response:
 
 
 @blueprint.get("/health")
+@describe(
+    "getHealth",
+    "Say OK",
+    responses={200: Result("OK", example="OK", media_types=("text/plain",))},
+)
 def health() -> Response:
     """Say OK."""
     return Response("OK", mimetype="text/plain")
 
 
 @blueprint.get("/health/live")
+@describe(
+    "getLiveness",
+    "Check whether the process responds",
+    responses={200: Result("It responds", "Liveness")},
+)
 def live() -> Response:
     """Tell that the process answers; touches nothing outside it."""
     return _probe("liveness", "alive", time.perf_counter(), {"cached": False})
 
 
 @blueprint.get("/health/ready")
+@describe(
+    "getReadiness",
+    "Check whether requests can be served",
+    responses={
+        200: Result("Ready", "Readiness"),
+        503: Result("Not ready", "Readiness", headers=("Retry-After",)),
+    },
+)
 def ready() -> Response:
     """Tell whether requests can be served now, from what is known."""
     begun = time.perf_counter()
@@ -60,6 +84,14 @@ def ready() -> Response:
 
 
 @blueprint.get("/health/startup")
+@describe(
+    "getStartup",
+    "Check whether MongoDB was reached since the start",
+    responses={
+        200: Result("Started", "Startup"),
+        503: Result("Not started", "Startup", headers=("Retry-After",)),
+    },
+)
 def startup() -> Response:
     """Tell whether MongoDB was reached once; that does not change again."""
     started = services().database.started
@@ -68,6 +100,14 @@ def startup() -> Response:
 
 
 @blueprint.get("/health/detailed")
+@describe(
+    "getHealthReport",
+    "Get the state of each part of the service",
+    responses={
+        200: Result("Healthy", "HealthReport"),
+        503: Result("A part is unhealthy", "HealthReport", headers=("Retry-After",)),
+    },
+)
 def detailed() -> Response:
     """Each part's state, as the runbook reads it."""
     begun = time.perf_counter()
@@ -86,6 +126,11 @@ def detailed() -> Response:
 
 
 @blueprint.get("/health/metrics")
+@describe(
+    "getServiceMetrics",
+    "Get counts, latencies and use of resources",
+    responses={200: Result("Counts, latencies and use of resources", "ServiceMetrics")},
+)
 def metrics() -> Response:
     """Counts, latencies and use of resources."""
     report = services().health

@@ -10,7 +10,7 @@ from flask import Request, g
 from portfolio.errors import BadRequest
 from portfolio.models import CreateResult, IdempotencyKey
 
-HEADER = "Idempotency-Key"
+IDEMPOTENCY_KEY = "Idempotency-Key"
 REPLAY_HEADER = "Idempotent-Replay"
 
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
@@ -25,11 +25,11 @@ def idempotency_key(request: Request) -> IdempotencyKey | None:
     Raises:
         BadRequest: the key is empty, too long or unprintable.
     """
-    key = request.headers.get(HEADER)
+    key = request.headers.get(IDEMPOTENCY_KEY)
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        raise BadRequest(f"{HEADER} must have 1 to 128 printable characters")
+        raise BadRequest(f"{IDEMPOTENCY_KEY} must have 1 to 128 printable characters")
     path = request.path.rstrip("/").encode()
     digest = hashlib.sha256(path + b"\n" + request.get_data())
     return IdempotencyKey(key, digest.hexdigest(), g.get("caller"))

@@ -10,7 +10,21 @@ import orjson
 from flask import Blueprint, Response, request
 
 from portfolio.api.etags import check_if_match, conditional_response, with_etag
-from portfolio.api.idempotency import idempotency_key, replay_header
+from portfolio.api.idempotency import (
+    IDEMPOTENCY_KEY,
+    REPLAY_HEADER,
+    idempotency_key,
+    replay_header,
+)
+from portfolio.api.openapi.annotations import (
+    BODY_ERRORS,
+    CREATE_ERRORS,
+    EXAMPLE,
+    EXAMPLE_ID,
+    Body,
+    Result,
+    describe,
+)
 from portfolio.api.requests import json_body, query_arguments
 from portfolio.api.responses import json_response
 from portfolio.api.schemas import (
@@ -28,6 +42,7 @@ blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 
 _ARRAY = "application/json"
 _LINES = "application/x-ndjson"
+_NEW_NAME = "Growth and Income Fund"
 
 _draft = PortfolioCreateSchema()
 _change = PortfolioUpdateSchema()
@@ -36,6 +51,22 @@ _version = DeleteQuerySchema()
 
 
 @blueprint.get("/portfolios")
+@describe(
+    "listPortfolios",
+    "List all portfolios",
+    description="In insertion order, streamed however many there are; one per line with "
+    "`Accept: application/x-ndjson`.",
+    responses={
+        200: Result(
+            "All portfolios",
+            "Portfolio",
+            many=True,
+            example=[EXAMPLE],
+            media_types=(_ARRAY, _LINES),
+        )
+    },
+    errors=("ServiceUnavailable",),
+)
 def list_portfolios() -> Response:
     """Every portfolio, streamed: as a JSON array, or one a line where the client asks for that."""
     batches = services().portfolios.list_all()
@@ -48,6 +79,22 @@ def list_portfolios() -> Response:
 
 
 @blueprint.post("/portfolios")
+@describe(
+    "createPortfolio",
+    "Create a portfolio",
+    parameters=(IDEMPOTENCY_KEY,),
+    body=Body(PortfolioCreateSchema, {"name": "Growth Fund"}),
+    responses={
+        201: Result(
+            "The portfolio",
+            "Portfolio",
+            example=EXAMPLE,
+            headers=(REPLAY_HEADER, "ETag"),
+            links=("getPortfolio", "updatePortfolio", "deletePortfolio"),
+        )
+    },
+    errors=CREATE_ERRORS,
+)
 def create_portfolio() -> Response:
     """Create one portfolio."""
     draft = load(_draft, json_body(request), "body")
@@ -58,12 +105,39 @@ def create_portfolio() -> Response:
 
 
 @blueprint.get("/portfolio/<portfolio_id>")
+@describe(
+    "getPortfolio",
+    "Get a portfolio",
+    parameters=("If-None-Match",),
+    responses={
+        200: Result("The portfolio", "Portfolio", example=EXAMPLE, headers=("ETag",)),
+        304: Result("Not modified", headers=("ETag",)),
+    },
+    errors=("NotFound", "URITooLong", "ServiceUnavailable"),
+)
 def get_portfolio(portfolio_id: str) -> Response:
     """One portfolio, or that the client knows it."""
     return conditional_response(services().portfolios.get(portfolio_id), request)
 
 
 @blueprint.put("/portfolio/<portfolio_id>")
+@describe(
+    "updatePortfolio",
+    "Update a portfolio",
+    description="`version` is the one that you have seen. Of two updates of one version, one "
+    "succeeds and the other gets 409: read the portfolio again before you retry.",
+    parameters=("If-Match",),
+    body=Body(PortfolioUpdateSchema, {"portfolioId": EXAMPLE_ID, "name": _NEW_NAME, "version": 1}),
+    responses={
+        200: Result(
+            "The portfolio with its next version",
+            "Portfolio",
+            example=EXAMPLE | {"name": _NEW_NAME, "version": 2},
+            headers=("ETag",),
+        )
+    },
+    errors=("NotFound", "URITooLong", "VersionConflict", "PreconditionFailed", *BODY_ERRORS),
+)
 def update_portfolio(portfolio_id: str) -> Response:
     """Change one portfolio, if the version is the stored one."""
     body = json_body(request)
@@ -80,6 +154,21 @@ def update_portfolio(portfolio_id: str) -> Response:
 
 
 @blueprint.delete("/portfolio/<portfolio_id>")
+@describe(
+    "deletePortfolio",
+    "Delete a portfolio",
+    query=DeleteQuerySchema,
+    parameters=("If-Match",),
+    responses={204: Result("Deleted")},
+    errors=(
+        "NotFound",
+        "URITooLong",
+        "VersionConflict",
+        "PreconditionFailed",
+        "UnprocessableEntity",
+        "ServiceUnavailable",
+    ),
+)
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete one portfolio, if the version is the stored one."""
     arguments, repeated = query_arguments(request, _version.fields)
@@ -98,6 +187,19 @@ def delete_portfolio(portfolio_id: str) -> Response:
 
 
 @blueprint.post("/portfolios/validate")
+@describe(
+    "validatePortfolios",
+    "Check which portfolios exist",
+    body=Body(PortfolioIdsSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
+    responses={
+        200: Result(
+            "The ids of portfolios that exist and of those that don't, in request order",
+            "IdValidationResult",
+            example={"valid": [EXAMPLE_ID], "invalid": ["nonsense"], "inactive": []},
+        )
+    },
+    errors=BODY_ERRORS,
+)
 def validate_portfolios() -> Response:
     """Tell which ids name a portfolio."""
     ids = load(_ids, json_body(request), "body")

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from portfolio.api.idempotency import idempotency_key, replay_header
+from portfolio.api.idempotency import (
+    IDEMPOTENCY_KEY,
+    REPLAY_HEADER,
+    idempotency_key,
+    replay_header,
+)
+from portfolio.api.openapi.annotations import (
+    BULK_EXAMPLE,
+    CREATE_ERRORS,
+    EXAMPLE,
+    PAGE_EXAMPLE,
+    Body,
+    Result,
+    describe,
+)
 from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import json_body
 from portfolio.api.responses import json_response
-from portfolio.api.schemas import StrictPortfolioCreateSchema, load
+from portfolio.api.schemas import SearchQuerySchema, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
-from portfolio.rules import check_bulk_size
+from portfolio.rules import MAX_BULK, check_bulk_size
 
 blueprint = Blueprint("v2", __name__, url_prefix="/api/v2")
 
@@ -19,6 +33,18 @@ _drafts = StrictPortfolioCreateSchema(many=True)
 
 
 @blueprint.get("/portfolios")
+@describe(
+    "searchPortfolios",
+    "Search portfolios",
+    description="Newest first; portfolios of the same date in the order of their ids, so that "
+    "pages neither overlap nor skip. At most one of `name` and `name_like`.",
+    query=SearchQuerySchema,
+    parameters=("cursor",),
+    responses={
+        200: Result("A page", "PortfolioPage", example=PAGE_EXAMPLE, headers=("Link",)),
+    },
+    errors=("BadRequest", "URITooLong", "UnprocessableEntity", "ServiceUnavailable"),
+)
 def search_portfolios() -> Response:
     """One page of the portfolios that match, by offset or by cursor."""
     s = services()
@@ -37,6 +63,18 @@ def search_portfolios() -> Response:
 
 
 @blueprint.post("/portfolios")
+@describe(
+    "createPortfolios",
+    "Create up to 100 portfolios: all or none",
+    parameters=(IDEMPOTENCY_KEY,),
+    body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
+    responses={
+        201: Result(
+            "The portfolios", "Portfolio", many=True, example=[EXAMPLE], headers=(REPLAY_HEADER,)
+        )
+    },
+    errors=CREATE_ERRORS,
+)
 def create_portfolios() -> Response:
     """Create up to a hundred portfolios: all or none."""
     s = services()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,10 +15,11 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from portfolio.api.openapi.answers import EXAMPLE_ID
+from portfolio.api.openapi.annotations import EXAMPLE_ID
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
+from tests.gunicorn import ROOT
 
 METHODS = {"get", "put", "post", "delete"}
 
@@ -70,6 +74,38 @@ def test_every_operation_says_what_it_is_for(document: dict[str, Any]) -> None:
         assert len(operation["responses"]) >= 2
 
 
+def test_operation_ids_are_unique_camel_case_verbs(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for operation in operations(document).values()]
+    assert len(set(ids)) == len(ids)
+    assert [name for name in ids if not re.fullmatch("[a-z]+([A-Z][a-z]*)+", name)] == []
+
+
+def test_generated_clients_get_the_names_of_the_contract(document: dict[str, Any]) -> None:
+    names = {"Portfolio", "PortfolioCreate", "PortfolioUpdate", "PortfolioPage"}
+    names |= {"Error", "ValidationError", "HealthReport"}
+    assert names <= document["components"]["schemas"].keys()
+    tags = [tag["name"] for tag in document["tags"]]
+    assert tags == ["portfolios v1", "portfolios v2", "fast path", "health"]
+    assert {tag for found in operations(document).values() for tag in found["tags"]} == set(tags)
+
+
+def test_serving_the_api_needs_no_part_of_the_document() -> None:
+    code = (
+        "import sys; from portfolio.app import create_app; create_app(); "
+        "print(*(name for name in sys.modules if 'apispec' in name or 'api.openapi.' in name))"
+    )
+    environment = {"MONGODB_URI": "mongodb://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.split() == ["portfolio.api.openapi.annotations"], run.stderr
+
+
 def test_yaml_says_the_same_as_json(unit_client: FlaskClient, document: dict[str, Any]) -> None:
     assert yaml.safe_load(unit_client.get("/openapi.yaml").data) == document
 
@@ -96,18 +132,18 @@ def test_examples_of_requests_get_the_answer_that_is_promised(app: Flask) -> Non
     document = client.get("/openapi.json").json
     ask = Asker(client, document)
 
-    created = ask("v1_create_portfolio", 201)
+    created = ask("createPortfolio", 201)
     ask.portfolio_id = created["portfolioId"]
-    assert ask("v1_get_portfolio", 200) == created
-    assert ask("v1_list_portfolios", 200) == [created]
-    assert ask("v1_validate_portfolios", 200)["valid"] == [ask.portfolio_id]
-    assert ask("v1_update_portfolio", 200)["version"] == 2
-    assert len(ask("fast_create_portfolios", 201)["portfolios"]) == 2
-    assert len(ask("v2_create_portfolios", 201)) == 2
-    assert ask("v2_search_portfolios", 200)["pagination"]["totalElements"] == 5
-    assert ask("fast_search_portfolios", 200)["pagination"]["totalElements"] == 5
-    assert ask("v2_search_portfolios", 200, query="cursor=&limit=2")["pagination"]["nextCursor"]
-    ask("v1_delete_portfolio", 204, query="version=2")
+    assert ask("getPortfolio", 200) == created
+    assert ask("listPortfolios", 200) == [created]
+    assert ask("validatePortfolios", 200)["valid"] == [ask.portfolio_id]
+    assert ask("updatePortfolio", 200)["version"] == 2
+    assert len(ask("createPortfoliosFast", 201)["portfolios"]) == 2
+    assert len(ask("createPortfolios", 201)) == 2
+    assert ask("searchPortfolios", 200)["pagination"]["totalElements"] == 5
+    assert ask("searchPortfoliosFast", 200)["pagination"]["totalElements"] == 5
+    assert ask("searchPortfolios", 200, query="cursor=&limit=2")["pagination"]["nextCursor"]
+    ask("deletePortfolio", 204, query="version=2")
 
 
 def test_a_change_in_the_examples_is_of_one_portfolio(document: dict[str, Any]) -> None:

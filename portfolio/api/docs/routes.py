@@ -65,7 +65,7 @@ class Document:
 
     def _build(self) -> dict[str, Any]:
         # Deferred: APISpec is needed here alone, and start-up need not wait for it.
-        from portfolio.api.openapi import build  # noqa: PLC0415
+        from portfolio.api.openapi.document import build  # noqa: PLC0415
 
         return build(self._app, self._settings)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from marshmallow import fields
 
-from portfolio.api.openapi.answers import TEXT
 from portfolio.api.schemas import (
     MAX_IDS,
     MAX_NAME_LENGTH,
@@ -29,7 +28,7 @@ STRICT_NAME_PATTERN = "^[A-Za-z0-9 _-]*[A-Za-z0-9_-][A-Za-z0-9 _-]*$"
 
 # Eighteen digits are below the least bound that any of the service's integers has.
 _DIGITS = {"type": "string", "pattern": "^[0-9]{1,18}$"}
-_MOMENT: list[dict[str, Any]] = [
+_DATE_TIME: list[dict[str, Any]] = [
     {"type": "string", "format": "date-time"},
     {"type": "string", "format": "date"},
     {"type": "number", "description": "seconds since the epoch"},
@@ -54,13 +53,15 @@ def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any
         case Integer():
             alternatives = [_integer(field), _DIGITS]
         case DateTime():
-            number = _MOMENT[2] | {"minimum": _EARLIEST_S, "maximum": _LATEST_S}
-            alternatives = [*_MOMENT[:2], number]
+            number = _DATE_TIME[2] | {"minimum": _EARLIEST_S, "maximum": _LATEST_S}
+            alternatives = [*_DATE_TIME[:2], number]
         case Ids():
             texts = {"type": "string"}
             return {"type": "array", "items": texts, "minItems": 1, "maxItems": MAX_IDS}
         case Text():
-            return _name(STRICT_NAME_PATTERN) if field.metadata.get("strict") else TEXT
+            return (
+                _name(STRICT_NAME_PATTERN) if field.metadata.get("strict") else {"type": "string"}
+            )
         case _:
             return {}
     if field.allow_none:

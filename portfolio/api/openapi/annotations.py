@@ -1,0 +1,132 @@
+"""The description of an endpoint, as it stands beside its view.
+
+``describe`` only attaches it: ``portfolio.api.openapi.document`` builds the OpenAPI document
+from it on demand. What several endpoints share is referred to by its name in
+``portfolio.api.openapi.components``, and a response by the name of its schema in
+``portfolio.api.openapi.response_schemas``. Neither is imported before the document is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from marshmallow import Schema
+
+JSON = "application/json"
+
+EXAMPLE_ID = "65abd8e45c6f2a0c3f1e9b7d"
+EXAMPLE = {
+    "portfolioId": EXAMPLE_ID,
+    "name": "Growth Fund",
+    "dateCreated": "2024-01-20T14:45:00.123Z",
+    "version": 1,
+}
+PAGE_EXAMPLE: dict[str, Any] = {
+    "portfolios": [EXAMPLE],
+    "pagination": {
+        "totalElements": 1,
+        "totalPages": 1,
+        "currentPage": 0,
+        "pageSize": 50,
+        "hasNext": False,
+        "hasPrevious": False,
+    },
+}
+BULK_EXAMPLE = [{"name": "Income Fund"}, {"name": "Bond Fund", "version": 3}]
+
+# Errors that endpoints share, by their names in the document; 500 applies to all of them.
+BODY_ERRORS = (
+    "PayloadTooLarge",
+    "UnsupportedMediaType",
+    "UnprocessableEntity",
+    "ServiceUnavailable",
+)
+CREATE_ERRORS = (*BODY_ERRORS, "BadRequest", "IdempotencyKeyInFlight")
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_ATTRIBUTE = "openapi_operation"
+
+
+@dataclass(frozen=True)
+class Body:
+    """A JSON request body.
+
+    Attributes:
+        schema: what it is validated with.
+        example: a body that is accepted.
+        max_items: the body is an array of 1 to so many; None if it is an object.
+    """
+
+    schema: type[Schema]
+    example: Any
+    max_items: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A response other than an error.
+
+    Attributes:
+        description: what it means.
+        schema: the name of its schema, without ``Schema``; None if it has no JSON.
+        many: it is an array of ``schema``.
+        example: its content.
+        headers: the names of its headers.
+        links: the operations that can follow.
+        media_types: its content types. ``schema`` is that of JSON, all others are text.
+    """
+
+    description: str
+    schema: str | None = None
+    many: bool = False
+    example: Any = None
+    headers: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = (JSON,)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What the OpenAPI document says about an endpoint.
+
+    Attributes:
+        operation_id: a unique name, which generated clients give to their method.
+        summary: what it does, in a few words.
+        responses: the results by HTTP status.
+        errors: the names of the errors.
+        description: more about it.
+        body: the request body.
+        query: the schema of the query string.
+        parameters: the names of headers and of query parameters that no schema has.
+    """
+
+    operation_id: str
+    summary: str
+    responses: dict[int, Result]
+    errors: tuple[str, ...] = ()
+    description: str | None = None
+    body: Body | None = None
+    query: type[Schema] | None = None
+    parameters: tuple[str, ...] = field(default=())
+
+
+def describe(
+    operation_id: str, summary: str, responses: dict[int, Result], **more: Any
+) -> Callable[[View], View]:
+    """Return a decorator that attaches an ``Operation`` of these attributes to a view."""
+    operation = Operation(operation_id, summary, responses, **more)
+
+    def attach(view: View) -> View:
+        setattr(view, _ATTRIBUTE, operation)
+        return view
+
+    return attach
+
+
+def operation_of(view: Callable[..., Any]) -> Operation | None:
+    """Return what ``describe`` attached to ``view``, or None."""
+    return getattr(view, _ATTRIBUTE, None)

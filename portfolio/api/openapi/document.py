@@ -1,0 +1,157 @@
+"""The OpenAPI 3.1 document, built from the routes, their descriptions and Marshmallow schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec_webframeworks.flask import FlaskPlugin
+from flask import Flask
+from werkzeug.routing import Rule
+
+from portfolio.api.openapi import response_schemas
+from portfolio.api.openapi.annotations import EXAMPLE, JSON, Body, Operation, Result, operation_of
+from portfolio.api.openapi.components import (
+    ERRORS,
+    HEADERS,
+    LINKS,
+    PARAMETERS,
+    TAGS,
+    ErrorResponse,
+)
+from portfolio.api.openapi.fields import describe_field, describe_parameter
+from portfolio.config import VERSION, Settings
+
+_DESCRIPTION = """\
+Stores the portfolios of GlobeCo: a name, a date of creation and a version each.
+
+* Every portfolio has a **version**, which grows by one with each change. An update or a deletion
+  names the version that the client has seen, and fails with 409 if another one came first.
+* Every response has `X-Request-ID`: the one of the request, or a new one. Log lines and traces have
+  it too.
+* Every error is JSON with `detail`: a sentence, or, with status 422, a list of all errors.
+* 503 means that the database is unavailable; `Retry-After` says when to retry.
+"""
+
+
+def build(app: Flask, settings: Settings) -> dict[str, Any]:
+    """Return the document that describes ``app``.
+
+    Args:
+        app: the application whose routes are described.
+        settings: tells whether API keys are required.
+    """
+    marshmallow = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    spec = APISpec(
+        title="GlobeCo Portfolio Service",
+        version=VERSION,
+        openapi_version="3.1.0",
+        plugins=[marshmallow, FlaskPlugin()],
+        info={"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+        # Relative to this document's own URL, so that it holds behind any path prefix. A prefix
+        # that a request's header claims is not used: anybody can send one.
+        servers=[{"url": ".", "description": "where this document comes from"}],
+        tags=list(TAGS.values()),
+    )
+    converter: Any = marshmallow.converter
+    converter.add_attribute_function(describe_field)
+    converter.add_parameter_attribute_function(describe_parameter)
+    _add_components(spec, settings)
+    for rule in app.url_map.iter_rules():
+        operation = operation_of(app.view_functions[rule.endpoint])
+        if operation is not None:
+            _add_path(spec, app, rule, operation, protected=bool(settings.api_keys))
+    return spec.to_dict()
+
+
+def _add_components(spec: APISpec, settings: Settings) -> None:
+    spec.components.schema(
+        "Portfolio", {"examples": [EXAMPLE]}, schema=response_schemas.PortfolioSchema
+    )
+    # Named here since a field of PortfolioPage refers to either.
+    spec.components.schema("Pagination", schema=response_schemas.PaginationSchema)
+    spec.components.schema("CursorPagination", schema=response_schemas.CursorPaginationSchema)
+    for name, error in ERRORS.items():
+        spec.components.response(name, _error(error))
+    if settings.api_keys:
+        spec.components.security_scheme(
+            "apiKey", {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+        )
+        spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+
+
+def _add_path(
+    spec: APISpec, app: Flask, rule: Rule, operation: Operation, *, protected: bool
+) -> None:
+    blueprint = rule.endpoint.partition(".")[0]
+    described: dict[str, Any] = {
+        "operationId": operation.operation_id,
+        "tags": [TAGS[blueprint]["name"]],
+        "summary": operation.summary,
+    }
+    if operation.description:
+        described["description"] = operation.description
+    parameters = [
+        PARAMETERS[name] | {"name": name} for name in (*rule.arguments, *operation.parameters)
+    ]
+    if operation.query:
+        parameters.insert(len(rule.arguments), {"in": "query", "schema": operation.query})
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body:
+        described["requestBody"] = _body(operation.body)
+    errors = [*operation.errors, "InternalServerError"]
+    if protected and rule.rule.startswith("/api/"):
+        described["security"] = [{"apiKey": []}, {"bearer": []}]
+        errors.append("Unauthorized")
+    described["responses"] = {
+        **{str(status): _result(result) for status, result in operation.responses.items()},
+        **{str(ERRORS[name].status): name for name in errors},
+    }
+    (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
+    spec.path(view=app.view_functions[rule.endpoint], app=app, operations={method: described})
+
+
+def _body(body: Body) -> dict[str, Any]:
+    schema: Any = body.schema
+    if body.max_items is not None:
+        schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": body.max_items}
+    return {"required": True, "content": {JSON: {"schema": schema, "example": body.example}}}
+
+
+def _result(result: Result) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": result.description}
+    for media_type in result.media_types:
+        schema: Any = {"type": "string"}
+        if media_type == JSON:
+            if result.schema is None:
+                continue
+            schema = _schema(result.schema)
+            if result.many:
+                schema = {"type": "array", "items": schema}
+        described.setdefault("content", {})[media_type] = {"schema": schema}
+    if result.example is not None:
+        described["content"][result.media_types[0]]["example"] = result.example
+    if result.headers:
+        described["headers"] = {name: HEADERS[name] for name in result.headers}
+    if result.links:
+        described["links"] = {name: {"operationId": name} | LINKS[name] for name in result.links}
+    return described
+
+
+def _error(error: ErrorResponse) -> dict[str, Any]:
+    content = {"schema": _schema(error.schema), "example": {"detail": error.detail}}
+    described: dict[str, Any] = {"description": error.description, "content": {JSON: content}}
+    if error.headers:
+        described["headers"] = {name: HEADERS[name] for name in error.headers}
+    return described
+
+
+def _schema(name: str) -> Any:
+    return getattr(response_schemas, f"{name}Schema")
+
+
+def _schema_name(schema: Any) -> str:
+    name = schema if isinstance(schema, str) else getattr(schema, "__name__", None)
+    return (name or type(schema).__name__).removesuffix("Schema")
