@@ -1,18 +1,31 @@
-"""Flask, without the parts that a JSON API pays for and never uses."""
+"""Flask, without the work for features that a JSON API does not have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request
+from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
 from portfolio.observability.metrics import ENDPOINT, route_template
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+class JSONResponse(Response):
+    """A response that has its final headers and body when it is made, without ``call_on_close``."""
+
+    # PRIVATE API: werkzeug==3.1.9, Response.__call__. The stock method copies and corrects headers
+    # that are correct here. Saves 15% of the instructions of /health/live, 4% of those of GET one.
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send it."""
+        if environ["REQUEST_METHOD"] == "HEAD" or not self.is_sequence:
+            return super().__call__(environ, start_response)
+        start_response(self.status, self.headers.to_wsgi_list())
+        return self.response  # type: ignore[return-value]
 
 
 class _NoSessions(SessionInterface):
@@ -25,9 +38,9 @@ class _NoSessions(SessionInterface):
 
 
 class _Adapter(MapAdapter):
-    """Routes one request, and notes the template of its route in the environ.
+    """Matches one request, and stores the template of its route in the environ.
 
-    Flask forgets the request before the WSGI middleware gets its response.
+    Flask discards the request before the WSGI middleware gets its response.
     """
 
     def __init__(self, environ: WSGIEnvironment, *args: Any, **kwargs: Any) -> None:
@@ -43,15 +56,16 @@ class _Adapter(MapAdapter):
 class Application(Flask):
     """The Flask application; routes, blueprints, hooks and error handlers are Flask's own.
 
-    It leaves the route template of a request in its environ, under ``ENDPOINT``. What is overridden
-    takes a fifth of the time that Flask spends on a static JSON answer;
-    ``benchmarks/layers.py`` measures it.
+    It stores the route template of a request in its environ, under ``ENDPOINT``.
     """
 
     session_interface = _NoSessions()
 
+    # PRIVATE API: flask==3.1.3, that dispatch asks this adapter alone, with return_rule. The stock
+    # adapter parses host, scheme and query string, on which no route depends. Saves 19% of the
+    # instructions of /health/live, 4% of those of GET one.
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Bind the routes to a request by its path alone: no route depends on host or subdomain."""
+        """Return what matches ``request`` to a route, by its path and method alone."""
         if request is None:
             return super().create_url_adapter(request)
         return _Adapter(
@@ -64,7 +78,3 @@ class Application(Flask):
             path_info=request.path,
             default_method=request.method,
         )
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``func``: no view or hook is a coroutine, so none need be asked each time."""
-        return func
