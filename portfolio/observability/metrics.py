@@ -95,15 +95,10 @@ class HistogramData:
 
 
 class Histogram(dict[Attributes, HistogramData]):
-    """Maps the values of the attributes, which must come from bounded sets, to their data.
+    """Maps attribute values, which must come from bounded sets, to their data.
 
-    Args:
-        names: what the attributes are called.
+    The registry names the attributes.
     """
-
-    def __init__(self, *names: str) -> None:
-        super().__init__()
-        self.names = names
 
     def record(self, attributes: Attributes, seconds: float) -> None:
         """Count one occurrence that took ``seconds``."""
@@ -118,7 +113,7 @@ class RequestMetrics:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self.durations = Histogram("method", "endpoint", "status_code")
+        self.durations = Histogram()
 
     def begin(self) -> None:
         """Count a request that came in."""
@@ -154,8 +149,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests = RequestMetrics()
-        self.bulks = Histogram("api", "outcome")
-        self.operations = Histogram("operation", "outcome")
+        self.bulks = Histogram()
+        self.operations = Histogram()
         self.creations: Counter[str] = Counter()
 
     def created(self, api: str, created: CreateResult) -> None:

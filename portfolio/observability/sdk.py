@@ -22,19 +22,13 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from portfolio.config import SERVICE, VERSION, Settings
 from portfolio.observability import instruments, otlp
 from portfolio.observability.metrics import CacheStatistics, Metrics
+from portfolio.observability.registry import PROCESS_METRICS, Sources
 from portfolio.storage.client import Database
 from portfolio.storage.guard import Breaker
 
 if TYPE_CHECKING:
     from portfolio.observability.tracing import TracingMiddleware
 
-# What the dashboards show of the process, by the semantic conventions' names.
-_PROCESS_METRICS: dict[str, list[str] | None] = {
-    "process.cpu.time": ["user", "system"],
-    "process.memory.usage": None,
-    "process.open_file_descriptor.count": None,
-    "cpython.gc.collections": None,
-}
 # Two exports that fail in a row, each after retries of its own, make the collector count as gone;
 # one is tried again after half a minute.
 _FAILURES = 2
@@ -84,7 +78,7 @@ class Telemetry:
             self.breakers.append(self._metrics_breaker)
         if settings.enable_tracing:
             self.breakers.append(self._traces_breaker)
-        self._sources = instruments.Sources(
+        self._sources = Sources(
             metrics,
             pool=lambda: database.pool,
             cache=cache_statistics,
@@ -149,9 +143,13 @@ class Telemetry:
             export_timeout_millis=settings.metrics_timeout_s * 1000,
         )
         self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
-        from_zero = instruments.counted_from_zero(self._routes())
-        instruments.observe(self._meters.get_meter(SERVICE, VERSION), sources, from_zero)
-        self._process = SystemMetricsInstrumentor(instruments.COMMON, _PROCESS_METRICS)
+        initial_requests = instruments.initial_requests(self._routes())
+        instruments.register(
+            self._meters.get_meter(SERVICE, VERSION),
+            sources._replace(initial_requests=initial_requests),
+        )
+        states = {each.name: each.states for each in PROCESS_METRICS}
+        self._process = SystemMetricsInstrumentor(instruments.COMMON, states)
         # Versions are pinned; to look them up takes each worker 6 ms of CPU.
         self._process.instrument(meter_provider=self._meters, skip_dep_check=True)
         Thread(

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from portfolio.observability.registry import HISTOGRAM, METRICS, PROCESS_METRICS
+
 promql_parser = pytest.importorskip("promql_parser", reason="requirements-deploy.txt has it")
 
-# The telemetry contract, by kind; what a histogram becomes in Prometheus is added below.
-COUNTERS_AND_GAUGES = {
-    "http_requests_total",
-    "http_requests_in_flight",
-    "portfolio_creations_total",
-    "validation_cache_hits_total",
-    "validation_cache_requests_total",
-    "validation_cache_hit_rate",
-    "circuit_breaker_state",
-    "circuit_breaker_requests_total",
-    "mongodb_connection_pool_active",
-    "mongodb_connection_pool_available",
-    "mongodb_connection_pool_max",
-    "mongodb_connection_pool_waiting",
-    # OpenTelemetry's semantic names of processes, as Prometheus spells them.
-    "process_cpu_time_seconds_total",
-    "process_memory_usage_bytes",
-    "process_open_file_descriptor_count",
-    "cpython_gc_collections_total",
-}
-HISTOGRAMS = {
-    "http_request_duration_seconds",
-    "portfolio_bulk_operation_duration_seconds",
-    "mongodb_operation_duration_seconds",
-}
+_ALL = (*METRICS, *PROCESS_METRICS)
+COUNTERS_AND_GAUGES = {each.prometheus_name for each in _ALL if each.kind != HISTOGRAM}
+HISTOGRAMS = {each.prometheus_name for each in _ALL if each.kind == HISTOGRAM}
+# With what a histogram becomes in Prometheus.
 CONTRACT = COUNTERS_AND_GAUGES | {
     f"{name}_{suffix}" for name in HISTOGRAMS for suffix in ("bucket", "sum", "count")
 }

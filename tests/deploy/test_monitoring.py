@@ -13,6 +13,7 @@ import requests
 import yaml
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.observability.registry import METRICS, PROCESS_METRICS, MetricSpec
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector, Series
 
@@ -277,6 +278,21 @@ class TestDashboards:
         assert shown >= COUNTERS_AND_GAUGES
         for histogram in HISTOGRAMS:
             assert f"{histogram}_bucket" in shown
+
+    @pytest.mark.parametrize("metric", [*METRICS, *PROCESS_METRICS], ids=lambda metric: metric.name)
+    def test_the_panel_that_the_registry_names_shows_the_metric(self, metric: MetricSpec) -> None:
+        rules = yaml.safe_load((MONITORING / "rules" / "recording.rules.yaml").read_text())
+        recorded = {r["record"]: r["expr"] for group in rules["groups"] for r in group["rules"]}
+        found = [
+            target["expr"]
+            for path in DASHBOARD_FILES
+            for panel in json.loads(path.read_text())["panels"]
+            if panel["title"] == metric.panel
+            for target in panel["targets"]
+        ]
+        used = "\n".join(found)
+        used += "\n".join(recorded.get(name, "") for each in found for name in metric_names(each))
+        assert metric.prometheus_name in used, f"{metric.panel}: {found}"
 
     def test_grafana_provisions_every_dashboard(self) -> None:
         manifests = render("monitoring/dashboards")

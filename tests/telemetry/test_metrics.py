@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.observability.registry import METRICS, PROCESS_METRICS
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector, Series
 from tests.telemetry.conftest import Script, exporting
@@ -16,29 +17,8 @@ from tests.telemetry.conftest import Script, exporting
 SERVICE = "globeco-portfolio-service"
 
 # Prometheus name -> the attributes that its series carry beside `service`.
-CONTRACT = {
-    "http_requests_total": {"method", "endpoint", "status_code"},
-    "http_request_duration_seconds": {"method", "endpoint", "status_code"},
-    "http_requests_in_flight": set(),
-    "portfolio_bulk_operation_duration_seconds": {"api", "outcome"},
-    "portfolio_creations_total": {"api"},
-    "validation_cache_hits_total": set(),
-    "validation_cache_requests_total": set(),
-    "validation_cache_hit_rate": set(),
-    "circuit_breaker_state": {"circuit_name"},
-    "circuit_breaker_requests_total": {"circuit_name", "outcome"},
-    "mongodb_connection_pool_active": set(),
-    "mongodb_connection_pool_available": set(),
-    "mongodb_connection_pool_max": set(),
-    "mongodb_connection_pool_waiting": set(),
-    "mongodb_operation_duration_seconds": {"operation", "outcome"},
-}
-PROCESS = {
-    "process_cpu_time_seconds_total",
-    "process_memory_usage_bytes",
-    "process_open_file_descriptor_count",
-    "cpython_gc_collections_total",
-}
+CONTRACT = {metric.prometheus_name: set(metric.attributes) for metric in METRICS}
+PROCESS = {metric.prometheus_name for metric in PROCESS_METRICS}
 
 
 def counts(collector: Collector, name: str, script: Script) -> dict[tuple[str, str, str], int]:

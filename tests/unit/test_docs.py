@@ -12,8 +12,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from portfolio.config import PROFILES, settings_fields
+from portfolio.observability.registry import METRICS, reference_rows
 from tests.gunicorn import ROOT
-from tests.telemetry.test_metrics import CONTRACT
 
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference.md"
@@ -51,12 +51,6 @@ def endpoints(client: FlaskClient) -> Iterator[str]:
             yield f"| `{method.upper()} {path}` | {operation['summary']} | {statuses} |"
 
 
-def metrics() -> Iterator[str]:
-    for name, attributes in CONTRACT.items():
-        listed = ", ".join(f"`{attribute}`" for attribute in sorted(attributes))
-        yield f"| `{name}` | {listed} |"
-
-
 def commands(client: FlaskClient) -> Iterator[str]:
     for name, command in sorted(client.application.cli.commands.items()):
         if not command.callback or not command.callback.__module__.startswith("portfolio"):
@@ -90,7 +84,28 @@ def test_every_endpoint_is_in_the_reference_as_it_is(unit_client: FlaskClient) -
 
 
 def test_every_metric_is_in_the_reference_as_it_is() -> None:
-    assert table("Metrics") == list(metrics())
+    assert table("Metrics") == reference_rows()
+
+
+def contract_metrics() -> Iterator[tuple[str, set[str]]]:
+    """Yield name and attributes of each metric in section 8 of the contract."""
+    section = (DOCS / "contract.md").read_text().split("\n## 8.")[1].split("\n## ")[0]
+    attributes: set[str] = set()
+    for line in section.splitlines():
+        cells = line.strip("|").split("|")
+        names = re.findall(r"`(\w+)`", cells[0])
+        if not line.startswith("|") or not names:
+            continue
+        if cells[2].strip() != "same":
+            attributes = set(re.findall(r"`(\w+)`", cells[2]))
+        for name in names:
+            full = names[0].rpartition("_")[0] + name if name.startswith("_") else name
+            yield full, attributes
+
+
+def test_the_registry_has_the_metrics_of_the_contract_and_no_others() -> None:
+    registered = {metric.prometheus_name: set(metric.attributes) for metric in METRICS}
+    assert registered == dict(contract_metrics())
 
 
 def test_every_command_is_in_the_reference_as_it_is(unit_client: FlaskClient) -> None:
