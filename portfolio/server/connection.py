@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+# PRIVATE API: gunicorn==27.0.1, RequestParser with its unreader, wsgi.create and wsgi.Response, and
+# what GeventWorker calls. Gunicorn's own connections have no deadlines, and end only when killed.
 from gunicorn.http import RequestParser, errors, wsgi
 
 from portfolio.api.responses import MAX_BODY_BYTES

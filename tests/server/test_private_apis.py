@@ -9,6 +9,9 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from gunicorn.http import wsgi
+from gunicorn.http.unreader import Unreader
+from gunicorn.workers.ggevent import GeventWorker
 from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -49,16 +52,19 @@ def test_every_mark_has_its_form() -> None:
 
 
 def test_gevent_looks_for_no_plugins() -> None:
-    run_patched(
-        "import inspect\n"
+    no_search = (
         "from importlib import metadata\n"
-        "from gevent import events, monkey\n"
-        "assert 'notify_and_call_entry_points' in inspect.getsource(monkey.patch_all)"
-        " or events.notify_and_call_entry_points is events.notify\n"
-        "metadata.entry_points = None\n"
-        "monkey.patch_all()\n"
-        "assert monkey.is_module_patched('socket')"
+        "def search(**_): raise SystemExit('searched')\n"
+        "metadata.entry_points = search\n"
     )
+    for patch, code in (
+        ("from gevent import monkey; monkey.patch_all()", 1),
+        ("from portfolio.server import patches", 0),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", no_search + patch], check=False, cwd=ROOT, timeout=60
+        )
+        assert done.returncode == code, patch
 
 
 def test_a_condition_tells_whether_its_lock_is_held_and_still_waits() -> None:
@@ -100,3 +106,14 @@ def test_exporters_take_a_transport(exporter: type) -> None:
     assert "_transport" in inspect.signature(exporter).parameters
     made = exporter(_transport=Urllib3HTTPTransport())
     made.shutdown()
+
+
+def test_gunicorn_has_what_the_worker_uses() -> None:
+    for owner, names in (
+        (Unreader, ("take_buffered", "unread")),
+        (wsgi.Response, ("default_headers", "write", "force_close", "should_close", "close")),
+        (GeventWorker, ("run", "handle_exit", "notify")),
+    ):
+        for name in names:
+            assert callable(getattr(owner, name)), f"{owner.__name__}.{name}"
+    assert "response_class" in inspect.signature(wsgi.create).parameters
