@@ -1,8 +1,7 @@
 """Conditional requests on single portfolios (RFC 9110, section 13).
 
-A portfolio's tag is its id and version, since each change makes a new version. There is no
-``Last-Modified``: a portfolio does not keep when it was changed, and its ``dateCreated`` is the
-client's to set.
+The entity tag is made of id and version, since each change increments the version. There is no
+``Last-Modified``: a portfolio does not store when it was changed.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ def tag(portfolio_id: str, version: int) -> str:
 def with_etag(
     portfolio: Portfolio, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    """Return ``portfolio`` as an answer with its tag."""
+    """Return ``portfolio`` as a JSON response with its entity tag."""
     response = json_response(portfolio, status, headers)
-    # `add`, since an assignment looks for a header to replace first and takes longer.
+    # Faster than an assignment, which first looks for a header to replace.
     response.headers.add("ETag", f'"{tag(portfolio["portfolioId"], portfolio["version"])}"')
     return response
 
 
 def conditional_response(portfolio: Portfolio, request: Request) -> Response:
-    """Return ``portfolio`` as an answer, or 304 where ``request`` says that it is known."""
+    """Return ``portfolio`` as a JSON response, or 304 if ``If-None-Match`` has its tag."""
     response = with_etag(portfolio)
-    # Looked up in the environment first: parsing takes longer, and few ask.
+    # Few requests have the header, and Werkzeug parses it even where it is absent.
     if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
         tag(portfolio["portfolioId"], portfolio["version"])
     ):
@@ -54,22 +53,22 @@ def check_if_match(
     change: Callable[[], T],
     current: Callable[[], Portfolio],
 ) -> T:
-    """Make a change that ``request`` may have put under a condition with ``If-Match``.
+    """Apply a change if the ``If-Match`` of ``request`` allows it.
 
-    The change itself names the version that it needs, so that nothing can come between the check
-    and the change.
+    The change itself compares the version, so that no other change can come between the check and
+    the change.
 
     Args:
-        request: has the condition, or none.
-        portfolio_id: what is to be changed.
-        version: the version that the change needs.
-        change: makes it.
-        current: reads the portfolio as it is.
+        request: may have ``If-Match``.
+        portfolio_id: the portfolio to change.
+        version: the version that the change requires.
+        change: applies the change.
+        current: reads the portfolio.
 
     Raises:
-        PreconditionFailed: the portfolio is not as the condition asks.
-        Conflict: it is, but not of ``version``.
-        NotFound: there is none.
+        PreconditionFailed: ``If-Match`` does not have the current tag.
+        Conflict: it has, but the current version is not ``version``.
+        NotFound: the portfolio does not exist.
     """
     if "HTTP_IF_MATCH" not in request.environ:
         return change()

@@ -1,4 +1,4 @@
-"""The fast API: v2's bulk and search with their timing, and faults told in one sentence."""
+"""The fast API: bulk and search of v2 with their timing; each error is one sentence."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from portfolio.rules import MAX_BULK, InvalidName, check_bulk_size
 blueprint = Blueprint("fast", __name__, url_prefix="/api/fast")
 blueprint.register_error_handler(MalformedJSON, handle_malformed_json_as_bad_request)
 
-_drafts = StrictPortfolioCreateSchema(many=True)
-_QUERY_FAULTS = {
+_bulk_schema = StrictPortfolioCreateSchema(many=True)
+_QUERY_ERRORS = {
     "limit": f"Limit must be between 1 and {MAX_LIMIT}",
     "offset": "Offset must be non-negative",
 }
@@ -70,21 +70,20 @@ _ENDPOINTS = {
     errors=(*CREATE_ERRORS, "NameConflict"),
 )
 def create_portfolios() -> Response:
-    """Create up to a hundred portfolios whose names are new: all or none."""
-    begun = time.perf_counter()
+    """Create up to 100 portfolios with new names: all or none."""
+    started = time.perf_counter()
     s = services()
     with s.metrics.bulk("fast"):
-        drafts = _bulk(json_body(request))
+        portfolios = _load_bulk(json_body(request))
         key = idempotency_key(request)
         try:
-            created = s.portfolios.create_all(drafts, new_names=True, key=key)
+            created = s.portfolios.create_all(portfolios, new_names=True, key=key)
         except InvalidName as error:
             raise BadRequest(f"Invalid portfolio at index {error.index}: {error.detail}") from None
     s.metrics.created("fast", created)
-    portfolios = created.portfolios
-    elapsed = _elapsed_ms(begun)
-    body = {"portfolios": portfolios, "count": len(portfolios), "processingTimeMs": elapsed}
-    headers = {"X-Processing-Time-Ms": str(elapsed), "X-Portfolio-Count": str(len(portfolios))}
+    elapsed, count = _elapsed_ms(started), len(created.portfolios)
+    body = {"portfolios": created.portfolios, "count": count, "processingTimeMs": elapsed}
+    headers = {"X-Processing-Time-Ms": str(elapsed), "X-Portfolio-Count": str(count)}
     return json_response(body, 201, headers | replay_header(created))
 
 
@@ -105,16 +104,16 @@ def create_portfolios() -> Response:
     errors=("BadRequest", "URITooLong", "ServiceUnavailable"),
 )
 def search_portfolios() -> Response:
-    """One page of the portfolios that match, with the time it took."""
-    begun = time.perf_counter()
+    """Return a page of the portfolios that match, and the time it took."""
+    started = time.perf_counter()
     s = services()
     try:
         query = PageQuery.by_offset(request, s.validation_cache)
     except UnprocessableEntity as error:
-        fault = error.errors[0]
-        raise BadRequest(_QUERY_FAULTS.get(str(fault["loc"][1]), fault["msg"])) from None
+        first = error.errors[0]
+        raise BadRequest(_QUERY_ERRORS.get(str(first["loc"][1]), first["msg"])) from None
     page = s.portfolios.search(query.search)
-    elapsed = _elapsed_ms(begun)
+    elapsed = _elapsed_ms(started)
     body = query.body(page) | {"processingTimeMs": elapsed}
     headers = {"X-Processing-Time-Ms": str(elapsed), "X-Total-Count": str(page.total)}
     return json_response(body, 200, headers)
@@ -127,7 +126,7 @@ def search_portfolios() -> Response:
     responses={200: Result("It responds", "FastHealth")},
 )
 def health() -> Response:
-    """Tell that the fast path answers."""
+    """Say that the fast path responds."""
     return json_response({"status": "healthy", "service": FAST_SERVICE, "timestamp": timestamp()})
 
 
@@ -156,19 +155,19 @@ def stats() -> Response:
     )
 
 
-def _bulk(body: Any) -> Sequence[PortfolioCreate]:
+def _load_bulk(body: Any) -> Sequence[PortfolioCreate]:
     if not isinstance(body, list):
         raise BadRequest("Request must be a list of portfolios")
     if len(body) > MAX_BULK:
         raise TooLarge(f"Request cannot contain more than {MAX_BULK} portfolios")
     check_bulk_size(len(body))
     try:
-        return load(_drafts, body, "body")  # type: ignore[no-any-return]
+        return load(_bulk_schema, body, "body")  # type: ignore[no-any-return]
     except UnprocessableEntity as error:
         _, index, *field = error.errors[0]["loc"]
         reason = ": ".join([*map(str, field), error.errors[0]["msg"]])
         raise BadRequest(f"Invalid portfolio at index {index}: {reason}") from None
 
 
-def _elapsed_ms(begun: float) -> float:
-    return round((time.perf_counter() - begun) * 1000, 3)
+def _elapsed_ms(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)

@@ -1,4 +1,4 @@
-"""The health endpoints of section 5 of the contract."""
+"""The health endpoints (CONTRACT.md section 5)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ blueprint = Blueprint("health", __name__)
     responses={200: Result("Name, version and features", "ServiceInfo")},
 )
 def index() -> Response:
-    """Name the service; manifests of the predecessor probe this path."""
+    """Return name, version and features; existing manifests probe this path."""
     settings = services().settings
     return json_response(
         {
@@ -61,7 +61,7 @@ def health() -> Response:
     responses={200: Result("It responds", "Liveness")},
 )
 def live() -> Response:
-    """Tell that the process answers; touches nothing outside it."""
+    """Say that the process responds; nothing outside the process is involved."""
     return _probe("liveness", "alive", time.perf_counter(), {"cached": False})
 
 
@@ -75,12 +75,12 @@ def live() -> Response:
     },
 )
 def ready() -> Response:
-    """Tell whether requests can be served now, from what is known."""
-    begun = time.perf_counter()
+    """Say whether requests can be served, without waiting on the network."""
+    started_at = time.perf_counter()
     found = services().health.readiness()
     is_ready = all_healthy(found) and not services().lifecycle.draining
     status = "ready" if is_ready else "not_ready"
-    return _probe("readiness", status, begun, {"checks": found}, 200 if is_ready else 503)
+    return _probe("readiness", status, started_at, {"checks": found}, 200 if is_ready else 503)
 
 
 @blueprint.get("/health/startup")
@@ -93,7 +93,7 @@ def ready() -> Response:
     },
 )
 def startup() -> Response:
-    """Tell whether MongoDB was reached once; that does not change again."""
+    """Say whether MongoDB was reached since the start."""
     started = services().database.started
     status = "started" if started else "starting"
     return _probe("startup", status, time.perf_counter(), {}, 200 if started else 503)
@@ -109,8 +109,8 @@ def startup() -> Response:
     },
 )
 def detailed() -> Response:
-    """Each part's state, as the runbook reads it."""
-    begun = time.perf_counter()
+    """Return the state of each part of the service."""
+    started_at = time.perf_counter()
     report = services().health
     workers = report.workers()
     found = report.detailed(workers)
@@ -122,7 +122,7 @@ def detailed() -> Response:
         "checks": found,
         "workers": workers,
     }
-    return _probe("detailed", status, begun, body, 200 if healthy else 503)
+    return _probe("detailed", status, started_at, body, 200 if healthy else 503)
 
 
 @blueprint.get("/health/metrics")
@@ -132,18 +132,20 @@ def detailed() -> Response:
     responses={200: Result("Counts, latencies and use of resources", "ServiceMetrics")},
 )
 def metrics() -> Response:
-    """Counts, latencies and use of resources."""
+    """Return counts, latencies and use of resources."""
     report = services().health
     return json_response(report.metrics(report.workers()))
 
 
-def _probe(kind: str, status: str, begun: float, more: dict[str, Any], code: int = 200) -> Response:
+def _probe(
+    kind: str, status: str, started_at: float, more: dict[str, Any], code: int = 200
+) -> Response:
     body = {
         "status": status,
         "timestamp": timestamp(),
         "service": SERVICE,
         "probe_type": kind,
-        "response_time_ms": round((time.perf_counter() - begun) * 1000, 3),
+        "response_time_ms": round((time.perf_counter() - started_at) * 1000, 3),
         **more,
     }
     response = json_response(body, code)

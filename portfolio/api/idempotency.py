@@ -1,4 +1,4 @@
-"""Idempotency keys: a client that tries a creation again never makes a portfolio twice."""
+"""Idempotency keys: a client can retry a creation without creating a portfolio twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 
 
 def idempotency_key(request: Request) -> IdempotencyKey | None:
-    """Return the idempotency key of ``request``, or None where it carries none.
+    """Return the idempotency key of ``request``, or None.
 
     A key belongs to its caller, where API keys tell one from another. A path is the same with and
     without a slash at its end, as it is for routing.
@@ -36,5 +36,5 @@ def idempotency_key(request: Request) -> IdempotencyKey | None:
 
 
 def replay_header(created: CreateResult) -> dict[str, str]:
-    """Return the header that tells a client that this was created before."""
+    """Return the header that marks a replayed response."""
     return {REPLAY_HEADER: "true"} if created.replayed else {}

@@ -1,4 +1,4 @@
-"""Reading what a client sent: JSON bodies and query strings."""
+"""Parsing of JSON bodies and query strings."""
 
 from __future__ import annotations
 

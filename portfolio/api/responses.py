@@ -1,4 +1,4 @@
-"""JSON answers, and the one place that turns any exception into one."""
+"""JSON responses, and the error handlers that turn every exception into one."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def json_response(
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Let every error of ``app`` be answered as section 6 of the contract asks."""
+    """Register the handlers, so that every error is JSON (CONTRACT.md section 6)."""
     app.register_error_handler(PortfolioError, handle_api_error)
     app.register_error_handler(HTTPException, handle_http_error)
     app.register_error_handler(Exception, handle_unexpected_error)
 
 
 def handle_malformed_json_as_bad_request(error: MalformedJSON) -> Response:
-    """Answer malformed JSON with 400, as the fast API does; v1 and v2 answer 422."""
+    """Return 400 for malformed JSON, as the fast API does; v1 and v2 return 422."""
     return json_response({"detail": error.errors[0]["msg"]}, 400)
 
 

@@ -40,14 +40,14 @@ from portfolio.models import Portfolio
 
 blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 
-_ARRAY = "application/json"
-_LINES = "application/x-ndjson"
+_JSON = "application/json"
+_NDJSON = "application/x-ndjson"
 _NEW_NAME = "Growth and Income Fund"
 
-_draft = PortfolioCreateSchema()
-_change = PortfolioUpdateSchema()
-_ids = PortfolioIdsSchema()
-_version = DeleteQuerySchema()
+_create_schema = PortfolioCreateSchema()
+_update_schema = PortfolioUpdateSchema()
+_ids_schema = PortfolioIdsSchema()
+_delete_schema = DeleteQuerySchema()
 
 
 @blueprint.get("/portfolios")
@@ -62,18 +62,18 @@ _version = DeleteQuerySchema()
             "Portfolio",
             many=True,
             example=[EXAMPLE],
-            media_types=(_ARRAY, _LINES),
+            media_types=(_JSON, _NDJSON),
         )
     },
     errors=("ServiceUnavailable",),
 )
 def list_portfolios() -> Response:
-    """Every portfolio, streamed: as a JSON array, or one a line where the client asks for that."""
+    """Stream all portfolios, as a JSON array or as one JSON object per line."""
     batches = services().portfolios.list_all()
-    if request.accept_mimetypes.best_match([_ARRAY, _LINES], _ARRAY) == _LINES:
-        response = Response(_as_lines(batches), mimetype=_LINES)
+    if request.accept_mimetypes.best_match([_JSON, _NDJSON], _JSON) == _NDJSON:
+        response = Response(_as_lines(batches), mimetype=_NDJSON)
     else:
-        response = Response(_as_json_array(batches), mimetype=_ARRAY)
+        response = Response(_as_json_array(batches), mimetype=_JSON)
     response.headers["Vary"] = "Accept"
     return response
 
@@ -97,9 +97,9 @@ def list_portfolios() -> Response:
 )
 def create_portfolio() -> Response:
     """Create one portfolio."""
-    draft = load(_draft, json_body(request), "body")
+    portfolio = load(_create_schema, json_body(request), "body")
     s = services()
-    created = s.portfolios.create(draft, idempotency_key(request))
+    created = s.portfolios.create(portfolio, idempotency_key(request))
     s.metrics.created("v1", created)
     return with_etag(created.portfolios[0], 201, replay_header(created))
 
@@ -116,7 +116,7 @@ def create_portfolio() -> Response:
     errors=("NotFound", "URITooLong", "ServiceUnavailable"),
 )
 def get_portfolio(portfolio_id: str) -> Response:
-    """One portfolio, or that the client knows it."""
+    """Return one portfolio, or 304."""
     return conditional_response(services().portfolios.get(portfolio_id), request)
 
 
@@ -139,15 +139,15 @@ def get_portfolio(portfolio_id: str) -> Response:
     errors=("NotFound", "URITooLong", "VersionConflict", "PreconditionFailed", *BODY_ERRORS),
 )
 def update_portfolio(portfolio_id: str) -> Response:
-    """Change one portfolio, if the version is the stored one."""
+    """Update one portfolio if the version is the stored one."""
     body = json_body(request)
-    change = load(_change, body, "body", _wrong_id(body, portfolio_id))
+    update = load(_update_schema, body, "body", _check_id(body, portfolio_id))
     portfolios = services().portfolios
     updated = check_if_match(
         request,
         portfolio_id,
-        change.version,
-        partial(portfolios.update, portfolio_id, change),
+        update.version,
+        partial(portfolios.update, portfolio_id, update),
         partial(portfolios.get, portfolio_id),
     )
     return with_etag(updated)
@@ -170,9 +170,9 @@ def update_portfolio(portfolio_id: str) -> Response:
     ),
 )
 def delete_portfolio(portfolio_id: str) -> Response:
-    """Delete one portfolio, if the version is the stored one."""
-    arguments, repeated = query_arguments(request, _version.fields)
-    version = load(_version, arguments, "query", repeated)
+    """Delete one portfolio if the version is the stored one."""
+    arguments, repeated = query_arguments(request, _delete_schema.fields)
+    version = load(_delete_schema, arguments, "query", repeated)
     portfolios = services().portfolios
     check_if_match(
         request,
@@ -201,15 +201,15 @@ def delete_portfolio(portfolio_id: str) -> Response:
     errors=BODY_ERRORS,
 )
 def validate_portfolios() -> Response:
-    """Tell which ids name a portfolio."""
-    ids = load(_ids, json_body(request), "body")
+    """Return which ids exist."""
+    ids = load(_ids_schema, json_body(request), "body")
     valid, invalid = services().portfolios.partition_existing(ids)
     return json_response({"valid": valid, "invalid": invalid, "inactive": []})
 
 
-def _wrong_id(body: Any, portfolio_id: str) -> FieldErrors:
-    named = body.get("portfolioId") if isinstance(body, dict) else None
-    if not isinstance(named, str) or named.lower() == portfolio_id.lower():
+def _check_id(body: Any, portfolio_id: str) -> FieldErrors:
+    in_body = body.get("portfolioId") if isinstance(body, dict) else None
+    if not isinstance(in_body, str) or in_body.lower() == portfolio_id.lower():
         return {}
     return {"portfolioId": [FieldError("portfolioId should be the id in the path", "id_mismatch")]}
 

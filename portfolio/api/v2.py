@@ -1,4 +1,4 @@
-"""Version 2 of the API: search in pages, and creation in bulk."""
+"""Version 2 of the API: search with pagination, and creation in bulk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from portfolio.rules import MAX_BULK, check_bulk_size
 blueprint = Blueprint("v2", __name__, url_prefix="/api/v2")
 
 _PATH = "/api/v2/portfolios"
-_drafts = StrictPortfolioCreateSchema(many=True)
+_bulk_schema = StrictPortfolioCreateSchema(many=True)
 
 
 @blueprint.get("/portfolios")
@@ -46,7 +46,7 @@ _drafts = StrictPortfolioCreateSchema(many=True)
     errors=("BadRequest", "URITooLong", "UnprocessableEntity", "ServiceUnavailable"),
 )
 def search_portfolios() -> Response:
-    """One page of the portfolios that match, by offset or by cursor."""
+    """Return a page of the portfolios that match, by offset or by cursor."""
     s = services()
     query = PageQuery.by_offset_or_cursor(request, s.validation_cache)
     if query.cursor is None:
@@ -76,13 +76,13 @@ def search_portfolios() -> Response:
     errors=CREATE_ERRORS,
 )
 def create_portfolios() -> Response:
-    """Create up to a hundred portfolios: all or none."""
+    """Create up to 100 portfolios: all or none."""
     s = services()
     with s.metrics.bulk("v2"):
         body = json_body(request)
         if isinstance(body, list):
             check_bulk_size(len(body))
-        drafts = load(_drafts, body, "body")
-        created = s.portfolios.create_all(drafts, key=idempotency_key(request))
+        portfolios = load(_bulk_schema, body, "body")
+        created = s.portfolios.create_all(portfolios, key=idempotency_key(request))
     s.metrics.created("v2", created)
     return json_response(created.portfolios, 201, replay_header(created))

@@ -1,7 +1,7 @@
 """The OpenAPI document, the two pages that show it, and the status page.
 
-All of it comes from this service: clusters are closed, and a page that asks another host for a
-script hands it the keys. Each page's Content-Security-Policy lets in what it needs and no more.
+All of it comes from this service: clusters have no way out, and a script of another host could read
+API keys. Each page's Content-Security-Policy allows what the page needs and no more.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _POLICY = (
 
 
 class Document:
-    """The OpenAPI document of ``app``, made when it is first asked for.
+    """The OpenAPI document of ``app``, built on first use.
 
-    Making it takes 30 ms of CPU and 2 MiB, of which a pod that nobody asks should feel nothing.
+    Building it takes CPU and memory, which a pod that never serves it should not spend.
     """
 
     def __init__(self, app: Flask, settings: Settings) -> None:
@@ -59,12 +59,12 @@ class Document:
     @cached_property
     def yaml(self) -> bytes:
         """The document as YAML."""
-        import yaml  # noqa: PLC0415 - deferred, as APISpec is below
+        import yaml  # noqa: PLC0415 - only this document needs it
 
         return yaml.safe_dump(orjson.loads(self.json), sort_keys=False, encoding="utf-8")
 
     def _build(self) -> dict[str, Any]:
-        # Deferred: APISpec is needed here alone, and start-up need not wait for it.
+        # Deferred: only the document needs APISpec.
         from portfolio.api.openapi.document import build  # noqa: PLC0415
 
         return build(self._app, self._settings)
@@ -151,7 +151,7 @@ def _packed_asset(name: str) -> Path:
 
 @cache
 def _unpacked_asset(name: str) -> bytes:
-    """Return what no browser asks for: unpacked once, since anybody may ask any number of times."""
+    """Return an asset for a client without gzip: unpacked once, however often it is requested."""
     return gzip.decompress(_packed_asset(name).read_bytes())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import fields
 
-from portfolio.api.schemas import (
+from portfolio.api.fields import (
     MAX_IDS,
     MAX_NAME_LENGTH,
     DateTime,

@@ -1,0 +1,143 @@
+"""Marshmallow fields for what clients send, and the errors that they report."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from marshmallow import ValidationError, fields
+
+from portfolio.errors import FieldError
+
+MAX_NAME_LENGTH = 200
+MAX_IDS = 1000
+
+_INTEGER = re.compile(r"-?[0-9]{1,40}")
+_ISO_8601 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_EPOCH = datetime(1970, 1, 1)
+# Persian, several scripts of India and emoji need these.
+_JOINERS = "\u200c\u200d"
+
+MISSING = FieldError("Field required", "missing")
+NOT_AN_OBJECT = FieldError("Input should be an object", "dict_type")
+NOT_AN_ARRAY = FieldError("Input should be an array", "list_type")
+NOT_A_STRING = FieldError("Input should be a string", "string_type")
+NOT_AN_INTEGER = FieldError("Input should be an integer or a string of digits", "int_type")
+NOT_A_DATE = FieldError(
+    "Input should be an ISO 8601 date or date-time, or seconds since the epoch, "
+    "within the years 1 to 9999",
+    "datetime_type",
+)
+
+
+def _is_printable(name: str) -> bool:
+    # str.isprintable is False for control characters, lone surrogates and invisible characters, but
+    # also for every space except the ASCII one, among them the ideographic space of Japanese.
+    return name.isprintable() or all(
+        character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+        for character in name
+    )
+
+
+class Name(fields.Field[str]):
+    """A name in v1: 1 to 200 printable characters, not blank."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError([NOT_A_STRING])
+        if not 1 <= len(value) <= MAX_NAME_LENGTH:
+            length = f"Name should have 1 to {MAX_NAME_LENGTH} characters"
+            raise ValidationError([FieldError(length, "string_length")])
+        if value.isspace():
+            raise ValidationError([FieldError("Name should not be blank", "string_blank")])
+        if not _is_printable(value):
+            unprintable = "Name should have printable characters only"
+            raise ValidationError([FieldError(unprintable, "string_unprintable")])
+        return value
+
+
+class Text(fields.Field[str]):
+    """Any string; ``portfolio.rules`` checks its format."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError([NOT_A_STRING])
+        return value
+
+
+class Integer(fields.Field[int]):
+    """An integer, or a string of its digits, between two bounds.
+
+    1.0 is an integer too, in JSON Schema as in the original service.
+
+    Args:
+        low: the minimum.
+        high: the maximum.
+    """
+
+    def __init__(self, low: int, high: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.low = low
+        self.high = high
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, str):
+            value = int(value) if _INTEGER.fullmatch(value) else None
+        elif isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValidationError([NOT_AN_INTEGER])
+        if value < self.low:
+            below = f"Input should be greater than or equal to {self.low}"
+            raise ValidationError([FieldError(below, "greater_than_equal")])
+        if value > self.high:
+            above = f"Input should be less than or equal to {self.high}"
+            raise ValidationError([FieldError(above, "less_than_equal")])
+        return value
+
+
+class DateTime(fields.Field[datetime]):
+    """A date: ISO 8601 (no offset means UTC), or seconds since the epoch; naive UTC once loaded."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        try:
+            if isinstance(value, str) and _ISO_8601.fullmatch(value):
+                return _parse_iso_8601(value.upper().replace(",", "."))
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return _EPOCH + timedelta(seconds=value)
+        except (ValueError, OverflowError):
+            pass
+        raise ValidationError([NOT_A_DATE])
+
+
+def _parse_iso_8601(text: str) -> datetime:
+    if len(text) == 10:
+        return datetime.combine(date.fromisoformat(text), datetime.min.time())
+    parsed = datetime.fromisoformat(text)
+    return parsed.astimezone(UTC).replace(tzinfo=None) if parsed.tzinfo else parsed
+
+
+def _is_text(value: Any) -> bool:
+    # JSON can escape half a surrogate pair, which no response can repeat in UTF-8.
+    return isinstance(value, str) and _SURROGATE.search(value) is None
+
+
+class Ids(fields.Field[list[str]]):
+    """A list of 1 to ``MAX_IDS`` strings."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise ValidationError([NOT_AN_ARRAY])
+        if not 1 <= len(value) <= MAX_IDS:
+            size = f"List should have 1 to {MAX_IDS} items"
+            raise ValidationError([FieldError(size, "list_length")])
+        wrong = {i: [NOT_A_STRING] for i, item in enumerate(value) if not _is_text(item)}
+        if wrong:
+            raise ValidationError(wrong)
+        return value
