@@ -14,17 +14,16 @@ from flask.cli import AppGroup
 from portfolio.api.services import services
 from portfolio.cli.helpers import from_database, print_table
 from portfolio.cli.transfer.checkpoint import Reading, load_checkpoint
-from portfolio.cli.transfer.errors import TransferError, file_errors
-from portfolio.cli.transfer.exporter import Exporter, Layout, open_stream
-from portfolio.cli.transfer.formats import (
-    COLUMNS,
-    FORMATS,
+from portfolio.cli.transfer.exporter import Exporter, open_stream
+from portfolio.cli.transfer.files import (
+    TransferError,
+    file_errors,
     format_of,
     is_compressed,
     label_of,
 )
+from portfolio.cli.transfer.formats import COLUMNS, FORMATS, read_rows
 from portfolio.cli.transfer.importer import Importer
-from portfolio.cli.transfer.rows import read_rows
 from portfolio.cli.transfer.source import (
     DEFAULT_ENCODING,
     START,
@@ -133,7 +132,7 @@ def _import(
     from_database(lambda: ensure_collection(s))
     target = from_database(lambda: describe_target(s))
     checkpoint = load_checkpoint(note, reading, target, restart=restart)
-    checkpoint.begin()
+    checkpoint.reach(checkpoint.position, durable=True)
     if checkpoint.position.line:
         click.echo(f"Going on after line {checkpoint.position.line}")
     rows = read_rows(
@@ -184,12 +183,12 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
     is written: until then, what there is stands in FILE.part. Where the export stops, for whatever
     reason, the same command goes on from there. To a pipe or a device it writes at once.
     """
-    layout = Layout(format_of(file, given), spreadsheet_safe)
-    if spreadsheet_safe and layout.format != "csv":
+    format = format_of(file, given)
+    if spreadsheet_safe and format != "csv":
         raise click.UsageError("--spreadsheet-safe is for CSV alone.")
     s = services()
     target = from_database(lambda: describe_target(s))
-    exporter = Exporter(s.portfolios, target, layout)
+    exporter = Exporter(s.portfolios, target, format, spreadsheet_safe=spreadsheet_safe)
     with file_errors(file):
         stream = open_stream(file)
         if stream is not None:

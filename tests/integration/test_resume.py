@@ -19,7 +19,7 @@ from flask import Flask
 from pymongo.collection import Collection
 
 from portfolio.app import create_app
-from portfolio.cli.transfer.notes import Note
+from portfolio.cli.transfer.files import Note
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.errors import Unavailable

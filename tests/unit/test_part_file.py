@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 
-from portfolio.cli.transfer.errors import TransferError
+from portfolio.cli.transfer.files import TransferError
 from portfolio.cli.transfer.formats import CSV_HEADER, encoder
 from portfolio.cli.transfer.partfile import compress, open_part
 from portfolio.models import Portfolio

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portfolio.cli.transfer.formats import label_of
+from portfolio.cli.transfer.files import label_of
+from portfolio.cli.transfer.formats import escape_cell, read_rows, unescape_cell
 from portfolio.cli.transfer.identity import RowIdentities
-from portfolio.cli.transfer.rows import read_rows
 from portfolio.cli.transfer.source import LineError, Lines
-from portfolio.cli.transfer.spreadsheet import escape_cell, unescape_cell
 from portfolio.models import PortfolioCreate
 
 

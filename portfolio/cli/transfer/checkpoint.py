@@ -1,30 +1,22 @@
-"""How far the import of a file has come: noted beside the file before the first row is stored."""
+"""How far the import of a file has come, kept in a note beside the file."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from portfolio.cli.transfer.errors import TransferError
-from portfolio.cli.transfer.notes import Note, NoteError, NoteVersionError
+from portfolio.cli.transfer.files import Note, NoteError, NoteVersionError, TransferError
 from portfolio.cli.transfer.source import START, Position
-from portfolio.cli.transfer.target import is_same_target, name_of
+from portfolio.cli.transfer.target import is_same_database, is_same_target, name_of
 
 _RESTART = (
     "--restart begins at the first line: what is stored already is recognised and left alone."
 )
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a file is read: another way of reading it may give other rows.
-
-    Attributes:
-        label: what tells its rows from equal rows of other files.
-        format: ``ndjson`` or ``csv``.
-        spreadsheet_safe: whether its cells are escaped for spreadsheets.
-    """
+class Reading(NamedTuple):
+    """How a file is read; read in another way, it may have other rows."""
 
     label: str
     format: str
@@ -33,42 +25,48 @@ class Reading:
 
 @dataclass
 class Checkpoint:
-    """The place up to which a file is imported.
+    """The position up to which a file is imported.
 
     Attributes:
         reading: how the file is read.
-        target: the database, as ``describe_target`` gives it.
-        note: where it is noted; None for a stream.
-        position: the place; nothing behind it is known to be stored.
+        target: the database, as ``describe_target`` returns it.
+        note: where the position is kept; None for a stream.
+        position: rows behind it may or may not be stored.
         restarted: whether rows may be stored in any order, as after changes to the file.
     """
 
     reading: Reading
     target: dict[str, str]
     note: Note | None
-    position: Position = field(default=START)
+    position: Position = START
     restarted: bool = False
 
-    @property
-    def label(self) -> str:
-        """What tells the rows of the file from equal rows of other files."""
-        return self.reading.label
-
-    def reach(self, position: Position) -> None:
-        """Note that all before ``position`` is dealt with.
+    def reach(self, position: Position, *, durable: bool = False) -> None:
+        """Note that all before ``position`` is done; ``durable`` waits for the disk.
 
         Raises:
             TransferError: the note can't be written.
         """
-        self._write(position, durable=False)
-
-    def begin(self) -> None:
-        """Write the note for the first time, before any row is stored.
-
-        Raises:
-            TransferError: the note can't be written.
-        """
-        self._write(self.position, durable=True)
+        if self.note is not None:
+            content = {
+                "target": self.target,
+                "reading": self.reading._asdict(),
+                "restarted": self.restarted,
+                "done": position._asdict(),
+            }
+            try:
+                self.note.write(content, durable=durable)
+            except OSError as error:
+                raise TransferError(
+                    f"{self.note.path}: the note of progress can't be written: {error.strerror}. "
+                    + (
+                        "Nothing is imported. --no-resume imports without a note."
+                        if self.position == START
+                        else f"All up to line {self.position.line} is imported, perhaps more; the "
+                        "same command goes on from there."
+                    )
+                ) from error
+        self.position = position
 
     def end(self) -> None:
         """Remove the note: the file is imported, or nothing of it is."""
@@ -76,53 +74,25 @@ class Checkpoint:
             self.note.remove()
 
     def mismatch(self, reason: str) -> TransferError:
-        """Return the refusal to go on where the note does not fit the file.
+        """Return the error for a file that is not the noted one.
 
         Args:
-            reason: what does not fit, as the end of a sentence about the file.
+            reason: the difference, as the end of a sentence about the file.
         """
-        return TransferError(f"{self._note_path} does not fit this file: {reason}. {_RESTART}")
-
-    @property
-    def _note_path(self) -> Path | None:
-        return self.note.path if self.note is not None else None
-
-    def _write(self, position: Position, *, durable: bool) -> None:
-        if self.note is not None:
-            content = {
-                "target": self.target,
-                "reading": asdict(self.reading),
-                "restarted": self.restarted,
-                "done": position._asdict(),
-            }
-            try:
-                self.note.write(content, durable=durable)
-            except OSError as error:
-                raise self._unwritable(error) from error
-        self.position = position
-
-    def _unwritable(self, error: OSError) -> TransferError:
-        before = f"{self._note_path}: the note of progress can't be written: {error.strerror}."
-        if self.position == START:
-            return TransferError(
-                f"{before} Nothing is imported. --no-resume imports without a note."
-            )
-        return TransferError(
-            f"{before} All up to line {self.position.line} is imported, perhaps more; the same "
-            "command goes on from there."
-        )
+        path = self.note.path if self.note is not None else None
+        return TransferError(f"{path} does not fit this file: {reason}. {_RESTART}")
 
 
 def load_checkpoint(
     path: Path | None, reading: Reading, target: dict[str, str], *, restart: bool
 ) -> Checkpoint:
-    """Return the place from which an import goes on.
+    """Return the checkpoint from which an import goes on.
 
     Args:
-        path: where the note is; None for a stream, which begins at its start.
+        path: where the note is; None for a stream.
         reading: how the file is read now.
         target: the database now.
-        restart: begin at the first line, whatever is noted.
+        restart: ignore what is noted and begin at the first line.
 
     Raises:
         TransferError: the note is damaged, or of another database or way of reading.
@@ -132,10 +102,10 @@ def load_checkpoint(
     if note is None or restart:
         return fresh
     try:
-        noted = note.read()
-        if noted is None:
+        content = note.read()
+        if content is None:
             return fresh
-        position, restarted, before, other = _parse(noted)
+        noted = _parse(content, note)
     except NoteVersionError as error:
         raise TransferError(
             f"{note.path} {error}, which gave rows other ids: finish with that version. --restart "
@@ -143,33 +113,26 @@ def load_checkpoint(
         ) from None
     except NoteError as error:
         raise TransferError(f"{note.path} {error}. {_RESTART}") from None
-    if position == START:
+    if noted.position == START:
         return fresh
-    if not is_same_target(other, target):
+    if not is_same_target(noted.target, target):
+        dropped = is_same_database(noted.target, target)
         raise TransferError(
-            f"{note.path} is of an import into {name_of(other)}; this is {name_of(target)}"
-            f"{_recreated(other, target)}. {_RESTART}"
+            f"{note.path} is of an import into {name_of(noted.target)}; this is {name_of(target)}"
+            f"{', whose collection was dropped since' if dropped else ''}. {_RESTART}"
         )
-    if before != reading:
-        raise fresh.mismatch(_difference(before, reading))
-    return replace(fresh, position=position, restarted=restarted)
+    for name, before, now in zip(Reading._fields, noted.reading, reading, strict=True):
+        if before != now:
+            option = f"--{name.replace('_', '-')}"
+            raise fresh.mismatch(f"it was begun with {option} {before}, not {now}")
+    return replace(noted, target=target)
 
 
-def _parse(noted: dict[str, Any]) -> tuple[Position, bool, Reading, dict[str, str]]:
+def _parse(content: dict[str, Any], note: Note) -> Checkpoint:
     try:
-        done = noted["done"]
+        done = content["done"]
         position = Position(int(done["line"]), int(done["size"]), str(done["sha256"]))
-        return position, bool(noted["restarted"]), Reading(**noted["reading"]), noted["target"]
+        reading, target = Reading(**content["reading"]), dict(content["target"])
+        return Checkpoint(reading, target, note, position, bool(content["restarted"]))
     except (KeyError, TypeError, ValueError):
         raise NoteError("is damaged") from None
-
-
-def _recreated(noted: dict[str, str], now: dict[str, str]) -> str:
-    same = all(noted.get(key) == now[key] for key in ("database", "server"))
-    return ", whose collection was dropped since" if same else ""
-
-
-def _difference(before: Reading, now: Reading) -> str:
-    name = next(key for key, value in asdict(now).items() if asdict(before)[key] != value)
-    option = f"--{name.replace('_', '-')}"
-    return f"it was begun with {option} {asdict(before)[name]}, not {asdict(now)[name]}"

@@ -1,7 +1,7 @@
 """Writing every portfolio to a file or a stream, in the order of their ids.
 
-A regular file appears when all is written. Until then, what there is stands in ``FILE.part``, and
-a note says which database it comes from; whatever stopped the export, it can go on from there.
+A regular file appears when all is written. Until then the rows are in ``FILE.part``, and a note
+names the database that they come from, so that an export that was stopped can go on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -18,12 +17,18 @@ from typing import IO, Any
 from bson import ObjectId
 
 from portfolio.cli.helpers import from_database
-from portfolio.cli.transfer.errors import TransferError
-from portfolio.cli.transfer.formats import CSV_HEADER, encoder, is_compressed
-from portfolio.cli.transfer.importer import PATIENCE_S
-from portfolio.cli.transfer.notes import Note, NoteError
+from portfolio.cli.transfer.files import (
+    STANDARD_OUTPUT,
+    Note,
+    NoteError,
+    TransferError,
+    descriptor_of,
+    is_compressed,
+    is_special,
+)
+from portfolio.cli.transfer.formats import CSV_HEADER, encoder
+from portfolio.cli.transfer.importer import DATABASE_BUDGET_S
 from portfolio.cli.transfer.partfile import PartFile, compress, open_part
-from portfolio.cli.transfer.streams import STANDARD_OUTPUT, descriptor_of, is_special
 from portfolio.cli.transfer.target import is_same_target, name_of
 from portfolio.models import Portfolio
 from portfolio.service import PortfolioService
@@ -33,37 +38,37 @@ _RESTART = "--restart begins anew."
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How portfolios are written.
-
-    Attributes:
-        format: ``ndjson`` or ``csv``.
-        spreadsheet_safe: escape cells that a spreadsheet would take for formulas.
-    """
-
-    format: str
-    spreadsheet_safe: bool = False
-
-
 class Exporter:
     """Exports all portfolios.
 
     Args:
         service: reads them.
-        target: the database, as ``describe_target`` gives it.
-        layout: how they are written.
+        target: the database, as ``describe_target`` returns it.
+        format: ``ndjson`` or ``csv``.
+        spreadsheet_safe: escape cells that a spreadsheet would take for formulas.
     """
 
-    def __init__(self, service: PortfolioService, target: dict[str, str], layout: Layout) -> None:
+    def __init__(
+        self,
+        service: PortfolioService,
+        target: dict[str, str],
+        format: str,
+        *,
+        spreadsheet_safe: bool = False,
+    ) -> None:
         self._service = service
-        self._target = target
-        self._layout = layout
-        self._encode = encoder(layout.format, spreadsheet_safe=layout.spreadsheet_safe)
+        self._options: dict[str, Any] = {
+            "target": target,
+            "format": format,
+            "spreadsheet_safe": spreadsheet_safe,
+        }
+        self._format = format
+        self._header = CSV_HEADER if format == "csv" else b""
+        self._encode = encoder(format, spreadsheet_safe=spreadsheet_safe)
 
     def write_stream(self, out: IO[bytes], *, compressed: bool) -> None:
         """Write all portfolios to an open stream."""
-        header = CSV_HEADER if self._layout.format == "csv" else b""
+        header = self._header
         for batch in self._batches(None):
             rows = header + self._encode(batch)
             out.write(compress(rows) if compressed else rows)
@@ -85,8 +90,8 @@ class Exporter:
         Args:
             file: where to write; what is there is replaced once all is written.
             restart: begin anew, whatever an earlier export has left.
-            resumed: told how many an earlier export has left, and the id of the last.
-            advanced: told how many have been added.
+            resumed: called with the number that an earlier export has left, and the last id.
+            advanced: called with the number of portfolios that were added.
 
         Returns:
             how many the file holds.
@@ -105,14 +110,14 @@ class Exporter:
         compressed = is_compressed(file)
         with (
             _resumable(path),
-            open_part(path, target, self._layout.format, compressed=compressed) as part,
+            open_part(path, target, self._format, compressed=compressed) as part,
         ):
             self._prepare(part, note, restart=restart)
             if part.last is not None:
                 resumed(part.count, part.last)
             advanced(part.count)
             written = part.count
-            header = CSV_HEADER if part.is_empty and self._layout.format == "csv" else b""
+            header = self._header if part.is_empty else b""
             for batch in self._batches(part.last):
                 part.write(header + self._encode(batch))
                 header = b""
@@ -125,21 +130,17 @@ class Exporter:
         return written
 
     def _prepare(self, part: PartFile, note: Note, *, restart: bool) -> None:
-        """Find out where to go on, and note what this export is of before it begins."""
-        now = {
-            "target": self._target,
-            "format": self._layout.format,
-            "spreadsheet_safe": self._layout.spreadsheet_safe,
-        }
+        """Find out where to go on, and note the options of this export before it begins."""
         if restart:
             part.restart()
         elif os.path.getsize(part.path):
             part.resume()
             if part.count:
-                self._check(part.path, note, now)
-        note.write(now, durable=True)
+                self._check(part.path, note)
+        note.write(self._options, durable=True)
 
-    def _check(self, path: Path, note: Note, now: dict[str, Any]) -> None:
+    def _check(self, path: Path, note: Note) -> None:
+        """Refuse to go on with an export of another database, or one with other options."""
         try:
             noted = note.read()
         except NoteError as error:
@@ -149,19 +150,19 @@ class Exporter:
                 f"{note.path} is missing: it can't be told which database {path} comes from. "
                 f"{_RESTART}"
             )
-        before = noted.get("target")
-        if not isinstance(before, dict) or not is_same_target(before, self._target):
+        before, target = noted.get("target"), self._options["target"]
+        if not isinstance(before, dict) or not is_same_target(before, target):
             raise TransferError(
-                f"{path} is of an export from {name_of(before or {})}; this is "
-                f"{name_of(self._target)}. {_RESTART}"
+                f"{path} is of an export from {name_of(before or {})}; this is {name_of(target)}. "
+                f"{_RESTART}"
             )
-        if any(noted.get(key) != now[key] for key in ("format", "spreadsheet_safe")):
+        if any(noted.get(key) != self._options[key] for key in ("format", "spreadsheet_safe")):
             raise TransferError(f"{path} was begun with other options. {_RESTART}")
 
     def _batches(self, after: ObjectId | None) -> Iterator[list[Portfolio]]:
         batches = self._service.list_by_id(after)
         while True:
-            with budget(PATIENCE_S):
+            with budget(DATABASE_BUDGET_S):
                 batch: list[Portfolio] = from_database(partial(next, batches, []))
             if not batch:
                 return
@@ -170,7 +171,7 @@ class Exporter:
 
 @contextmanager
 def _resumable(part: Path) -> Iterator[None]:
-    """Say of a disk that is full or broken that the export can go on."""
+    """Tell the user of a full or broken disk that the export can go on."""
     try:
         yield
     except OSError as error:
@@ -183,13 +184,7 @@ def _resumable(part: Path) -> Iterator[None]:
 
 
 def open_stream(file: Path) -> IO[bytes] | None:
-    """Open ``file`` for writing where it is a stream; return None for a regular file.
-
-    A named pipe or a device is opened, which may wait for its reader; it is never replaced.
-
-    Raises:
-        OSError: it can't be opened.
-    """
+    """Open ``file`` for writing if it is a stream; return None for a regular file."""
     descriptor = descriptor_of(file, STANDARD_OUTPUT)
     if descriptor is not None:
         return os.fdopen(os.dup(descriptor), "wb")

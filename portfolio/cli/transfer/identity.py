@@ -1,7 +1,7 @@
-"""The ids of imported portfolios that bring none: the same however often a file is imported.
+"""The ids of imported rows that have none: the same however often a file is imported.
 
-An id is made of the file's label, of what the row says, and of how many equal rows stand before it
-in the file. So it does not depend on where the row stands, nor on any note of an earlier import.
+An id is made from the label of the file, the content of the row, and the number of equal rows
+before it. It depends neither on the row's line nor on any note.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _ID_BYTES = 12
 
 
 class RowIdentities:
-    """Gives the rows of one file their ids; to be asked for every row, in their order.
+    """Gives the rows of one file their ids; call ``next`` for every row, in order.
 
-    It holds a digest of 8 bytes of each row that is not equal to an earlier one.
+    It keeps a digest of 8 bytes of each distinct row.
 
     Args:
         label: tells the rows of this file from equal rows of others.
@@ -35,12 +35,11 @@ class RowIdentities:
         """Return the id of the next row of the file."""
         created = row.date_created.isoformat() if row.date_created else None
         content = orjson.dumps([self._label, row.name, created, row.version])
-        occurrence = self._count(content)
-        digest = hashlib.sha256(b"%b %d" % (content, occurrence)).digest()
+        digest = hashlib.sha256(b"%b %d" % (content, self._count(content))).digest()
         return ObjectId(digest[:_ID_BYTES])
 
     def _count(self, content: bytes) -> int:
-        """Return how many rows with this content were counted before, and count it."""
+        """Count a row with this content; return how many were counted before."""
         key = int.from_bytes(hashlib.sha256(content).digest()[:_DIGEST_BYTES])
         if key not in self._seen:
             self._seen.add(key)

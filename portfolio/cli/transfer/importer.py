@@ -1,8 +1,8 @@
-"""Storing the portfolios of a file: each once, however often and wherever the import was stopped.
+"""Storing the portfolios of a file: each once, however often the import is stopped and repeated.
 
 Portfolios are stored a hundred at a time; then a note beside the file says how far the import has
-come. The note only saves time, and tells a file from another one of its name: what keeps rows from
-being stored twice are their ids, see ``portfolio.cli.transfer.identity``.
+come. The note only saves time, and tells a file from another one of the same name. The ids of the
+rows keep them from being stored twice, see ``portfolio.cli.transfer.identity``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from bson import ObjectId
 from portfolio.api.schemas import PortfolioCreateSchema, load
 from portfolio.cli.helpers import from_database
 from portfolio.cli.transfer.checkpoint import Checkpoint
-from portfolio.cli.transfer.errors import TransferError
+from portfolio.cli.transfer.files import TransferError
+from portfolio.cli.transfer.formats import Row
 from portfolio.cli.transfer.identity import RowIdentities
-from portfolio.cli.transfer.rows import Row
 from portfolio.cli.transfer.source import START, Lines, Position
 from portfolio.errors import UnprocessableEntity
 from portfolio.models import PortfolioCreate
@@ -26,8 +26,8 @@ from portfolio.rules import MAX_BULK
 from portfolio.service import PortfolioService
 from portfolio.storage.guard import budget
 
-# What a killed client left open in MongoDB locks documents for a minute at most by default.
-PATIENCE_S = 75.0
+# By default, MongoDB keeps the locks of a killed client for up to a minute.
+DATABASE_BUDGET_S = 75.0
 _schema = PortfolioCreateSchema()
 
 
@@ -36,13 +36,7 @@ class BadRow(Exception):
 
 
 class Entry(NamedTuple):
-    """A portfolio to store.
-
-    Attributes:
-        line: where it stands.
-        draft: what to store; it carries its id.
-        own_id: whether the file gives that id.
-    """
+    """A portfolio to store, its line, and whether its id is in the file."""
 
     line: int
     draft: PortfolioCreate
@@ -51,13 +45,13 @@ class Entry(NamedTuple):
 
 @dataclass
 class Counts:
-    """What became of the rows.
+    """The numbers of rows.
 
     Attributes:
-        stored: now.
+        stored: stored by this import.
         known: stored before, and left alone.
-        derived: those of ``known`` whose id the file does not give.
-        skipped: held no portfolio.
+        derived: those of ``known`` whose id is not in the file.
+        skipped: bad rows.
     """
 
     stored: int = 0
@@ -71,10 +65,10 @@ class Importer:
 
     Args:
         service: stores portfolios.
-        lines: where ``rows`` come from; tells their positions.
+        lines: the lines of the file, for the positions of its rows.
         rows: the rows of the file.
-        checkpoint: how far the import has come before, and where to note it.
-        report: told of each row that is left out; None where the first one ends the import.
+        checkpoint: how far the import has come.
+        report: called with the reason for each bad row; None ends the import at the first one.
     """
 
     def __init__(
@@ -91,7 +85,7 @@ class Importer:
         self._rows = rows
         self._checkpoint = checkpoint
         self._report = report
-        self._identities = RowIdentities(checkpoint.label)
+        self._identities = RowIdentities(checkpoint.reading.label)
         self._resumes = checkpoint.position != START
         self._new_line = 0
 
@@ -99,7 +93,7 @@ class Importer:
         """Store what is not stored yet.
 
         Args:
-            advanced: called each time that some rows were dealt with.
+            advanced: called after each bulk.
 
         Raises:
             TransferError: a row is bad, or the file is not the one that was begun.
@@ -168,7 +162,7 @@ class Importer:
             missing: dict[ObjectId | None, PortfolioCreate] = {}
             for entry in entries:
                 if entry.draft.identity not in known:
-                    # Of two rows with one id the first is stored, as if they stood far apart.
+                    # Of two rows with one id, the first is stored, as in two bulks.
                     missing.setdefault(entry.draft.identity, entry.draft)
             if missing:
                 self._ask(lambda: self._service.store_missing(list(missing.values())))
@@ -181,8 +175,8 @@ class Importer:
     def _check_order(self, entries: list[Entry], known: set[ObjectId]) -> None:
         """Count the rows that were imported before, and refuse them behind rows that were not.
 
-        An import that was stopped has stored the beginning of its file, and so has one whose file
-        has grown since. Where the rows just behind the note are stored or not tells nothing.
+        A stopped import has stored the beginning of its file. So has the import of a file that has
+        grown since. The rows just behind the noted position may be stored or not.
         """
         for entry in entries:
             if entry.own_id:
@@ -194,13 +188,13 @@ class Importer:
                 raise TransferError(
                     f"Line {entry.line} was imported before, but line {self._new_line} was not: "
                     "the file has changed since, or another one was imported under the label "
-                    f"{self._checkpoint.label!r}, or portfolios were deleted, or another import is "
-                    "running. --restart stores what is missing and leaves alone what is stored; "
+                    f"{self._checkpoint.reading.label!r}, or portfolios were deleted, or another "
+                    "import is running. --restart stores what is missing and leaves alone what is stored; "
                     "--label TEXT stores all of the file as new portfolios."
                 )
             self.counts.derived += 1
 
     @staticmethod
     def _ask(call: Callable[[], Any]) -> Any:
-        with budget(PATIENCE_S):
+        with budget(DATABASE_BUDGET_S):
             return from_database(call)

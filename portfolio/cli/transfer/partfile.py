@@ -1,8 +1,7 @@
-"""The unfinished file of an export: locked, resumed behind its last whole rows, put in place."""
+"""The unfinished file of an export: locked, resumed behind its last whole row, put in place."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import zlib
@@ -13,7 +12,7 @@ from typing import IO
 
 from bson import ObjectId
 
-from portfolio.cli.transfer.errors import TransferError
+from portfolio.cli.transfer.files import TransferError, lock
 from portfolio.cli.transfer.formats import CSV_HEADER, ROW_ID
 
 _CHUNK_BYTES = 2**16
@@ -22,13 +21,18 @@ _LEVEL = 6
 
 
 class PartFile:
-    """An export that is not finished yet; ``open_part`` makes it.
+    """The unfinished file of an export; ``open_part`` opens it.
 
     Args:
         path: where it is.
         out: the open file.
-        format: of its rows.
+        format: ``ndjson`` or ``csv``.
         compressed: whether each step is written as a member of a gzip file.
+
+    Attributes:
+        count: the portfolios that were there when it was resumed.
+        last: the id of the last one of them.
+        is_empty: whether it holds nothing, not even the header of CSV.
     """
 
     def __init__(self, path: Path, out: IO[bytes], format: str, *, compressed: bool) -> None:
@@ -41,41 +45,51 @@ class PartFile:
         self._compressed = compressed
 
     def resume(self) -> None:
-        """Cut a torn last row off; ``count`` and ``last`` tell what is left.
+        """Cut off a torn row at the end, and set ``count`` and ``last``.
 
         Raises:
-            TransferError: it holds something else than the beginning of an export.
+            TransferError: it is not the beginning of an export.
         """
-        end = 0
-        last = b""
+        end, last = 0, b""
         for size, rows in self._steps():
+            if end == 0 and self._format == "csv" and next(rows, b"") != CSV_HEADER:
+                raise self._not_an_export()
             for row in rows:
                 found = ROW_ID[self._format].match(row)
                 if found is None or found[1] <= last:
-                    raise self.strange()
+                    raise self._not_an_export()
                 self.count, last = self.count + 1, found[1]
             end += size
+        self.is_empty = end == 0
+        if self.is_empty and self._format == "csv" and not self._compressed:
+            self._out.seek(0)
+            if not CSV_HEADER.startswith(self._out.read(len(CSV_HEADER))):
+                raise self._not_an_export()
         self._out.truncate(end)
         self._out.seek(end)
-        self.is_empty = end == 0
         self.last = ObjectId(last.decode()) if last else None
 
     def restart(self) -> None:
-        """Throw away what it holds."""
+        """Delete the content."""
         self._out.truncate(0)
         self._out.seek(0)
 
     def write(self, rows: bytes) -> None:
-        """Write one step of rows, so far that a kill of this process does not lose it."""
+        """Write one step of rows; killing this process does not lose it."""
         self._out.write(compress(rows) if self._compressed else rows)
         self._out.flush()
         self.is_empty = False
 
     def put_in_place(self, target: Path) -> None:
-        """Let it take the place of ``target``, with the mode and the owner of that."""
+        """Replace ``target``, with its mode and, as far as the user may, its owner."""
+        descriptor = self._out.fileno()
         with suppress(FileNotFoundError):
-            copy_owner(target, self._out.fileno())
-        os.fsync(self._out.fileno())
+            status = target.stat()
+            for owner, group in ((status.st_uid, -1), (-1, status.st_gid)):
+                with suppress(PermissionError):
+                    os.fchown(descriptor, owner, group)
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+        os.fsync(descriptor)
         self.path.replace(target)
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -83,38 +97,24 @@ class PartFile:
         finally:
             os.close(folder)
 
-    def strange(self) -> TransferError:
-        """Return the refusal of what is no beginning of an export."""
+    def _not_an_export(self) -> TransferError:
         return TransferError(
             f"{self.path} holds something else than the beginning of an export as {self._format}. "
             "Look what it is; --restart overwrites it."
         )
 
-    def _steps(self) -> Iterator[tuple[int, list[bytes]]]:
-        """Yield the whole steps that it holds: the bytes that each takes, and its rows."""
+    def _steps(self) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Yield the size of each whole step, and its rows."""
         self._out.seek(0)
         if self._compressed:
-            members = self._members()
+            for size, content in self._members():
+                yield size, _whole_rows(content.splitlines(keepends=True), self._format)
         else:
-            header = self._out.readline() if self._format == "csv" else b""
-            if not CSV_HEADER.startswith(header):
-                raise self.strange()
-            if header and header != CSV_HEADER:
-                return
-            yield len(header), []
             for row in _whole_rows(self._out, self._format):
-                yield len(row), [row]
-            return
-        for number, (size, content) in enumerate(members):
-            rows = content
-            if number == 0 and self._format == "csv":
-                if not content.startswith(CSV_HEADER):
-                    raise self.strange()
-                rows = content[len(CSV_HEADER) :]
-            yield size, list(_whole_rows(rows.splitlines(keepends=True), self._format))
+                yield len(row), iter([row])
 
     def _members(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the whole members of a gzip file: the bytes that each takes, and its content."""
+        """Yield the size of each whole member of a gzip file, and its content."""
         pending = b""
         while True:
             member = zlib.decompressobj(_GZIP)
@@ -127,7 +127,7 @@ class PartFile:
                 try:
                     content += member.decompress(chunk)
                 except zlib.error:
-                    raise self.strange() from None
+                    raise self._not_an_export() from None
                 size += len(chunk)
             pending = member.unused_data
             yield size - len(pending), content
@@ -135,12 +135,12 @@ class PartFile:
 
 @contextmanager
 def open_part(path: Path, like: Path, format: str, *, compressed: bool) -> Iterator[PartFile]:
-    """Open the unfinished export at ``path`` and lock it until the end of the context.
+    """Open the unfinished export at ``path``, and lock it until the end of the context.
 
     Args:
         path: where it is, or will be.
-        like: the file that it will replace; it is as private as that from the beginning.
-        format: of its rows.
+        like: the file that it will replace; it gets that file's mode from the beginning.
+        format: ``ndjson`` or ``csv``.
         compressed: whether it is a gzip file.
 
     Raises:
@@ -148,11 +148,11 @@ def open_part(path: Path, like: Path, format: str, *, compressed: bool) -> Itera
         OSError: it can't be opened.
     """
     while True:
-        # Never through a link: others may have put one there, in a folder for everybody.
+        # Never through a link: in a folder for everybody, others may have put one there.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         with os.fdopen(descriptor, "rb+") as out:
-            _lock(out, path)
-            # Whoever held the lock before may have put this very file in place.
+            lock(out, f"Another export is writing {path}")
+            # The previous owner of the lock may have put this very file in place.
             if not _is_at(path, out):
                 continue
             if not stat.S_ISREG(os.fstat(out.fileno()).st_mode):
@@ -165,26 +165,9 @@ def open_part(path: Path, like: Path, format: str, *, compressed: bool) -> Itera
 
 def compress(rows: bytes) -> bytes:
     """Return ``rows`` as one member of a gzip file."""
-    # Not gzip.compress(), whose header differs between Python's versions.
+    # Not gzip.compress(): its header differs between Python's versions.
     member = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
     return member.compress(rows) + member.flush()
-
-
-def copy_owner(source: Path, descriptor: int) -> None:
-    """Give the open file the owner, as far as the user may, and the mode of ``source``."""
-    status = source.stat()
-    for owner, group in ((status.st_uid, -1), (-1, status.st_gid)):
-        with suppress(PermissionError):
-            os.fchown(descriptor, owner, group)
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-
-
-def _lock(out: IO[bytes], path: Path) -> None:
-    # Held until the file is closed, if only by the end of the process, however it ends.
-    try:
-        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise TransferError(f"Another export is writing {path}") from None
 
 
 def _is_at(path: Path, out: IO[bytes]) -> bool:
@@ -199,7 +182,7 @@ def _whole_rows(lines: Iterable[bytes], format: str) -> Iterator[bytes]:
     for line in lines:
         row += line
         quotes += line.count(b'"')
-        # In CSV a row goes on while a quote is open; a quote within quotes is doubled.
+        # A row of CSV goes on while a quote is open; quotes within quotes are doubled.
         if line.endswith(b"\n") and (format == "ndjson" or quotes % 2 == 0):
             yield row
             row = b""

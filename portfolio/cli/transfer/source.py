@@ -1,26 +1,29 @@
-"""What an import reads: a file, a compressed file or a stream, as lines of text."""
+"""The input of an import: a file, a compressed file or a stream, as lines of text."""
 
 from __future__ import annotations
 
 import codecs
-import fcntl
 import gzip
 import hashlib
 import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from portfolio.cli.transfer.errors import TransferError
-from portfolio.cli.transfer.formats import is_compressed
-from portfolio.cli.transfer.streams import STANDARD_INPUT, descriptor_of
+from portfolio.cli.transfer.files import (
+    STANDARD_INPUT,
+    TransferError,
+    descriptor_of,
+    is_compressed,
+    lock,
+)
 
 DEFAULT_ENCODING = "utf-8"
-# A portfolio takes some hundred bytes; what is far longer has no line ends at all.
+# A portfolio takes some hundred bytes; far longer lines are from files without line ends.
 _MAX_LINE_BYTES = 2**20
 _GZIP_START = b"\x1f\x8b"
 _UTF_16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -170,7 +173,9 @@ def open_source(file: Path, encoding: str) -> Iterator[Source]:
         status = os.fstat(raw.fileno())
         is_stream = descriptor is not None or not stat.S_ISREG(status.st_mode)
         if not is_stream:
-            _lock(raw, file)
+            # A network file system may have no locks. Two imports at once waste time, no more.
+            with suppress(OSError):
+                lock(raw, f"Another import is reading {file}: wait until it has ended.")
         data: Any = raw
         if is_compressed(file):
             data = stack.enter_context(gzip.GzipFile(fileobj=raw))
@@ -192,17 +197,6 @@ def check_encoding(encoding: str) -> str:
     "".encode(encoding)
     name = codecs.lookup(encoding).name
     return DEFAULT_ENCODING if name == "utf-8-sig" else name
-
-
-def _lock(raw: IO[bytes], file: Path) -> None:
-    # Held until the file is closed, if only by the end of the process, however it ends.
-    try:
-        fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise TransferError(f"Another import is reading {file}: wait until it has ended.") from None
-    except OSError:
-        # A network file system without locks: two imports at once waste time, and double nothing.
-        return
 
 
 def _line_reader(data: IO[bytes], encoding: str) -> Callable[[], bytes]:

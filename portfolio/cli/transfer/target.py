@@ -1,4 +1,4 @@
-"""Which database a transfer reads or writes, in words that can be noted and compared."""
+"""The database that a transfer reads or writes, described so that notes can be compared with it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from portfolio.storage.client import COLLECTION
 
 
 def ensure_collection(services: Services) -> None:
-    """Create the collection of portfolios where it is missing, so that it has an identity."""
+    """Create the collection of portfolios if it is missing, so that it has a UUID."""
 
     def ensure() -> None:
         try:
             services.database.database.create_collection(COLLECTION)
         except (CollectionInvalid, OperationFailure):
-            return  # it is there, or will be made by the first insert
+            return  # it exists, or the first insert creates it
 
     services.database.run(ensure, retry=True)
 
 
 def describe_target(services: Services) -> dict[str, str]:
-    """Return the database's name, its address without password, and its collection's UUID.
+    """Return the name of the database, its address without password, and the collection's UUID.
 
-    The UUID is the same on every member of a cluster, whatever address leads there, and another
-    once the collection was dropped. It is empty where the user may not list collections.
+    The UUID is the same on every member of a cluster, and another one once the collection was
+    dropped. It is empty if the user may not list collections.
     """
 
     def find() -> list[Any]:
@@ -46,9 +46,14 @@ def describe_target(services: Services) -> dict[str, str]:
 
 
 def is_same_target(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tell whether two descriptions are of one collection."""
+    """Return whether two descriptions are of one collection."""
     if one.get("collection") and other.get("collection"):
         return bool(one["collection"] == other["collection"])
+    return is_same_database(one, other)
+
+
+def is_same_database(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two descriptions name one database, its collection dropped or not."""
     return all(one.get(key) == other.get(key) for key in ("database", "server"))
 
 
