@@ -189,8 +189,8 @@ class Importer:
                     f"Line {entry.line} was imported before, but line {self._new_line} was not: "
                     "the file has changed since, or another one was imported under the label "
                     f"{self._checkpoint.reading.label!r}, or portfolios were deleted, or another "
-                    "import is running. --restart stores what is missing and leaves alone what is stored; "
-                    "--label TEXT stores all of the file as new portfolios."
+                    "import is running. --restart stores what is missing and leaves alone what is "
+                    "stored; --label TEXT stores all of the file as new portfolios."
                 )
             self.counts.derived += 1
 
