@@ -77,32 +77,42 @@ class Settings:
         "DEBUG",
         "INFO",
         "WARNING",
-        help="least severe level that is logged",
+        help="lowest level that is logged",
     )
     log_format: str = _variable(
         "LOG_FORMAT",
         choice("json", "text", "auto"),
         "json",
-        help="JSON, text for people, or auto: text on a terminal (tox -e serve), else JSON",
+        help="JSON, readable text, or auto: text on a terminal, else JSON",
     )
     max_pool_size: int = _variable(
-        "MAX_POOL_SIZE", integer(1, 1000), 50, 30, 20, help="MongoDB connections a worker, at most"
+        "MAX_POOL_SIZE",
+        integer(1, 1000),
+        50,
+        30,
+        20,
+        help="maximum MongoDB connections of a worker",
     )
     min_pool_size: int = _variable(
-        "MIN_POOL_SIZE", integer(0, 1000), 10, 8, 5, help="MongoDB connections a worker, kept open"
+        "MIN_POOL_SIZE",
+        integer(0, 1000),
+        10,
+        8,
+        5,
+        help="MongoDB connections that a worker keeps open",
     )
     connection_timeout_ms: int = _variable(
         "CONNECTION_TIMEOUT", integer(1, 600_000), 30_000, help="ms to connect to MongoDB"
     )
     request_timeout_ms: int = _variable(
-        "REQUEST_TIMEOUT_MS", integer(100, 120_000), 5_000, help="ms that a request may take"
+        "REQUEST_TIMEOUT_MS", integer(100, 120_000), 5_000, help="deadline of a request in ms"
     )
     otel_sdk_disabled: bool = _variable(
-        "OTEL_SDK_DISABLED", FLAG, False, help="no OpenTelemetry at all; it is not even loaded"
+        "OTEL_SDK_DISABLED", FLAG, False, help="disable OpenTelemetry; it is not loaded"
     )
     enable_tracing: bool = _variable("ENABLE_TRACING", FLAG, True, True, False, help="spans")
     enable_database_tracing: bool = _variable(
-        "ENABLE_DATABASE_TRACING", FLAG, True, False, False, help="a span a database command"
+        "ENABLE_DATABASE_TRACING", FLAG, True, False, False, help="a span for each database command"
     )
     enable_metrics: bool = _variable("ENABLE_METRICS", FLAG, True, help="metrics")
     trace_sample_rate: float = _variable(
@@ -111,7 +121,7 @@ class Settings:
         1.0,
         0.5,
         0.1,
-        help="share of traces that are sampled where the caller has not decided",
+        help="fraction of traces sampled, unless the caller has decided",
     )
     metrics_interval_s: float = _variable(
         "OTEL_METRICS_EXPORT_INTERVAL_SECONDS",
@@ -119,16 +129,16 @@ class Settings:
         10.0,
         30.0,
         60.0,
-        help="seconds between two exports of metrics",
+        help="seconds between metrics exports",
     )
     metrics_timeout_s: float = _variable(
         "OTEL_METRICS_EXPORT_TIMEOUT_SECONDS",
         number(0.1, 3600),
         30.0,
-        help="seconds that an export of metrics may take",
+        help="timeout of a metrics export in seconds",
     )
     enable_request_logging: bool = _variable(
-        "ENABLE_REQUEST_LOGGING", FLAG, True, True, False, help="a log line a request"
+        "ENABLE_REQUEST_LOGGING", FLAG, True, True, False, help="a log line for each request"
     )
     log_sampling_rate: float = _variable(
         "LOG_SAMPLING_RATE",
@@ -136,13 +146,18 @@ class Settings:
         1.0,
         0.5,
         0.1,
-        help="share of the request log that is kept; errors always are",
+        help="fraction of requests logged; errors are always logged",
     )
     enable_validation_caching: bool = _variable(
         "ENABLE_VALIDATION_CACHING", FLAG, True, help="the validation cache"
     )
     validation_cache_size: int = _variable(
-        "VALIDATION_CACHE_SIZE", integer(1, 1_000_000), 1000, 1000, 2000, help="verdicts a worker"
+        "VALIDATION_CACHE_SIZE",
+        integer(1, 1_000_000),
+        1000,
+        1000,
+        2000,
+        help="entries in each worker",
     )
     enable_circuit_breaker: bool = _variable(
         "ENABLE_CIRCUIT_BREAKER", FLAG, True, help="the circuit breakers"
@@ -163,31 +178,31 @@ class Settings:
         "CIRCUIT_BREAKER_SUCCESSES",
         integer(1, 1000),
         3,
-        help="trial calls that must succeed to close a breaker; as many run at once",
+        help="successful trial calls that close a breaker; as many run at once",
     )
     max_requests_in_flight: int = _variable(
         "MAX_REQUESTS_UNDER_WAY",
         integer(1, 100_000),
         100,
-        help="requests that a worker has in flight, at most; fewer when the CPU can't keep up",
+        help="maximum API requests in flight in a worker; fewer when the CPU is overloaded",
     )
     drain_s: float = _variable(
         "DRAIN_SECONDS",
         number(0, 20),
         10.0,
-        help="seconds after SIGTERM until idle connections are closed",
+        help="seconds from SIGTERM until idle connections are closed",
     )
     cors_origins: tuple[str, ...] = _variable(
-        "CORS_ORIGINS", ORIGINS, ("*",), help="origins that browsers may call from; * is any"
+        "CORS_ORIGINS", ORIGINS, ("*",), help="origins that browsers can call from; * allows any"
     )
     api_keys: tuple[str, ...] = _variable(
-        "API_KEYS", KEYS, (), help="keys, one of which every /api/ call needs"
+        "API_KEYS", KEYS, (), help="accepted API keys; every /api/ call needs one"
     )
     cursor_secret: str = _variable(
         "CURSOR_SECRET",
         TEXT,
         "",
-        help="signs cursors of pages, the same in all pods; the database's name where not set",
+        help="key that signs cursors, the same in all pods; by default the name of the database",
     )
     enable_docs: bool = _variable(
         "ENABLE_DOCS", FLAG, True, help="the pages /docs, /redoc and /status, and /openapi.json"
@@ -196,7 +211,7 @@ class Settings:
         "PORTFOLIO_RUNTIME_DIR",
         TEXT,
         os.path.join(os.environ.get("TMPDIR", "/tmp"), SERVICE),  # noqa: S108
-        help="folder for the files that the workers of one instance share",
+        help="folder for files shared by the workers of one instance",
     )
 
     @classmethod
