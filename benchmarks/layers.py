@@ -35,6 +35,7 @@ from benchmarks.operations import GET_ONE, LIVE, PAGE, Operation, identity
 from benchmarks.report import table
 from benchmarks.servers import EVERY_FEATURE
 from benchmarks.timing import cpu_microseconds
+from portfolio.api.responses import to_json
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.models import Search
@@ -103,7 +104,7 @@ def measure(place: Arena) -> dict[str, float]:
             "    PyMongo, conditions as threading has them": with_stock_conditions,
             "      the same bytes on a bare socket": lambda: bare.command(find_one),
             "      BSON: the command and its answer": _bson(database, find_one),
-            "  JSON: the answer": lambda: orjson.dumps(stored),
+            "  JSON: the answer": lambda: orjson.dumps(stored, to_json),
             "  raw WSGI and PyMongo": _request(raw, GET_ONE),
             "page of 50": _request(app, PAGE),
             "  service ": lambda: service.search(Search()),
@@ -111,7 +112,7 @@ def measure(place: Arena) -> dict[str, float]:
             "      the same bytes on a bare socket ": lambda: bare.command(find_page),
             "      BSON: the command and its answer ": _bson(database, find_page),
             "    PyMongo: the count": database[COLLECTION].estimated_document_count,
-            "  JSON: the answer ": lambda: orjson.dumps(page),
+            "  JSON: the answer ": lambda: orjson.dumps(page, to_json),
             "  raw WSGI and PyMongo ": _request(raw, PAGE),
         }
     )

@@ -1,12 +1,10 @@
-"""The rules for portfolios, shared by every API; no HTTP and no query is known here."""
+"""The use cases. They know neither HTTP nor MongoDB."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
-
-from bson import ObjectId
 
 from portfolio.errors import Conflict, LocatedError, NotFound, UnprocessableEntity
 from portfolio.models import (
@@ -19,14 +17,13 @@ from portfolio.models import (
     PortfolioUpdate,
     Search,
     SortKey,
-    from_document,
-    to_document,
-    utc_now,
 )
 from portfolio.rules import check_bulk
 from portfolio.storage.batching import SingleFlight
+from portfolio.storage.documents import new_id
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.writer import KeyTakenError, PortfolioWriter
+from portfolio.timestamps import utc_now
 
 KEY_IN_FLIGHT = "A request with this Idempotency-Key is in flight"
 KEY_REUSED = LocatedError(
@@ -34,34 +31,34 @@ KEY_REUSED = LocatedError(
     msg="Idempotency-Key was used for another request",
     type="idempotency_key_reused",
 )
-# Longer than any request may take: after that, a creation that is not done will not get done.
+# Longer than any request may take. A creation that is not done by then was abandoned.
 _IN_FLIGHT_LIMIT = timedelta(seconds=15)
 
 
 class PortfolioService:
-    """What can be done with portfolios.
+    """Reads and changes portfolios, and enforces the rules.
 
     Args:
-        repository: where they are stored.
-        creations: how they come to be stored.
+        repository: reads, updates and deletes them.
+        writer: stores new ones.
     """
 
-    def __init__(self, repository: PortfolioRepository, creations: PortfolioWriter) -> None:
+    def __init__(self, repository: PortfolioRepository, writer: PortfolioWriter) -> None:
         self._repository = repository
-        self._creations = creations
-        self._pages = SingleFlight(self._search)
+        self._writer = writer
+        self._pages = SingleFlight(self._search_all)
 
     def list_all(self) -> Iterator[list[Portfolio]]:
-        """Return every portfolio in the order of insertion, in lists.
+        """Return all portfolios in the order of insertion, in batches.
 
-        The first list is read before this returns, so that an outage is an error and not a torn
-        answer.
+        The first batch is read before this returns, so that an outage is an error response and not
+        a truncated list.
         """
         batches = self._repository.batches()
-        return _resume(next(batches, []), batches)
+        return _chain(next(batches, []), batches)
 
-    def list_by_id(self, after: ObjectId | None = None) -> Iterator[list[Portfolio]]:
-        """Return every portfolio in the order of ids, in lists, so that one can go on later.
+    def list_by_id(self, after: str | None = None) -> Iterator[list[Portfolio]]:
+        """Return all portfolios in the order of their ids, in batches.
 
         Args:
             after: the id of the last portfolio that was seen; None begins at the lowest.
@@ -72,100 +69,67 @@ class PortfolioService:
         """Return one portfolio.
 
         Raises:
-            NotFound: there is none, or ``portfolio_id`` can't be an id at all.
+            NotFound: there is none, or ``portfolio_id`` is not an id.
         """
-        portfolio = self._repository.get(_identity(portfolio_id))
+        portfolio = self._repository.get(portfolio_id)
         if portfolio is None:
             raise NotFound
         return portfolio
 
-    def create(self, draft: PortfolioCreate, key: IdempotencyKey | None = None) -> CreateResult:
-        """Store one portfolio; ``create_all`` tells what an idempotency key does."""
+    def create(self, new: PortfolioCreate, key: IdempotencyKey | None = None) -> CreateResult:
+        """Store one portfolio; see ``create_all`` for ``key`` and the errors that it brings."""
         if key is not None:
-            return self._create_all([draft], key=key)
-        document = to_document(draft, utc_now())
-        self._creations.insert(document)
-        return CreateResult([from_document(document)])
+            return self._create_all([new], key=key)
+        portfolio = _to_portfolio(new, utc_now())
+        self._writer.insert(portfolio)
+        return CreateResult([portfolio])
 
     def create_all(
         self,
-        drafts: Sequence[PortfolioCreate],
+        bulk: Sequence[PortfolioCreate],
         *,
         new_names: bool = False,
         key: IdempotencyKey | None = None,
     ) -> CreateResult:
-        """Store a bulk: all of it or nothing.
+        """Store all portfolios of a bulk or none.
 
         Args:
-            drafts: what to store.
-            new_names: refuse names that are stored already, without regard to case.
-            key: store nothing where a creation with this key was stored in the last day; what it
-                created is returned again.
+            bulk: what to store.
+            new_names: refuse names that are stored already, compared without case.
+            key: if a creation with this key was stored in the last day, store nothing and return
+                what that one created.
 
         Raises:
             BadRequest: the bulk violates a rule of ``check_bulk``.
-            Conflict: names are stored already, or a creation with this key is in flight or not yet
+            Conflict: names are stored already; or a creation with this key is in flight, or not yet
                 on a majority of the replica set.
-            UnprocessableEntity: the key was used for something else.
+            UnprocessableEntity: the key was used for another request.
         """
-        check_bulk(drafts)
-        return self._create_all(drafts, new_names=new_names, key=key)
+        check_bulk(bulk)
+        return self._create_all(bulk, new_names=new_names, key=key)
 
-    def _create_all(
-        self,
-        drafts: Sequence[PortfolioCreate],
-        *,
-        new_names: bool = False,
-        key: IdempotencyKey | None = None,
-    ) -> CreateResult:
-        if replay := self._find_replay(key):
-            return replay
-        if new_names:
-            taken = self._repository.existing_names([draft.name for draft in drafts])
-            if taken:
-                # Perhaps by a rival with this very key, since it was looked for.
-                if replay := self._find_replay(key):
-                    return replay
-                raise Conflict(f"Portfolio names already exist: {', '.join(sorted(taken))}")
-        now = utc_now()
-        documents = [to_document(draft, now) for draft in drafts]
-        if key is None:
-            self._creations.insert_all(documents)
-        else:
-            record = IdempotencyRecord(key, documents, done=False, created=now)
-            try:
-                self._creations.insert_once(record)
-            except KeyTakenError:
-                # Not found although it is taken: its creation may still be undone by a failover.
-                if replay := self._find_replay(key):
-                    return replay
-                raise Conflict(KEY_IN_FLIGHT) from None
-        return CreateResult([from_document(document) for document in documents])
+    def find_stored_ids(self, ids: Sequence[str]) -> set[str]:
+        """Return those of ``ids`` that are stored."""
+        return self._repository.existing_ids(ids)
 
-    def find_stored_ids(self, identities: Sequence[ObjectId]) -> set[ObjectId]:
-        """Return those of ``identities`` that are stored."""
-        return self._repository.existing_ids(identities)
+    def store_missing(self, portfolios: Sequence[PortfolioCreate]) -> None:
+        """Store those of ``portfolios``, which have ids, that are not stored yet.
 
-    def store_missing(self, drafts: Sequence[PortfolioCreate]) -> None:
-        """Store those of ``drafts``, which carry ids, that are not stored: each for itself.
-
-        What is stored by somebody else meanwhile is left alone. Where this fails, some may be
-        stored; trying again stores the rest.
+        This is not atomic: after a failure some may be stored, and another call stores the rest.
         """
         now = utc_now()
-        self._creations.insert_missing([to_document(draft, now) for draft in drafts])
+        self._writer.insert_missing([_to_portfolio(each, now) for each in portfolios])
 
-    def update(self, portfolio_id: str, change: PortfolioUpdate) -> Portfolio:
-        """Change one portfolio and return it with its next version.
+    def update(self, portfolio_id: str, update: PortfolioUpdate) -> Portfolio:
+        """Update one portfolio and return it with its next version.
 
         Raises:
             NotFound: there is no such portfolio.
-            Conflict: the version is not the stored one.
+            Conflict: the stored version is another one.
         """
-        identity = _identity(portfolio_id)
-        portfolio = self._repository.update(change, identity)
+        portfolio = self._repository.update(portfolio_id, update)
         if portfolio is None:
-            raise self._missed(identity)
+            raise self._explain_mismatch(portfolio_id)
         return portfolio
 
     def delete(self, portfolio_id: str, version: int) -> None:
@@ -173,22 +137,80 @@ class PortfolioService:
 
         Raises:
             NotFound: there is no such portfolio.
-            Conflict: the version is not the stored one.
+            Conflict: the stored version is another one.
         """
-        identity = _identity(portfolio_id)
-        if not self._repository.delete(identity, version):
-            raise self._missed(identity)
+        if not self._repository.delete(portfolio_id, version):
+            raise self._explain_mismatch(portfolio_id)
 
     def search(self, search: Search) -> Page:
         """Return one page of the portfolios that match, newest first."""
         return cast(Page, self._pages.get(search))  # every search has a page
 
-    def _search(self, searches: Sequence[Search]) -> dict[Search, Page]:
-        return {search: self._page(search) for search in searches}
+    def search_after(
+        self, search: Search, after: SortKey | None
+    ) -> tuple[list[Portfolio], SortKey | None]:
+        """Return the page after a sort key, and the key of its last portfolio if more follow.
 
-    def _page(self, search: Search) -> Page:
-        # One more than the page holds tells whether a row lies beyond it, and a page that is not
-        # full tells the total: only the rest has to be counted.
+        Portfolios that are created meanwhile are newer than the rest and shift nothing.
+        """
+        return self._repository.find_after(search, after)
+
+    def partition_existing(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the ids of existing portfolios and all others, both in the given order."""
+        existing = self._repository.existing_ids(portfolio_ids)
+        valid = [each for each in portfolio_ids if each in existing]
+        return valid, [each for each in portfolio_ids if each not in existing]
+
+    def _create_all(
+        self,
+        bulk: Sequence[PortfolioCreate],
+        *,
+        new_names: bool = False,
+        key: IdempotencyKey | None = None,
+    ) -> CreateResult:
+        if replay := self._find_replay(key):
+            return replay
+        if new_names:
+            taken = self._repository.existing_names([new.name for new in bulk])
+            if taken:
+                # Perhaps by a concurrent request with this very key.
+                if replay := self._find_replay(key):
+                    return replay
+                raise Conflict(f"Portfolio names already exist: {', '.join(sorted(taken))}")
+        now = utc_now()
+        portfolios = [_to_portfolio(new, now) for new in bulk]
+        if key is None:
+            self._writer.insert_all(portfolios)
+            return CreateResult(portfolios)
+        try:
+            self._writer.insert_once(IdempotencyRecord(key, portfolios, done=False, created=now))
+        except KeyTakenError:
+            # If it is still not found, a failover may yet undo the other creation.
+            if replay := self._find_replay(key):
+                return replay
+            raise Conflict(KEY_IN_FLIGHT) from None
+        return CreateResult(portfolios)
+
+    def _find_replay(self, key: IdempotencyKey | None) -> CreateResult | None:
+        """Return what was created with this key in the last day, or None."""
+        record = self._writer.find_record(key) if key is not None else None
+        if record is None:
+            return None
+        if record.key != key:
+            raise UnprocessableEntity([KEY_REUSED])
+        if not record.done:
+            if utc_now() - record.created < _IN_FLIGHT_LIMIT:
+                raise Conflict(KEY_IN_FLIGHT)
+            # The process that began it has died or given up; this one keeps its promise.
+            self._writer.complete(record)
+        return CreateResult(record.portfolios, replayed=True)
+
+    def _search_all(self, searches: Sequence[Search]) -> dict[Search, Page]:
+        return {search: self._find_page(search) for search in searches}
+
+    def _find_page(self, search: Search) -> Page:
+        # One portfolio more than the page holds tells whether there is a next page. A page that is
+        # not full tells the total; only otherwise are matches counted.
         found = self._repository.find(search, search.limit + 1)
         seen = search.offset + len(found)
         has_next = len(found) > search.limit
@@ -199,47 +221,16 @@ class PortfolioService:
             return Page(found[: search.limit], total, has_next)
         return Page(found, seen, has_next)
 
-    def search_after(
-        self, search: Search, after: SortKey | None
-    ) -> tuple[list[Portfolio], SortKey | None]:
-        """Return the page of portfolios after a position, and where it ends if more lie beyond.
-
-        What is created meanwhile is newer than all that is yet to come, and moves nothing.
-        """
-        return self._repository.find_after(search, after)
-
-    def partition_existing(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the ids that name a portfolio and those that don't, both in the given order."""
-        identities = {text: ObjectId(text) for text in portfolio_ids if ObjectId.is_valid(text)}
-        existing = self._repository.existing_ids(list(identities.values())) if identities else set()
-        valid = [text for text in portfolio_ids if identities.get(text) in existing]
-        return valid, [text for text in portfolio_ids if identities.get(text) not in existing]
-
-    def _find_replay(self, key: IdempotencyKey | None) -> CreateResult | None:
-        """Return what was created with this key in the last day, or None."""
-        record = self._creations.find_record(key) if key is not None else None
-        if record is None:
-            return None
-        if record.key != key:
-            raise UnprocessableEntity([KEY_REUSED])
-        if not record.done:
-            if utc_now() - record.created < _IN_FLIGHT_LIMIT:
-                raise Conflict(KEY_IN_FLIGHT)
-            # Whoever began this has given up, or died: what it promised is kept all the same.
-            self._creations.complete(record)
-        return CreateResult([from_document(each) for each in record.documents], replayed=True)
-
-    def _missed(self, identity: ObjectId) -> NotFound | Conflict:
-        exists = self._repository.existing_ids([identity])
+    def _explain_mismatch(self, portfolio_id: str) -> NotFound | Conflict:
+        exists = self._repository.existing_ids([portfolio_id])
         return Conflict("Version conflict") if exists else NotFound()
 
 
-def _identity(portfolio_id: str) -> ObjectId:
-    if not ObjectId.is_valid(portfolio_id):
-        raise NotFound
-    return ObjectId(portfolio_id)
+def _to_portfolio(new: PortfolioCreate, now: datetime) -> Portfolio:
+    # The id is made before the first attempt, so that a retry can't store a second portfolio.
+    return new.to_portfolio(new.id or new_id(), now)
 
 
-def _resume(first: list[Portfolio], rest: Iterator[list[Portfolio]]) -> Iterator[list[Portfolio]]:
+def _chain(first: list[Portfolio], rest: Iterator[list[Portfolio]]) -> Iterator[list[Portfolio]]:
     yield first
     yield from rest

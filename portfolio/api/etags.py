@@ -29,7 +29,7 @@ def with_etag(
     """Return ``portfolio`` as a JSON response with its entity tag."""
     response = json_response(portfolio, status, headers)
     # Faster than an assignment, which first looks for a header to replace.
-    response.headers.add("ETag", f'"{tag(portfolio["portfolioId"], portfolio["version"])}"')
+    response.headers.add("ETag", f'"{tag(portfolio.id, portfolio.version)}"')
     return response
 
 
@@ -38,7 +38,7 @@ def conditional_response(portfolio: Portfolio, request: Request) -> Response:
     response = with_etag(portfolio)
     # Few requests have the header, and Werkzeug parses it even where it is absent.
     if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
-        tag(portfolio["portfolioId"], portfolio["version"])
+        tag(portfolio.id, portfolio.version)
     ):
         response.status_code = 304
         response.set_data(b"")
@@ -79,6 +79,6 @@ def check_if_match(
         except Conflict:
             pass
     found = current()
-    if not wanted.contains(tag(found["portfolioId"], found["version"])):
+    if not wanted.contains(tag(found.id, found.version)):
         raise PreconditionFailed
     raise Conflict("Version conflict")

@@ -25,7 +25,7 @@ from portfolio.config import Settings
 from portfolio.errors import BadRequest
 from portfolio.models import Page, Portfolio, Search, SortKey
 from portfolio.rules import check_search
-from portfolio.storage.client import CODEC_OPTIONS
+from portfolio.storage.documents import CODEC_OPTIONS
 
 _schema = SearchQuerySchema()
 

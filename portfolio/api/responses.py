@@ -11,6 +11,8 @@ from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntit
 
 from portfolio.api.flask_app import JSONResponse
 from portfolio.errors import MalformedJSON, PortfolioError, Unavailable, UnprocessableEntity
+from portfolio.models import Portfolio
+from portfolio.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +20,27 @@ MAX_BODY_BYTES = 1024 * 1024
 TOO_LARGE = f"Request body cannot be larger than {MAX_BODY_BYTES} bytes"
 
 
+def to_json(value: object) -> dict[str, Any]:
+    """Return a portfolio as it is on the wire; the ``default`` of ``orjson.dumps``.
+
+    Raises:
+        TypeError: ``value`` is not a portfolio.
+    """
+    if not isinstance(value, Portfolio):
+        raise TypeError(f"{type(value).__name__} is not JSON serializable")
+    return {
+        "portfolioId": value.id,
+        "name": value.name,
+        "dateCreated": rfc3339(value.date_created),
+        "version": value.version,
+    }
+
+
 def json_response(
     payload: Any, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     """Return ``payload`` as a JSON response."""
-    body = orjson.dumps(payload)
+    body = orjson.dumps(payload, default=to_json)
     return JSONResponse(body, status, headers, content_type="application/json")
 
 

@@ -26,7 +26,7 @@ from portfolio.api.openapi.annotations import (
     describe,
 )
 from portfolio.api.requests import json_body, query_arguments
-from portfolio.api.responses import json_response
+from portfolio.api.responses import json_response, to_json
 from portfolio.api.schemas import (
     DeleteQuerySchema,
     PortfolioCreateSchema,
@@ -216,7 +216,7 @@ def _check_id(body: Any, portfolio_id: str) -> FieldErrors:
 
 def _as_lines(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:
     for batch in batches:
-        lines = [orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in batch]
+        lines = [orjson.dumps(each, to_json, orjson.OPT_APPEND_NEWLINE) for each in batch]
         if lines:
             yield b"".join(lines)
 
@@ -225,6 +225,6 @@ def _as_json_array(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:
     separator = b"["
     for batch in batches:
         if batch:
-            yield separator + orjson.dumps(batch)[1:-1]
+            yield separator + orjson.dumps(batch, to_json)[1:-1]
             separator = b","
     yield b"]" if separator == b"," else b"[]"

@@ -11,6 +11,7 @@ import click
 from bson import ObjectId
 from flask.cli import AppGroup
 
+from portfolio.api.responses import to_json
 from portfolio.api.services import services
 from portfolio.cli.helpers import from_database, print_table
 from portfolio.cli.transfer.checkpoint import Reading, load_checkpoint
@@ -212,7 +213,7 @@ def find(name: str, limit: int) -> None:
     page = from_database(lambda: services().portfolios.search(search))
     if not page.portfolios:
         raise click.ClickException(f"No portfolio's name contains {name!r}.")
-    print_table(COLUMNS, ([each[column] for column in COLUMNS] for each in page.portfolios))
+    print_table(COLUMNS, (list(to_json(each).values()) for each in page.portfolios))
     if page.has_next:
         click.echo(f"{limit} of {page.total}; --limit shows more")
 

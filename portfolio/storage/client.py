@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import pymongo
 from bson import ObjectId
-from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import MongoClient, WriteConcern, monitoring
 from pymongo.collation import Collation
 from pymongo.collection import Collection
@@ -23,12 +22,12 @@ from pymongo.read_concern import ReadConcern
 from portfolio.config import SERVICE, Settings
 from portfolio.errors import Unavailable
 from portfolio.storage.diagnosis import find_cause, location
+from portfolio.storage.documents import CODEC_OPTIONS, Document
 from portfolio.storage.guard import Breaker, Guard, exceeded_deadline, is_outage
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Document = dict[str, Any]
 
 COLLECTION = "portfolio"
 # What is acknowledged survives a crash and a fail-over.
@@ -41,11 +40,6 @@ _LINEARIZABLE = ReadConcern("linearizable")
 IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
 # Equality without regard to case, served by an index; a regex with option i would scan it.
 CASE_INSENSITIVE = Collation(locale="en", strength=2)
-# A date outside Python's years, written by somebody else, must not make a page fail; it comes as
-# BSON's own DatetimeMS.
-CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO
-)
 PAGES_INDEX = "newest_first"
 # Both end with the order of pages, so that neither a page nor a search by name sorts in memory.
 # The first carries the name too: a search for a substring then reads keys alone.

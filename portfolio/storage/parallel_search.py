@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from pymongo.errors import OperationFailure
 
-from portfolio.storage.client import PAGES_INDEX, Database, Document
+from portfolio.storage.client import PAGES_INDEX, Database
+from portfolio.storage.documents import Document
 
 T = TypeVar("T")
 

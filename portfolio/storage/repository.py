@@ -15,27 +15,20 @@ from pymongo import ReturnDocument
 from pymongo.cursor import Cursor
 
 from portfolio.errors import Unavailable
-from portfolio.models import (
-    DEFAULT_VERSION,
-    Portfolio,
-    PortfolioUpdate,
-    Search,
-    SortKey,
-    from_document,
-)
+from portfolio.models import DEFAULT_VERSION, Portfolio, PortfolioUpdate, Search, SortKey
 from portfolio.storage.batching import BatchLoader
-from portfolio.storage.client import (
-    CASE_INSENSITIVE,
+from portfolio.storage.client import CASE_INSENSITIVE, COLLECTION, READ_CONCERN, Database
+from portfolio.storage.documents import (
     CODEC_OPTIONS,
-    COLLECTION,
-    READ_CONCERN,
-    Database,
+    PROJECTION,
     Document,
+    from_document,
+    parse_id,
+    to_changes,
 )
 from portfolio.storage.guard import time_left
 from portfolio.storage.parallel_search import ParallelSearch
 
-_FIELDS = {"name": 1, "dateCreated": 1, "version": 1}
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 _BY_ID = {"_id": 1}
 # True of every document, with or without a date. Being asked for dates, MongoDB looks for the name
@@ -73,15 +66,20 @@ class PortfolioRepository:
             max(database.pool.max // _SHARE_OF_POOL, 1)
         )
 
-    def get(self, identity: ObjectId) -> Portfolio | None:
+    def get(self, id: str) -> Portfolio | None:
         """Return the portfolio with this id, or None."""
-        return self._by_id.get(identity)
+        parsed = parse_id(id)
+        return self._by_id.get(parsed) if parsed is not None else None
 
-    def existing_ids(self, identities: Sequence[ObjectId]) -> set[ObjectId]:
-        """Return those of ``identities`` that are stored."""
-        filter = {"_id": {"$in": list(identities)}}
-        documents = self._find_documents(filter, projection={"_id": 1}, limit=len(identities))
-        return {document["_id"] for document in documents}
+    def existing_ids(self, ids: Sequence[str]) -> set[str]:
+        """Return those of ``ids`` that are stored, as they are given."""
+        parsed = {text: id for text in ids if (id := parse_id(text)) is not None}
+        if not parsed:
+            return set()
+        filter = {"_id": {"$in": list(parsed.values())}}
+        documents = self._find_documents(filter, projection={"_id": 1}, limit=len(parsed))
+        stored = {document["_id"] for document in documents}
+        return {text for text, id in parsed.items() if id in stored}
 
     def existing_names(self, names: Sequence[str]) -> list[str]:
         """Return the stored names that equal one of ``names``, without regard to case."""
@@ -150,7 +148,7 @@ class PortfolioRepository:
         """
 
         def begin() -> tuple[Cursor[Document], list[Portfolio]]:
-            cursor = self._database.portfolios.find({}, _FIELDS, batch_size=_STREAM_BATCH)
+            cursor = self._database.portfolios.find({}, PROJECTION, batch_size=_STREAM_BATCH)
             cursor.sort([("$natural", 1)])
             return cursor, take(cursor)
 
@@ -164,7 +162,7 @@ class PortfolioRepository:
                 yield batch
                 batch = self._database.run(lambda: take(cursor), retry=False)
 
-    def batches_by_id(self, after: ObjectId | None = None) -> Iterator[list[Portfolio]]:
+    def batches_by_id(self, after: str | None = None) -> Iterator[list[Portfolio]]:
         """Yield the portfolios in the order of their ids, in lists of up to a thousand.
 
         Each list is a query of its own, which is tried again where a cursor would be lost. What is
@@ -176,46 +174,51 @@ class PortfolioRepository:
         Raises:
             Unavailable: MongoDB is away; what was yielded stands, and its last id leads on.
         """
-        beyond: Document = {} if after is None else {"_id": {"$gt": after}}
+        beyond: Document = {} if after is None else {"_id": {"$gt": ObjectId(after)}}
         while documents := self._find_documents(
-            beyond, projection=_FIELDS, sort=_BY_ID, limit=_STREAM_BATCH
+            beyond, projection=PROJECTION, sort=_BY_ID, limit=_STREAM_BATCH
         ):
             yield [from_document(document) for document in documents]
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}
 
-    def update(self, change: PortfolioUpdate, identity: ObjectId) -> Portfolio | None:
-        """Apply ``change`` where its version is the stored one, in one operation.
+    def update(self, id: str, update: PortfolioUpdate) -> Portfolio | None:
+        """Apply ``update`` where its version is the stored one, in one operation.
 
         Returns:
             the portfolio as it is now, or None where id or version matched nothing.
         """
-        values: Document = {"name": change.name, "version": change.version + 1}
-        if change.date_created is not None:
-            values["dateCreated"] = change.date_created
+        parsed = parse_id(id)
+        if parsed is None:
+            return None
 
-        def update() -> Document | None:
+        def find_and_update() -> Document | None:
             return self._database.portfolios.find_one_and_update(
-                _unchanged(identity, change.version),
-                {"$set": values},
-                projection=_FIELDS,
+                _unchanged(parsed, update.version),
+                {"$set": to_changes(update)},
+                projection=PROJECTION,
                 return_document=ReturnDocument.AFTER,
             )
 
-        document = self._database.run(update, retry=False)
+        document = self._database.run(find_and_update, retry=False)
         return from_document(document) if document else None
 
-    def delete(self, identity: ObjectId, version: int) -> bool:
+    def delete(self, id: str, version: int) -> bool:
         """Delete where ``version`` is the stored one, in one operation; tell whether it was."""
+        parsed = parse_id(id)
+        if parsed is None:
+            return False
 
         def delete() -> int:
-            return self._database.portfolios.delete_one(_unchanged(identity, version)).deleted_count
+            return self._database.portfolios.delete_one(_unchanged(parsed, version)).deleted_count
 
         return self._database.run(delete, retry=False) == 1
 
     def _find_by_ids(self, identities: Sequence[ObjectId]) -> dict[ObjectId, Portfolio]:
         # MongoDB finds one id without planning.
         wanted = identities[0] if len(identities) == 1 else {"$in": identities}
-        documents = self._find_documents({"_id": wanted}, projection=_FIELDS, limit=len(identities))
+        documents = self._find_documents(
+            {"_id": wanted}, projection=PROJECTION, limit=len(identities)
+        )
         return {document["_id"]: from_document(document) for document in documents}
 
     @contextmanager
@@ -260,7 +263,7 @@ class PortfolioRepository:
 
     def _find_newest(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
         return self._find_documents(
-            filter, projection=_FIELDS, sort=_NEWEST_FIRST, limit=limit, **options
+            filter, projection=PROJECTION, sort=_NEWEST_FIRST, limit=limit, **options
         )
 
     def _find_documents(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:

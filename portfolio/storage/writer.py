@@ -25,8 +25,15 @@ from pymongo.errors import (
 )
 
 from portfolio.errors import Unavailable
-from portfolio.models import IdempotencyKey, IdempotencyRecord
-from portfolio.storage.client import READ_CONCERN, WRITE_CONCERN, Database, Document
+from portfolio.models import IdempotencyKey, IdempotencyRecord, Portfolio
+from portfolio.storage.client import READ_CONCERN, WRITE_CONCERN, Database
+from portfolio.storage.documents import (
+    Document,
+    record_from_document,
+    record_id,
+    record_to_document,
+    to_document,
+)
 from portfolio.storage.guard import error_codes
 
 log = logging.getLogger(__name__)
@@ -54,8 +61,9 @@ class PortfolioWriter:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def insert(self, document: Document) -> None:
-        """Store one document, which carries its own id."""
+    def insert(self, portfolio: Portfolio) -> None:
+        """Store one portfolio."""
+        document = to_document(portfolio)
         attempts = _Attempts()
 
         def insert() -> None:
@@ -66,19 +74,21 @@ class PortfolioWriter:
 
         self._database.run(insert, retry=True)
 
-    def insert_all(self, documents: Sequence[Document]) -> None:
-        """Store all of ``documents``, or none: by a transaction, or by taking back what landed."""
+    def insert_all(self, portfolios: Sequence[Portfolio]) -> None:
+        """Store all portfolios or none: in a transaction, or by deleting what was stored."""
+        documents = _to_documents(portfolios)
         if self._database.has_transactions:
             self._insert_in_transaction(documents)
         else:
             self._insert_or_undo(documents)
 
-    def insert_missing(self, documents: Sequence[Document]) -> None:
-        """Store those of ``documents`` whose ids are not stored; may run any number of times.
+    def insert_missing(self, portfolios: Sequence[Portfolio]) -> None:
+        """Store those of ``portfolios`` whose ids are not stored; may run any number of times.
 
         There is no transaction, which a killed client would leave open with its documents locked,
         and nothing is taken back: another client may have stored the same.
         """
+        documents = _to_documents(portfolios)
         identities = [document["_id"] for document in documents]
 
         def insert() -> None:
@@ -104,7 +114,8 @@ class PortfolioWriter:
             KeyTakenError: a record with this key is stored, or is just being stored.
         """
         if self._database.has_transactions:
-            self._insert_in_transaction(record.documents, record._replace(done=True))
+            documents = _to_documents(record.portfolios)
+            self._insert_in_transaction(documents, record._replace(done=True))
             return
         self._database.run(lambda: self._insert_record(record), retry=False)
         try:
@@ -120,9 +131,9 @@ class PortfolioWriter:
         """Store those documents of ``record`` that are not, and note that all of them are."""
 
         def complete() -> None:
-            self._insert_missing(record.documents)
+            self._insert_missing(_to_documents(record.portfolios))
             self._database.idempotency.update_one(
-                {"_id": record.key.identity}, {"$set": {"done": True}}
+                {"_id": record_id(record.key)}, {"$set": {"done": True}}
             )
 
         self._database.run(complete, retry=True)
@@ -130,16 +141,9 @@ class PortfolioWriter:
     def find_record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """Return the record of the creation with this key, or None where no majority has one."""
         document = self._database.read(
-            lambda: self._database.idempotency.find_one({"_id": key.identity})
+            lambda: self._database.idempotency.find_one({"_id": record_id(key)})
         )
-        if document is None:
-            return None
-        return IdempotencyRecord(
-            key._replace(fingerprint=document["fingerprint"]),
-            document["documents"],
-            document["done"],
-            document["created"],
-        )
+        return record_from_document(document, key) if document is not None else None
 
     def _insert_in_transaction(
         self, documents: Sequence[Document], record: IdempotencyRecord | None = None
@@ -183,15 +187,8 @@ class PortfolioWriter:
         *,
         rival: bool = True,
     ) -> None:
-        document = {
-            "_id": record.key.identity,
-            "fingerprint": record.key.fingerprint,
-            "documents": record.documents,
-            "done": record.done,
-            "created": record.created,
-        }
         try:
-            self._database.idempotency.insert_one(document, session=session)
+            self._database.idempotency.insert_one(record_to_document(record), session=session)
         except OperationFailure as error:
             # A conflict is what an insert meets whose rival has not committed yet; the rival of a
             # second attempt is the first.
@@ -200,9 +197,9 @@ class PortfolioWriter:
             raise
 
     def _rollback(self, record: IdempotencyRecord) -> None:
-        identities = [document["_id"] for document in record.documents]
+        identities = [document["_id"] for document in _to_documents(record.portfolios)]
         self._database.portfolios.delete_many({"_id": {"$in": identities}})
-        self._database.idempotency.delete_one({"_id": record.key.identity})
+        self._database.idempotency.delete_one({"_id": record_id(record.key)})
 
     def _complete_later(self, record: IdempotencyRecord) -> None:
         def attempt() -> None:
@@ -292,6 +289,10 @@ class _Attempts:
         )
         self.landed = duplicate and not self.first
         return self.landed
+
+
+def _to_documents(portfolios: Sequence[Portfolio]) -> list[Document]:
+    return [to_document(portfolio) for portfolio in portfolios]
 
 
 def _rolled_back() -> AutoReconnect:

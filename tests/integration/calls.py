@@ -8,6 +8,10 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from portfolio.models import PortfolioCreate
+from portfolio.storage.documents import new_id, to_document
+from portfolio.timestamps import utc_now
+
 V1 = "/api/v1/portfolios"
 V2 = "/api/v2/portfolios"
 BULK = "/api/fast/portfolios/bulk"
@@ -36,6 +40,11 @@ def create_all(client: FlaskClient, names: Iterable[str], **fields: Any) -> list
     response = client.post(V2, json=[{"name": name, **fields} for name in names])
     assert response.status_code == 201, response.text
     return response.json
+
+
+def to_stored(new: PortfolioCreate) -> dict[str, Any]:
+    """Return the document that the service would store for ``new``."""
+    return to_document(new.to_portfolio(new_id(), utc_now()))
 
 
 def refusal(response: TestResponse) -> tuple[int, str]:

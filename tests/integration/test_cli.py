@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
 from portfolio.errors import Unavailable
+from portfolio.models import Portfolio
 from portfolio.service import PortfolioService
 from portfolio.storage.repository import PortfolioRepository
 
@@ -149,7 +151,7 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
     file.write_text("before\n")
 
     def fail(repository: PortfolioRepository, after: Any) -> Any:
-        yield [{"portfolioId": "0" * 24, "name": "x", "dateCreated": "", "version": 1}]
+        yield [Portfolio("0" * 24, "x", datetime(2024, 1, 1), 1)]
         raise Unavailable("Database unavailable")
 
     monkeypatch.setattr(PortfolioRepository, "batches_by_id", fail)

@@ -19,13 +19,11 @@ from portfolio.api.idempotency import idempotency_key
 from portfolio.api.schemas import PortfolioCreateSchema, load
 from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.models import (
-    IdempotencyKey,
-    IdempotencyRecord,
-    to_document,
-    utc_now,
-)
+from portfolio.models import IdempotencyKey, IdempotencyRecord
+from portfolio.storage.documents import new_id, record_to_document
 from portfolio.storage.repository import PortfolioRepository
+from portfolio.timestamps import utc_now
+from tests.integration.calls import to_stored
 
 ONE = ("/api/v1/portfolios", {"name": "Growth"})
 SOME = ("/api/v2/portfolios", [{"name": "Growth"}, {"name": "Income"}])
@@ -123,17 +121,13 @@ def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> Idempo
         context.request.environ["HTTP_IDEMPOTENCY_KEY"] = "k-1"
         found = idempotency_key(context.request)
     assert isinstance(found, IdempotencyKey)
-    record = IdempotencyRecord(
-        found, [to_document(draft, utc_now())], done=False, created=utc_now() - age
-    )
-    app.extensions["portfolio"].database.idempotency.insert_one(
-        {"_id": found.key, "fingerprint": found.fingerprint}
-        | {"documents": record.documents, "done": False, "created": record.created}
-    )
+    portfolio = draft.to_portfolio(new_id(), utc_now())
+    record = IdempotencyRecord(found, [portfolio], done=False, created=utc_now() - age)
+    app.extensions["portfolio"].database.idempotency.insert_one(record_to_document(record))
     return record
 
 
-def test_the_same_key_while_the_first_is_under_way_is_a_conflict(
+def test_the_same_key_while_the_first_is_in_flight_is_a_conflict(
     app: Flask, client: FlaskClient, collection: Documents
 ) -> None:
     begin(app, *ONE, age=timedelta())
@@ -148,7 +142,7 @@ def test_what_a_dead_worker_began_is_completed_by_the_retry(
 ) -> None:
     record = begin(app, *ONE, age=timedelta(minutes=1))
     answers = [post(client, *ONE) for _ in range(2)]
-    assert {answer.json["portfolioId"] for answer in answers} == {str(record.documents[0]["_id"])}
+    assert {answer.json["portfolioId"] for answer in answers} == {record.portfolios[0].id}
     assert collection.count_documents({}) == 1
 
 
@@ -214,7 +208,7 @@ def test_a_record_of_an_earlier_release_is_found_where_there_are_no_api_keys(
 ) -> None:
     path, body = ONE
     text = json.dumps(body).encode()
-    stored = to_document(load(PortfolioCreateSchema(), body, "body"), utc_now())
+    stored = to_stored(load(PortfolioCreateSchema(), body, "body"))
     collection.insert_one(stored)
     app.extensions["portfolio"].database.idempotency.insert_one(
         {

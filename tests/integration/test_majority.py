@@ -22,10 +22,10 @@ from pymongo.read_concern import ReadConcern
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.models import PortfolioCreate, to_document, utc_now
+from portfolio.models import PortfolioCreate
 from portfolio.storage.writer import PortfolioWriter
 from tests.gunicorn import wait_until
-from tests.integration.calls import BULK, SEARCH, V1, V2, create, create_all, one
+from tests.integration.calls import BULK, SEARCH, V1, V2, create, create_all, one, to_stored
 
 Documents = Collection[dict[str, Any]]
 Hold = Callable[[], AbstractContextManager[None]]
@@ -102,7 +102,7 @@ def test_no_call_shows_what_no_majority_has(
     app: Flask, client: FlaskClient, collection: Documents, hold: Hold
 ) -> None:
     [kept] = create_all(client, ["Kept"])
-    stray = to_document(PortfolioCreate("Stray"), utc_now())
+    stray = to_stored(PortfolioCreate("Stray"))
     stray_id = str(stray["_id"])
     with hold():
         local(collection).insert_one(stray)
@@ -115,7 +115,8 @@ def test_no_call_shows_what_no_majority_has(
         answer = client.post(VALIDATE, json={"portfolioIds": [stray_id, kept["portfolioId"]]})
         assert (answer.json["invalid"], answer.json["valid"]) == ([stray_id], [kept["portfolioId"]])
         service = app.extensions["portfolio"].portfolios
-        assert list(service.list_by_id()) == [[kept]]
+        [batch] = service.list_by_id()
+        assert [each.id for each in batch] == [kept["portfolioId"]]
         found = app.test_cli_runner().invoke(args=["portfolios", "find", "Stray"])
         assert "No portfolio's name contains" in found.output
     assert client.get(one(stray_id)).json["name"] == "Stray"
@@ -134,7 +135,7 @@ def test_a_refusal_is_not_told_on_the_ground_of_what_no_majority_has(
         assert client.put(path, json=created).status_code == 503
         assert client.delete(f"{path}?version=1").status_code == 503
         # Names that a failover can free again do not refuse a bulk.
-        local(collection).insert_one(to_document(PortfolioCreate("Stray"), utc_now()))
+        local(collection).insert_one(to_stored(PortfolioCreate("Stray")))
         assert client.post(BULK, json=[{"name": "stray"}]).status_code == 503
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from portfolio.api.responses import to_json
 from portfolio.api.schemas import (
     DeleteQuerySchema,
     PortfolioCreateSchema,
@@ -20,8 +21,9 @@ from portfolio.api.schemas import (
     load,
 )
 from portfolio.errors import UnprocessableEntity
-from portfolio.models import PortfolioCreate, Search, from_document, to_document
+from portfolio.models import PortfolioCreate, Search
 from portfolio.rules import is_strict_name
+from portfolio.storage.documents import from_document, new_id, to_document
 
 NOW = datetime(2024, 1, 20, 14, 45, 0, 123999)
 INT64 = 2**63 - 1
@@ -43,7 +45,8 @@ def draft(**fields: Any) -> PortfolioCreate:
 
 def shown(**fields: Any) -> Any:
     """A portfolio with these fields, as its client gets it."""
-    return from_document(to_document(draft(**fields), NOW))
+    portfolio = draft(**fields).to_portfolio(new_id(), NOW)
+    return to_json(from_document(to_document(portfolio)))
 
 
 # Names

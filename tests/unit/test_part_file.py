@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from portfolio.models import Portfolio
 
 NAMES = ('a "quoted" one', "two\r\nlines", "Größe, 7", '"')
 PORTFOLIOS = [
-    Portfolio(portfolioId=f"{number:024x}", name=name, dateCreated="", version=1)
+    Portfolio(id=f"{number:024x}", name=name, date_created=datetime(2024, 1, 1), version=1)
     for number, name in enumerate(NAMES, start=1)
 ]
 

@@ -160,7 +160,7 @@ class Exporter:
             raise TransferError(f"{path} was begun with other options. {_RESTART}")
 
     def _batches(self, after: ObjectId | None) -> Iterator[list[Portfolio]]:
-        batches = self._service.list_by_id(after)
+        batches = self._service.list_by_id(None if after is None else str(after))
         while True:
             with budget(DATABASE_BUDGET_S):
                 batch: list[Portfolio] = from_database(partial(next, batches, []))

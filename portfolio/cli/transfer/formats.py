@@ -8,16 +8,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
+from portfolio.api.responses import to_json
 from portfolio.cli.transfer.files import TransferError
 from portfolio.cli.transfer.source import LineError, Lines
-from portfolio.models import Portfolio
+from portfolio.models import DEFAULT_VERSION, Portfolio
 
 FORMATS = ("ndjson", "csv")
-COLUMNS = tuple(Portfolio.__annotations__)
+COLUMNS = tuple(to_json(Portfolio("", "", datetime.min, DEFAULT_VERSION)))
 CSV_HEADER = f"{','.join(COLUMNS)}\r\n".encode()
 # The id at the beginning of an exported row.
 ROW_ID = {
@@ -36,13 +38,15 @@ _NAMES_OF_COLUMNS = f"The first line should name the columns, of {', '.join(COLU
 def encoder(format: str, *, spreadsheet_safe: bool) -> Callable[[Iterable[Portfolio]], bytes]:
     """Return the function that encodes portfolios as rows; ``spreadsheet_safe`` is for CSV."""
     if format == "ndjson":
-        return lambda batch: b"".join(orjson.dumps(each) + b"\n" for each in batch)
+        return lambda batch: b"".join(
+            orjson.dumps(each, to_json, orjson.OPT_APPEND_NEWLINE) for each in batch
+        )
 
     def encode(batch: Iterable[Portfolio]) -> bytes:
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         for each in batch:
-            cells = [str(each[column]) for column in COLUMNS]  # type: ignore[literal-required]
+            cells = [str(cell) for cell in to_json(each).values()]
             writer.writerow(map(escape_cell, cells) if spreadsheet_safe else cells)
         return text.getvalue().encode()
 

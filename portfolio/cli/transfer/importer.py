@@ -147,23 +147,23 @@ class Importer:
             raise BadRow(f"line {row.line}: {'; '.join(faults)}") from None
         given = row.values.get("portfolioId")
         if given is None:
-            identity = self._identities.next(draft)
+            id = str(self._identities.next(draft))
         elif ObjectId.is_valid(given):
-            identity = ObjectId(given)
+            id = str(ObjectId(given))
         else:
             raise BadRow(f"line {row.line}: portfolioId: Input should be 24 hexadecimal digits")
-        return Entry(row.line, draft._replace(identity=identity), own_id=given is not None)
+        return Entry(row.line, draft._replace(id=id), own_id=given is not None)
 
     def _store(self, entries: list[Entry], end: Position) -> None:
         if entries:
-            identities = [entry.draft.identity for entry in entries if entry.draft.identity]
-            known = self._ask(lambda: self._service.find_stored_ids(identities))
+            ids = [entry.draft.id for entry in entries if entry.draft.id]
+            known = self._ask(lambda: self._service.find_stored_ids(ids))
             self._check_order(entries, known)
-            missing: dict[ObjectId | None, PortfolioCreate] = {}
+            missing: dict[str | None, PortfolioCreate] = {}
             for entry in entries:
-                if entry.draft.identity not in known:
+                if entry.draft.id not in known:
                     # Of two rows with one id, the first is stored, as in two bulks.
-                    missing.setdefault(entry.draft.identity, entry.draft)
+                    missing.setdefault(entry.draft.id, entry.draft)
             if missing:
                 self._ask(lambda: self._service.store_missing(list(missing.values())))
             self.counts.stored += len(missing)
@@ -172,7 +172,7 @@ class Importer:
             self._checkpoint.reach(end)
         self._resumes = False
 
-    def _check_order(self, entries: list[Entry], known: set[ObjectId]) -> None:
+    def _check_order(self, entries: list[Entry], known: set[str]) -> None:
         """Count the rows that were imported before, and refuse them behind rows that were not.
 
         A stopped import has stored the beginning of its file. So has the import of a file that has
@@ -181,7 +181,7 @@ class Importer:
         for entry in entries:
             if entry.own_id:
                 continue
-            if entry.draft.identity not in known:
+            if entry.draft.id not in known:
                 self._new_line = self._new_line or (0 if self._resumes else entry.line)
                 continue
             if self._new_line and not self._checkpoint.restarted:
