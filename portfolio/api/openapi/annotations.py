@@ -9,8 +9,7 @@ from it on demand. What several endpoints share is referred to by its name in
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from marshmallow import Schema
@@ -51,8 +50,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 _ATTRIBUTE = "openapi_operation"
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """A JSON request body.
 
     Attributes:
@@ -66,8 +64,7 @@ class Body:
     max_items: int | None = None
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """A response other than an error.
 
     Attributes:
@@ -89,8 +86,7 @@ class Result:
     media_types: tuple[str, ...] = (JSON,)
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """What the OpenAPI document says about an endpoint.
 
     Attributes:
@@ -111,7 +107,7 @@ class Operation:
     description: str | None = None
     body: Body | None = None
     query: type[Schema] | None = None
-    parameters: tuple[str, ...] = field(default=())
+    parameters: tuple[str, ...] = ()
 
 
 def describe(
