@@ -1,4 +1,4 @@
-"""The folder of a local run: its data, and who uses it. The launcher and the CLI read it alike."""
+"""The folder of a local run: its data, and the run that uses it; for the launcher and the CLI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAUSE_S = 0.05
 
 
 class DataFolderError(RuntimeError):
-    """The folder can't be used; the message says why."""
+    """The folder can't be used; the message gives the reason."""
 
 
 class Holder(NamedTuple):
@@ -26,13 +26,13 @@ class Holder(NamedTuple):
 
 
 class DataFolder:
-    """The folder ``.data``: MongoDB's files, and a note of the run that uses them.
+    """The folder ``.data``: MongoDB's files, and the run that uses them.
 
     One run uses it at a time. The lock belongs to an open file that the run's processes inherit,
-    so it is free again once the last of them has ended, whatever ended them.
+    so it is released once the last of them has ended, for whatever reason.
 
     Args:
-        path: the folder; made where it is missing.
+        path: the folder; created if it is missing.
     """
 
     def __init__(self, path: Path = Path(".data")) -> None:
@@ -52,14 +52,14 @@ class DataFolder:
     def acquire(self, holder: Holder, exists: Callable[[int], bool]) -> None:
         """Lock the folder for this run.
 
-        A run whose launcher was killed needs a moment to end: that is waited for.
+        Waits for a run whose launcher was killed, which needs a moment to end.
 
         Args:
-            holder: this run, for whoever else wants the folder.
-            exists: tells whether a process runs.
+            holder: this run, for others that want the folder.
+            exists: returns whether a process runs.
 
         Raises:
-            DataFolderError: another run uses it, or it can't be made or written.
+            DataFolderError: another run uses it, or it can't be created or written.
         """
         try:
             self.mongodb.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class DataFolder:
         self._lock = lock
 
     def release(self) -> None:
-        """Give up this process's hold of the lock."""
+        """Release this process's hold on the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -104,7 +104,7 @@ class DataFolder:
             return False
 
     def read_holder(self) -> Holder | None:
-        """Return the run that took the lock last; None where that is not known."""
+        """Return the last run that took the lock; None if it is not known."""
         try:
             found = json.loads(self._lock_path.read_text())
             return Holder(int(found["pid"]), int(found["port"]))
@@ -112,7 +112,7 @@ class DataFolder:
             return None
 
     def read_port(self) -> int | None:
-        """Return the port that MongoDB had last; None where that is not known."""
+        """Return the last port of MongoDB; None if it is not known."""
         try:
             port = int(self._port_path.read_text())
         except (OSError, ValueError):
@@ -134,7 +134,7 @@ class DataFolder:
 def local_environment(folder: DataFolder | None = None) -> dict[str, str]:
     """Return the variables with which a command reaches the local run in this folder.
 
-    There are none where no run uses a MongoDB of its own here.
+    Empty if no run with its own MongoDB uses this folder.
     """
     folder = folder or DataFolder()
     if not folder.in_use:
@@ -144,7 +144,7 @@ def local_environment(folder: DataFolder | None = None) -> dict[str, str]:
         return {}
     return {
         "MONGODB_URI": f"mongodb://127.0.0.1:{port}/?replicaSet={REPLICA_SET}",
-        # The workers' folder is found by it.
+        # The workers' runtime folder depends on it.
         "PORT": str(holder.port),
     }
 

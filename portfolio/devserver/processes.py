@@ -1,4 +1,4 @@
-"""Processes around a local run: who listens on a port, and children that end with their parent."""
+"""Processes of a local run: owners of ports, and children that end with their parent."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _COMMAND_LENGTH = 100
 
 
 class PortError(RuntimeError):
-    """A port can't be listened on; the message says why."""
+    """A port can't be used; the message gives the reason."""
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on."""
+    """Return a free TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -30,10 +30,10 @@ def check_port(port: int) -> None:
     """Check that ``port`` of the loopback interface can be listened on.
 
     Raises:
-        PortError: it can't; the message names the process that holds it, where that can be known.
+        PortError: it can't; the message names the process that uses it, if that is known.
     """
     with socket.socket() as probe:
-        # As Gunicorn does: connections of an earlier run that are still closing don't count.
+        # As in Gunicorn: connections of an earlier run that are still closing do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -45,7 +45,7 @@ def check_port(port: int) -> None:
 
 
 def describe_process(pid: int) -> str:
-    """Return the id and the command line of a process, as far as it is known."""
+    """Return the id and the command line of a process, if they are known."""
     command = ""
     with suppress(psutil.Error):
         command = shlex.join(psutil.Process(pid).cmdline())
@@ -55,27 +55,27 @@ def describe_process(pid: int) -> str:
 
 
 def exists(pid: int) -> bool:
-    """Tell whether a process with this id runs; one that ended and was not waited for does not."""
+    """Return whether a process with this id runs; zombies do not."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except (psutil.Error, ValueError, OverflowError):  # the last two: no id at all
+    except (psutil.Error, ValueError, OverflowError):  # the last two: not an id
         return False
 
 
 def die_with_parent() -> None:
     """Ask the kernel for SIGTERM when the parent of this process ends, however it ends.
 
-    For ``preexec_fn``. Linux alone has this; elsewhere nothing happens.
+    For ``preexec_fn``. Linux only; elsewhere nothing happens.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _by_whom(port: int) -> str:
-    """Return `` by ...``, or nothing where the system does not tell."""
+    """Return `` by ...``, or an empty string if the system does not say."""
     try:
         connections = psutil.net_connections("tcp")
-    except (psutil.Error, OSError):  # macOS tells root alone
+    except (psutil.Error, OSError):  # on macOS, root only
         return ""
     pids = [
         each.pid
