@@ -8,12 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from portfolio.api.idempotency import (
-    IDEMPOTENCY_KEY,
-    REPLAY_HEADER,
-    idempotency_key,
-    replay_header,
-)
+from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.openapi.annotations import (
     BULK_EXAMPLE,
     CREATE_ERRORS,
@@ -57,14 +52,14 @@ _ENDPOINTS = {
 @describe(
     "createPortfoliosFast",
     "Create up to 100 portfolios with new names: all or none",
-    parameters=(IDEMPOTENCY_KEY,),
+    parameters=("Idempotency-Key",),
     body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
     responses={
         201: Result(
             "The portfolios",
             "BulkCreateResult",
             example={"portfolios": [EXAMPLE], "count": 1, "processingTimeMs": 2.1},
-            headers=("X-Processing-Time-Ms", "X-Portfolio-Count", REPLAY_HEADER),
+            headers=("X-Processing-Time-Ms", "X-Portfolio-Count", "Idempotent-Replay"),
         )
     },
     errors=(*CREATE_ERRORS, "NameConflict"),

@@ -10,26 +10,23 @@ from flask import Request, g
 from portfolio.errors import BadRequest
 from portfolio.models import CreateResult, IdempotencyKey
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
-REPLAY_HEADER = "Idempotent-Replay"
-
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 
 
 def idempotency_key(request: Request) -> IdempotencyKey | None:
     """Return the idempotency key of ``request``, or None.
 
-    A key belongs to its caller, where API keys tell one from another. A path is the same with and
-    without a slash at its end, as it is for routing.
+    Two callers with different API keys never share a key. A trailing slash of the path does not
+    matter, as in routing.
 
     Raises:
         BadRequest: the key is empty, too long or unprintable.
     """
-    key = request.headers.get(IDEMPOTENCY_KEY)
+    key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        raise BadRequest(f"{IDEMPOTENCY_KEY} must have 1 to 128 printable characters")
+        raise BadRequest("Idempotency-Key must have 1 to 128 printable characters")
     path = request.path.rstrip("/").encode()
     digest = hashlib.sha256(path + b"\n" + request.get_data())
     return IdempotencyKey(key, digest.hexdigest(), g.get("caller"))
@@ -37,4 +34,4 @@ def idempotency_key(request: Request) -> IdempotencyKey | None:
 
 def replay_header(created: CreateResult) -> dict[str, str]:
     """Return the header that marks a replayed response."""
-    return {REPLAY_HEADER: "true"} if created.replayed else {}
+    return {"Idempotent-Replay": "true"} if created.replayed else {}

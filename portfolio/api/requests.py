@@ -14,22 +14,22 @@ _REPEATED = FieldError("Parameter should be given once", "repeated")
 
 
 def json_body(request: Request) -> Any:
-    """Return the body of ``request``, parsed.
+    """Return the parsed body of ``request``.
 
-    The standard library parses here, not orjson, because only it can refuse a key that stands
-    twice: two parsers on a request's way would read such a body differently.
+    The parser is the standard library's, since orjson accepts an object that has a key twice: two
+    parsers on the way of a request would read such a body differently.
 
     Raises:
         UnsupportedMediaType: the body is not declared as JSON, or has a content coding.
-        MalformedJSON: it is not JSON, or is ambiguous.
+        MalformedJSON: it is not JSON, or an object has a key twice.
         RequestEntityTooLarge: it is larger than Flask's ``MAX_CONTENT_LENGTH``.
     """
-    # A coding would be for us to undo: section 6 of the contract takes none.
+    # A content coding is not decoded (CONTRACT.md section 6).
     if request.mimetype != "application/json" or "Content-Encoding" in request.headers:
         raise UnsupportedMediaType
     try:
         text = request.get_data().decode()
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
         raise MalformedJSON(f"{error.msg} at position {error.pos}") from None
     except UnicodeDecodeError:
@@ -41,10 +41,10 @@ def json_body(request: Request) -> Any:
 
 
 def query_arguments(request: Request, known: Container[str]) -> tuple[dict[str, str], FieldErrors]:
-    """Return those query parameters of ``request`` that are ``known``; others are ignored.
+    """Return the query parameters of ``request`` whose names are in ``known``.
 
     Returns:
-        the first value of each, and which of them are given more than once.
+        the first value of each, and errors for those that are given more than once.
     """
     arguments = {}
     repeated = {}
@@ -64,5 +64,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _refuse_constant(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")

@@ -1,4 +1,4 @@
-"""The container of what lives as long as the application; routes and commands resolve it."""
+"""The container of what the application consists of; routes and commands resolve it."""
 
 from __future__ import annotations
 
@@ -53,29 +53,29 @@ class Services:
 
     @property
     def breakers(self) -> list[Breaker]:
-        """The circuit breakers that are switched on and that requests depend on."""
+        """The circuit breakers that requests depend on, if they are enabled."""
         return [breaker for breaker in (self.database.breaker,) if breaker is not None]
 
     @property
     def all_breakers(self) -> list[Breaker]:
-        """The circuit breakers, those of the telemetry exports included."""
+        """The circuit breakers, including those of the telemetry exporters."""
         return [*self.breakers, *(self.telemetry.breakers if self.telemetry else [])]
 
     def reset_breaker(self, name: str) -> None:
-        """Close the breaker of that name, whatever it has seen, if there is one."""
+        """Close the circuit breaker with this name, if there is one."""
         for breaker in self.all_breakers:
             if breaker.name == name:
                 breaker.reset()
 
     def start(self) -> None:
-        """Begin what runs in the background; to be called in each worker, after the fork."""
+        """Start the background work; call it in each worker, after the fork."""
         if self.telemetry is not None:
             self.telemetry.start()
         self.database.start()
         self.coordinator.start(self.health.describe, self.reset_breaker)
 
     def stop(self) -> None:
-        """End what runs in the background and close connections."""
+        """Stop the background work and close connections."""
         self.coordinator.unregister()
         self.database.close()
         if self.telemetry is not None:

@@ -10,12 +10,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from portfolio.api.etags import check_if_match, conditional_response, with_etag
-from portfolio.api.idempotency import (
-    IDEMPOTENCY_KEY,
-    REPLAY_HEADER,
-    idempotency_key,
-    replay_header,
-)
+from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.openapi.annotations import (
     BODY_ERRORS,
     CREATE_ERRORS,
@@ -82,14 +77,14 @@ def list_portfolios() -> Response:
 @describe(
     "createPortfolio",
     "Create a portfolio",
-    parameters=(IDEMPOTENCY_KEY,),
+    parameters=("Idempotency-Key",),
     body=Body(PortfolioCreateSchema, {"name": "Growth Fund"}),
     responses={
         201: Result(
             "The portfolio",
             "Portfolio",
             example=EXAMPLE,
-            headers=(REPLAY_HEADER, "ETag"),
+            headers=("Idempotent-Replay", "ETag"),
             links=("getPortfolio", "updatePortfolio", "deletePortfolio"),
         )
     },

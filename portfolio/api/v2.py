@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from portfolio.api.idempotency import (
-    IDEMPOTENCY_KEY,
-    REPLAY_HEADER,
-    idempotency_key,
-    replay_header,
-)
+from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.openapi.annotations import (
     BULK_EXAMPLE,
     CREATE_ERRORS,
@@ -66,11 +61,15 @@ def search_portfolios() -> Response:
 @describe(
     "createPortfolios",
     "Create up to 100 portfolios: all or none",
-    parameters=(IDEMPOTENCY_KEY,),
+    parameters=("Idempotency-Key",),
     body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
     responses={
         201: Result(
-            "The portfolios", "Portfolio", many=True, example=[EXAMPLE], headers=(REPLAY_HEADER,)
+            "The portfolios",
+            "Portfolio",
+            many=True,
+            example=[EXAMPLE],
+            headers=("Idempotent-Replay",),
         )
     },
     errors=CREATE_ERRORS,

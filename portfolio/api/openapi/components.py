@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from portfolio.api.idempotency import IDEMPOTENCY_KEY, REPLAY_HEADER
 from portfolio.api.openapi.annotations import EXAMPLE_ID
 
 # By blueprint.
@@ -29,7 +28,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": _TEXT,
         "example": EXAMPLE_ID,
     },
-    IDEMPOTENCY_KEY: {
+    "Idempotency-Key": {
         "in": "header",
         "description": "Identifies this creation for a day: a request with the same key and body "
         "creates nothing and gets the first response again.",
@@ -71,7 +70,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     ),
     "X-Portfolio-Count": _header("portfolios created", _COUNT),
     "X-Total-Count": _header("portfolios that match", _COUNT),
-    REPLAY_HEADER: {
+    "Idempotent-Replay": {
         "description": "the portfolios were created by an earlier request with this key",
         "schema": {"type": "string", "enum": ["true"]},
     },

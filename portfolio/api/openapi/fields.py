@@ -1,4 +1,4 @@
-"""How the service's own Marshmallow fields read in JSON Schema; APISpec knows the standard ones."""
+"""JSON Schema of the service's own Marshmallow fields; APISpec knows the standard ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from portfolio.api.fields import (
     Text,
 )
 
-# Control and format characters but for the joiners, line separators, what is for private use; of
-# what is not assigned in Unicode, a pattern without \p can't tell.
+# Control and format characters except the joiners, line separators, private use. A pattern without
+# \p can't name the characters that Unicode has not assigned.
 _UNPRINTABLE = (
     r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u08e2\u180e"
     r"\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff\ufff0-\ufffb"
@@ -26,7 +26,7 @@ _BLANK = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 NAME_PATTERN = f"^[^{_UNPRINTABLE}]*[^{_BLANK}{_UNPRINTABLE}][^{_UNPRINTABLE}]*$"
 STRICT_NAME_PATTERN = "^[A-Za-z0-9 _-]*[A-Za-z0-9_-][A-Za-z0-9 _-]*$"
 
-# Eighteen digits are below the least bound that any of the service's integers has.
+# Eighteen digits are below the maximum of every integer field.
 _DIGITS = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _DATE_TIME: list[dict[str, Any]] = [
     {"type": "string", "format": "date-time"},
@@ -38,12 +38,12 @@ _LATEST_S = 253_402_300_799
 
 
 def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any]) -> Any:
-    """Return the JSON Schema of ``field``, where it is one of the service's own.
+    """Return the JSON Schema of ``field`` if it is one of the service's own.
 
     Args:
         _converter: APISpec's, to which it binds this function.
         field: the field.
-        ret: what APISpec has found of it so far.
+        ret: the schema that APISpec has made so far.
     """
     if ret.get("default", ...) is None:
         del ret["default"]  # absent and null mean the same; the schema of a name has no null
@@ -59,9 +59,8 @@ def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any
             texts = {"type": "string"}
             return {"type": "array", "items": texts, "minItems": 1, "maxItems": MAX_IDS}
         case Text():
-            return (
-                _name(STRICT_NAME_PATTERN) if field.metadata.get("strict") else {"type": "string"}
-            )
+            strict = field.metadata.get("strict")
+            return _name(STRICT_NAME_PATTERN) if strict else {"type": "string"}
         case _:
             return {}
     if field.allow_none:
@@ -70,7 +69,7 @@ def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any
 
 
 def describe_parameter(_converter: Any, field: fields.Field[Any], ret: dict[str, Any]) -> Any:
-    """Return what differs where ``field`` is a parameter: a query string has digits alone."""
+    """Return what differs for a query parameter: it has only digits, never another type."""
     if not isinstance(field, Integer):
         return {}
     kept = {key: value for key, value in ret["schema"].items() if key != "anyOf"}
