@@ -66,7 +66,7 @@ def measure(place: Arena) -> dict[str, float]:
     app = create_app(Settings.from_environment(EVERY_FEATURE | variables | {"LOG_LEVEL": "ERROR"}))
     services = app.extensions["portfolio"]
     services.database.start()
-    while not services.database.reachable:
+    while not services.database.health.reachable:
         time.sleep(0.01)
     one = identity(500)
     find_one = {"find": COLLECTION, "filter": {"_id": one}, "limit": 1, "singleBatch": True}

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
+from pymongo import MongoClient
 
 from portfolio.api.docs.routes import register_pages
 from portfolio.api.fast import blueprint as fast
@@ -89,8 +90,17 @@ def _nest_middleware(app: Flask, services: Services) -> None:
     )
 
 
+def _client_factory(uri: str) -> Any:
+    if not uri.startswith("mongomock:"):
+        return MongoClient
+    # Deferred: only a local run without mongod has mongomock installed.
+    from portfolio.devserver.mongomock_client import MongomockClient  # noqa: PLC0415
+
+    return MongomockClient
+
+
 def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Services:
-    database = Database(settings, client_factory)
+    database = Database(settings, client_factory or _client_factory(settings.mongodb_uri))
     cache = ValidationCache(
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
     )

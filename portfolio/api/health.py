@@ -94,7 +94,7 @@ def ready() -> Response:
 )
 def startup() -> Response:
     """Say whether MongoDB was reached since the start."""
-    started = services().database.started
+    started = services().database.health.started
     status = "started" if started else "starting"
     return _probe("startup", status, time.perf_counter(), {}, 200 if started else 503)
 

@@ -16,8 +16,8 @@ from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import Metrics
 from portfolio.service import PortfolioService
+from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
-from portfolio.storage.guard import Breaker
 
 if TYPE_CHECKING:
     from portfolio.observability.sdk import Telemetry

@@ -20,8 +20,8 @@ from portfolio.observability.metrics import (
     Metrics,
 )
 from portfolio.observability.shared_state import State
+from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
-from portfolio.storage.guard import Breaker
 from portfolio.timestamps import rfc3339
 
 FAST_SERVICE = f"{SERVICE}-fast"
@@ -155,8 +155,8 @@ class HealthReport:
 
     def _check_database(self) -> Check:
         return {
-            "status": _status(self._database.reachable),
-            "response_time_ms": round(self._database.ping_ms, 3),
+            "status": _status(self._database.health.reachable),
+            "response_time_ms": round(self._database.health.ping_ms, 3),
         }
 
     def _merge_caches(self, workers: list[State]) -> Check:

@@ -26,7 +26,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from portfolio.config import ConfigurationError
 from portfolio.observability.otlp_transport import transport_arguments, transport_module
 from portfolio.scheduling import yield_to_hub
-from portfolio.storage.guard import Breaker
+from portfolio.storage.breaker import Breaker
 
 GRPC = "grpc"
 HTTP = "http/protobuf"

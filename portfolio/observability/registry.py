@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from portfolio.observability.metrics import Attributes, CacheStatistics, Histogram, Metrics
-from portfolio.storage.client import Pool
-from portfolio.storage.guard import Breaker
+from portfolio.storage.breaker import Breaker
+from portfolio.storage.pool import Pool
 
 COUNTER = "counter"
 UP_DOWN_COUNTER = "up-down counter"

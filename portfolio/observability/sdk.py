@@ -23,8 +23,8 @@ from portfolio.config import SERVICE, VERSION, Settings
 from portfolio.observability import instruments, otlp
 from portfolio.observability.metrics import CacheStatistics, Metrics
 from portfolio.observability.registry import PROCESS_METRICS, Sources
+from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
-from portfolio.storage.guard import Breaker
 
 if TYPE_CHECKING:
     from portfolio.observability.tracing import TracingMiddleware

@@ -28,10 +28,6 @@ CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
 _CLAMP: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
 
 
-def _as_stored(value: Any, _id: ObjectId) -> Any:
-    return value
-
-
 def _read_date(value: Any, id: ObjectId) -> datetime:
     """Return a stored date, clamped to Python's range; where there is none, that of the id."""
     if isinstance(value, datetime):
@@ -53,13 +49,14 @@ class _Field(NamedTuple):
         attribute: its name in ``Portfolio`` and ``PortfolioUpdate``.
         key: its name in documents.
         default: its stored value where a document lacks the field.
-        read: turns the stored value, and the document's id, into the attribute.
+        read: turns the stored value, and the document's id, into the attribute; None where the
+            stored value is the attribute.
     """
 
     attribute: str
     key: str
     default: Any = None
-    read: Callable[[Any, ObjectId], Any] = _as_stored
+    read: Callable[[Any, ObjectId], Any] | None = None
 
 
 # All fields but the id, in the order of ``Portfolio``.
@@ -94,9 +91,11 @@ def to_document(portfolio: Portfolio) -> Document:
 def from_document(document: Document) -> Portfolio:
     """Return the portfolio that ``document`` stores, whichever service wrote it."""
     id = document["_id"]
-    return Portfolio(
-        str(id), *[read(document.get(key, default), id) for _, key, default, read in FIELDS]
-    )
+    values = [
+        document.get(key, default) if read is None else read(document.get(key, default), id)
+        for _, key, default, read in FIELDS
+    ]
+    return Portfolio(str(id), *values)
 
 
 def to_changes(update: PortfolioUpdate) -> Document:

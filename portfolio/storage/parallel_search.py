@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from pymongo.errors import OperationFailure
 
-from portfolio.storage.client import PAGES_INDEX, Database
+from portfolio.storage.client import Database
 from portfolio.storage.documents import Document
+from portfolio.storage.indexes import PAGES_INDEX
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from pymongo.cursor import Cursor
 from portfolio.errors import Unavailable
 from portfolio.models import DEFAULT_VERSION, Portfolio, PortfolioUpdate, Search, SortKey
 from portfolio.storage.batching import BatchLoader
-from portfolio.storage.client import CASE_INSENSITIVE, COLLECTION, READ_CONCERN, Database
+from portfolio.storage.client import COLLECTION, READ_CONCERN, Database
 from portfolio.storage.documents import (
     CODEC_OPTIONS,
     PROJECTION,
@@ -27,6 +27,7 @@ from portfolio.storage.documents import (
     to_changes,
 )
 from portfolio.storage.guard import time_left
+from portfolio.storage.indexes import CASE_INSENSITIVE
 from portfolio.storage.parallel_search import ParallelSearch
 
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}

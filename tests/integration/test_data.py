@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 
 from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.storage.client import INDEXES
+from portfolio.storage.indexes import INDEXES
 from tests.gunicorn import wait_until
 from tests.integration.calls import SEARCH, V1, V2, create, create_all, one
 
@@ -125,7 +125,7 @@ def test_an_index_in_the_way_does_not_block_the_start(settings: Settings) -> Non
         with pytest.raises(OperationFailure):
             services.database.ensure_indexes()
         services.start()
-        wait_until(lambda: services.database.started, "the database was reached")
+        wait_until(lambda: services.database.health.started, "the database was reached")
         client = app.test_client()
         assert client.get("/health/startup").status_code == 200
         assert client.get(one(create(client)["portfolioId"])).status_code == 200

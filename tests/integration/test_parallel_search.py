@@ -18,8 +18,8 @@ from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.models import Search
 from portfolio.storage import parallel_search
-from portfolio.storage.client import PAGES_INDEX
 from portfolio.storage.guard import budget
+from portfolio.storage.indexes import PAGES_INDEX
 
 Stored = Collection[dict[str, Any]]
 

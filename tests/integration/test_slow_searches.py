@@ -92,14 +92,14 @@ def test_while_searches_time_out_all_else_is_served(
             wait_until(lambda: len(searches) >= some, "more searches have timed out")  # noqa: B023
             assert client.get(path).status_code == 200
             assert database.breaker.state == "closed"
-            assert database.reachable
+            assert database.health.reachable
     assert set(searches) == {503}
 
 
 def test_a_timeout_counts_where_nothing_else_is_answered(app: Flask, client: FlaskClient) -> None:
     create(client)
     database = app.extensions["portfolio"].database
-    database._failing_since = time.monotonic()  # as pings do when they are not answered
+    database.health._failing_since = time.monotonic()  # as pings do when they are not answered
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PortfolioRepository, "_criteria", lambda *_: (_SLOW_FILTER, {}))
         assert client.get(f"{SLOW}x").status_code == 503

@@ -19,7 +19,7 @@ from opentelemetry.sdk.metrics.export import (
 from portfolio.devserver.processes import free_port
 from portfolio.observability.logging import AtIntervals
 from portfolio.observability.otlp import GuardedMetricExporter
-from portfolio.storage.guard import Breaker
+from portfolio.storage.breaker import Breaker
 from tests.gunicorn import Gunicorn, wait_until
 from tests.telemetry.collector import Collector
 from tests.telemetry.conftest import Script
