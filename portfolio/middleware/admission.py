@@ -1,4 +1,4 @@
-"""Admission control: how many requests a worker has in flight, and when it rejects more."""
+"""Admission control: limits the requests in flight and rejects the rest in overload."""
 
 from __future__ import annotations
 
@@ -16,23 +16,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Where a server leaves what tells how many seconds a request has waited for the worker.
+# Where the WSGI environment holds a function that returns how many seconds the request has waited.
 SECONDS_WAITED = "portfolio.seconds_waited"
 
-# Measured in a pod of 0.2 CPU at three times its capacity, by benchmarks/pod.py: with these p95 of
-# what is admitted was 186 to 231 ms in three runs, the longest of it from the first second, in
-# which overload is told from a stall; after that it was about 100 ms.
-#
-# Waits are looked at in windows of the period in which the kernel hands a pod its share of the CPU.
+# Tuned with benchmarks/pod.py at three times the capacity of a pod.
+# Waits are examined in windows as long as the period of the kernel's CPU quota.
 _WINDOW_S = 0.1
-# Outside overload a wait is asked for no more often: it takes a system call.
+# Outside overload waits are sampled no more often: each takes a system call.
 _SAMPLE_S = 0.005
-# A pod that has used up its share stands still for up to 90 ms, and a neighbour can hold the CPU
-# as long: only longer waits, in so many windows one after the other, are overload.
+# A throttled pod stands still for up to 90 ms. Only longer waits, in this many consecutive windows,
+# are overload.
 _LONG_WAIT_S = 0.12
 _WINDOWS = 3
-# In overload waits are kept below this; a window that saw a longer one cuts the limit, others raise
-# it: from the least to 100 in two seconds.
+# The longest wait allowed in overload: a window with a longer one cuts the limit, others raise it.
 _TARGET_S = 0.06
 _CUT = 0.7
 _RISE = 1.2
@@ -47,7 +43,7 @@ _HEADERS = [
 
 
 class Permit:
-    """Lets one request be in flight, until it is released."""
+    """Allows one request to be in flight until it is released."""
 
     __slots__ = ("_admission",)
 
@@ -55,7 +51,7 @@ class Permit:
         self._admission: Admission | None = admission
 
     def release(self) -> None:
-        """Give the permit back; to release it again does nothing."""
+        """Return the permit. Releasing it again has no effect."""
         if self._admission is not None:
             self._admission.in_flight -= 1
             self._admission = None
@@ -64,18 +60,18 @@ class Permit:
 class Admission:
     """Bounds how many requests one worker has in flight.
 
-    Up to ``max_in_flight`` run at once. A request that waits for long before the worker has so much
-    as read it waits for the CPU, not for MongoDB: where that stays so, fewer run at once, and
-    those that have waited already are rejected, until waits are short again.
+    Up to ``max_in_flight`` run at once. A request that waits long before the worker reads it waits
+    for the CPU, not for MongoDB. While such waits persist, the limit is lowered and requests that
+    have already waited are rejected.
 
     Args:
-        max_in_flight: requests in flight, at most.
-        clock: tells the time in seconds.
+        max_in_flight: the highest limit.
+        clock: returns the time in seconds.
 
     Attributes:
-        limit: requests in flight, at most, as of now.
-        in_flight: those that have a permit.
-        rejected: those that got none, ever.
+        limit: the current limit.
+        in_flight: the requests that hold a permit.
+        rejected: the requests rejected so far.
     """
 
     def __init__(self, max_in_flight: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -93,15 +89,15 @@ class Admission:
 
     @property
     def overloaded(self) -> bool:
-        """Whether the CPU can't keep up."""
+        """Whether the CPU cannot keep up with the requests."""
         return self.limit < self.max_in_flight
 
     def try_acquire(self, waited_s: Callable[[], float]) -> Permit | None:
-        """Return a permit for a request, or None where there is none.
+        """Return a permit for a request, or None if it is to be rejected.
 
         Args:
-            waited_s: tells the seconds since the request came in; asked where it matters, since
-                the answer takes a system call.
+            waited_s: returns the seconds since the request came in. Called only where needed,
+                since it takes a system call.
         """
         now = self._clock()
         wait_s = 0.0
@@ -119,7 +115,7 @@ class Admission:
         return Permit(self)
 
     def _adjust_limit(self, seconds: float) -> None:
-        """Move the limit by what was seen in the ``seconds`` of the window that ends now."""
+        """Adjust the limit to the waits of the window that ends now, ``seconds`` long."""
         if self.overloaded:
             if self._longest_wait_s > _TARGET_S:
                 self.limit = max(_MIN_LIMIT, self.limit * _CUT)
@@ -136,14 +132,14 @@ class Admission:
         self._admitted = 0
 
     def _begin_to_reject(self, rate: float) -> None:
-        # Little's law: so many are in flight where each takes the target's time.
+        # Little's law: the number in flight if each takes the target time.
         self.limit = min(self.limit, max(_MIN_LIMIT, rate * _TARGET_S))
         self._long_windows = 0
         self._rejected_before = self.rejected
         log.warning("overloaded", extra={"wait_ms": round(self._longest_wait_s * 1000)})
 
     def _raise(self, windows: float) -> None:
-        # More than this many windows raise the least to any limit.
+        # 100 windows raise the lowest limit to any other.
         self.limit = min(float(self.max_in_flight), self.limit * _RISE ** min(windows, 100.0))
         if not self.overloaded:
             rejected = self.rejected - self._rejected_before
@@ -151,12 +147,10 @@ class Admission:
 
 
 class AdmissionMiddleware:
-    """A WSGI application around another, which gets API calls only with a permit.
-
-    Everything else, probes among it, is never rejected.
+    """WSGI middleware that passes API requests on only with a permit; others always pass.
 
     Args:
-        app: what answers the requests.
+        app: the wrapped WSGI application.
         admission: gives the permits.
     """
 
@@ -184,10 +178,9 @@ class AdmissionMiddleware:
 
 
 class _AdmittedResponse:
-    """The body of an admitted request's response; it holds the permit.
+    """The body of an admitted request's response, which holds the permit up to its first part.
 
-    Up to its first part: that has left by the time that the second is asked for, and a stream goes
-    at the pace of its client.
+    The rest of a stream goes at the pace of its client.
     """
 
     __slots__ = ("_body", "_permit")
@@ -202,7 +195,7 @@ class _AdmittedResponse:
             self._permit.release()
 
     def close(self) -> None:
-        """End the response; a WSGI server calls this once it was sent or given up."""
+        """End the response; called by the WSGI server."""
         close: Any = getattr(self._body, "close", None)
         try:
             if close is not None:

@@ -1,4 +1,4 @@
-"""Who may call: API keys."""
+"""API keys: which callers may use the API."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from portfolio.errors import Unauthorized
 
 
 def require_api_key(app: Flask, keys: Sequence[str]) -> None:
-    """Let ``app`` refuse every ``/api/`` call that carries none of ``keys``.
+    """Make ``app`` reject every ``/api/`` request that carries none of ``keys``.
 
-    Of a call that carries one, ``g.caller`` is a digest of the key, fit to be stored.
-
-    A key comes in ``X-API-Key`` or as a bearer token. Each is compared in constant time, and all
-    of them always, so that an answer's time tells nothing of a key.
+    A key comes in ``X-API-Key`` or as a bearer token. Every key is compared, in constant time, so
+    that timing reveals nothing. ``g.caller`` becomes a digest of the key, which may be stored.
     """
-    # As the environment gave them, valid UTF-8 or not.
+    # The environment may hold bytes that are not UTF-8.
     known = {key.encode("utf-8", "surrogateescape"): "" for key in keys}
     for key in known:
         known[key] = hashlib.sha256(b"portfolio caller\n" + key).hexdigest()
@@ -33,8 +31,8 @@ def require_api_key(app: Flask, keys: Sequence[str]) -> None:
         if not given and scheme.lower() == "bearer":
             # Not strip(): the last byte of à is a space to Latin-1.
             given = token.strip(" \t")
-        # WSGI hands bytes over as Latin-1. Those of most clients are UTF-8; browsers and Python's
-        # own client write Latin-1, which is what the text then is.
+        # WSGI decodes headers as Latin-1. Most clients send UTF-8, but browsers and Python's own
+        # client send Latin-1.
         sent = given.encode("latin-1"), given.encode()
         matches = [
             caller

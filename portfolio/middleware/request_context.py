@@ -1,7 +1,6 @@
-"""What every request passes: request id, deadline, headers, request log.
+"""What applies to every request: request id, deadline, common headers, metrics, request log.
 
-One WSGI wrapper around Flask does all of it, so that answers which Flask never sees are covered
-too, and each request pays for one layer instead of a stack of hooks.
+WSGI middleware instead of Flask hooks, so that it covers responses that Flask never sees.
 """
 
 from __future__ import annotations
@@ -41,20 +40,20 @@ _PRODUCTION_HEADERS = [
 
 
 def common_headers(settings: Settings) -> list[tuple[str, str]]:
-    """Return the headers that every answer carries beside its request id."""
+    """Return the headers of every response, apart from its request id."""
     return _SECURITY_HEADERS + (_PRODUCTION_HEADERS if settings.profile == "production" else [])
 
 
 def request_id_for(given: str) -> str:
-    """Return the request id that a client has sent, or a new one where that is not sane."""
+    """Return the request id that a client has sent, or a new one if that is not valid."""
     return given if _SANE_REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 class RequestContextMiddleware:
-    """A WSGI application around another.
+    """WSGI middleware that gives each request its context.
 
     Args:
-        app: what answers the requests.
+        app: the wrapped WSGI application.
         settings: the deadline and the profile's headers.
         requests: counts every request.
         log_level_controller: how much of the request log is kept.
@@ -75,7 +74,7 @@ class RequestContextMiddleware:
         self.log_level_controller = log_level_controller
 
     def missing_headers(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the headers that every answer carries, but those that ``headers`` has already."""
+        """Return the common headers that ``headers`` does not have yet."""
         given = {name for name, _ in headers}
         if self.names.isdisjoint(given):
             return self.headers
@@ -95,7 +94,7 @@ class RequestContextMiddleware:
 
 
 class _RequestScope:
-    """One request and its answer, until the last byte was sent."""
+    """One request, until the last byte of its response was sent."""
 
     __slots__ = ("_begun", "_environ", "_middleware", "_start", "_status", "_token", "body")
 
@@ -118,7 +117,7 @@ class _RequestScope:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Any:
-        """Add the headers that every answer carries; one of an answer's own goes first."""
+        """Add the common headers; those that the response sets itself win."""
         self._status = status
         headers += self._middleware.missing_headers(headers)
         headers.append(("X-Request-ID", request_id.get()))
@@ -131,7 +130,7 @@ class _RequestScope:
         return iter(self.body)
 
     def close(self) -> None:
-        """End the request; a WSGI server calls this once the answer was sent or given up."""
+        """End the request; called by the WSGI server."""
         close = getattr(self.body, "close", None)
         try:
             if close is not None:
@@ -148,14 +147,13 @@ class _RequestScope:
         return str(self._environ.get(ENDPOINT, "unmatched"))
 
     def _log(self, seconds: float) -> None:
-        # A probe that says no is an answer, not a failure; what it tells of is logged where it
-        # happens, once.
+        # A probe that reports 503 has not failed; its cause is logged once, where it happens.
         probe = self._environ["PATH_INFO"].startswith("/health")
         failed = self._status >= "5" and not (probe and self._status.startswith("503"))
         if self._endpoint == REJECTED:
-            return  # admission control tells of an overload once
-        share = self._middleware.log_level_controller.request_share
-        if not failed and (share == 0.0 or random.random() >= share):
+            return  # admission control logs an overload once
+        rate = self._middleware.log_level_controller.request_sampling_rate
+        if not failed and (rate == 0.0 or random.random() >= rate):
             return
         environ = self._environ
         log.log(
@@ -163,7 +161,7 @@ class _RequestScope:
             "request",
             extra={
                 "method": environ["REQUEST_METHOD"],
-                # WSGI hands UTF-8 over as if it were Latin-1.
+                # WSGI decodes paths as Latin-1.
                 "path": environ["PATH_INFO"].encode("latin-1").decode(errors="replace"),
                 "endpoint": self._endpoint,
                 "status": int(self._status[:3]),
@@ -173,10 +171,10 @@ class _RequestScope:
 
 
 def _is_normal(path: str) -> bool:
-    """Return whether ``path`` is its own normal form: every rule then sees the same path.
+    """Return whether ``path`` is in its normal form, so that every check sees the same path.
 
-    Werkzeug strips slashes in front, so that other spellings would be routed like the normal one.
-    An empty path is the root's, as ``http://host`` has it.
+    Werkzeug strips leading slashes, so that it would route other spellings too. An empty path is
+    the root, as in ``http://host``.
     """
     return not path or (path[0] == "/" and path[1:2] != "/")
 

@@ -1,4 +1,4 @@
-"""What the workers of one instance know of each other, and the control file that reaches all."""
+"""Coordinates the workers of one instance: shared state, and a control file that all read."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from portfolio.observability.shared_state import (
 
 log = logging.getLogger(__name__)
 
-# A change must reach every worker within 1 s.
+# Changes must reach every worker within 1 s.
 _INTERVAL_S = 0.5
 
 
 def instance_folder(settings: Settings) -> Path:
-    """Return the folder that the workers of one instance share: one a port, for local runs."""
+    """Return the folder that the workers of one instance share; local instances differ by port."""
     return Path(settings.runtime_dir) / str(settings.port)
 
 
 class ControlFile:
-    """What all workers are told to do, in one small file that is replaced as a whole.
+    """Commands to all workers, in one small file that is replaced atomically.
 
     Args:
         folder: the instance's folder.
@@ -43,7 +43,7 @@ class ControlFile:
         self._seen: tuple[int, int] | None = None
 
     def read(self) -> dict[str, Any]:
-        """Return what is in force; empty where there is nothing."""
+        """Return the current content; empty if there is none."""
         try:
             content = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
@@ -51,7 +51,7 @@ class ControlFile:
         return content if isinstance(content, dict) else {}
 
     def changed(self) -> bool:
-        """Tell whether there is something that this object has not been asked about before."""
+        """Return whether the file has changed since the last call."""
         try:
             status = self._path.stat()
         except OSError:
@@ -60,18 +60,18 @@ class ControlFile:
         return seen != self._seen
 
     def set_log_level(self, level: str, seconds: float) -> int:
-        """Set ``level`` for ``seconds`` and return the file's new revision.
+        """Set the log level for ``seconds``; return the new revision.
 
         Raises:
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
         """
         return self._write(log_level={"level": level, "until": time.time() + seconds})
 
     def reset_breaker(self, name: str) -> int:
-        """Have a breaker closed and return the file's new revision.
+        """Close a circuit breaker in all workers; return the new revision.
 
         Raises:
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
         """
         resets = self.read().get("resets", {})
         return self._write(resets={**resets, name: time.time()})
@@ -86,13 +86,13 @@ class ControlFile:
 
 
 class WorkerCoordinator:
-    """One worker's place among the workers of its instance.
+    """Shares one worker's state with the others and applies the control file.
 
-    Where the folder that they share can't be used, a worker knows of itself alone, and tries again.
+    While the shared folder cannot be used, a worker knows only its own state, and retries.
 
     Args:
-        settings: where the folder is.
-        log_level_controller: what the control file may change.
+        settings: where the shared folder is.
+        log_level_controller: changed by the control file.
     """
 
     def __init__(self, settings: Settings, log_level_controller: LogLevelController) -> None:
@@ -109,23 +109,23 @@ class WorkerCoordinator:
         self._stopped = threading.Event()
 
     def open(self) -> None:
-        """Look at the workers, without being one of them.
+        """Open the shared folder, to read the workers' state.
 
         Raises:
-            OSError: the folder can't be used.
+            OSError: the folder cannot be used.
         """
         prepare_folder(self.folder)
         self._usable = True
 
     def start(self, describe: Callable[[], State], reset_breaker: Callable[[str], None]) -> None:
-        """Begin to show this worker and to read the control file, twice a second.
+        """Start publishing this worker's state and reading the control file, twice a second.
 
         Args:
-            describe: tells how this worker is, in what JSON can hold.
-            reset_breaker: closes the breaker of that name, if there is one.
+            describe: returns the state of this worker, serializable as JSON.
+            reset_breaker: closes the circuit breaker of a name, if there is one.
         """
         self._begun = time.time()
-        # Those who died without a word leave their files.
+        # Removes the files of workers that were killed.
         self._shared.read()
 
         def watch() -> None:
@@ -134,35 +134,35 @@ class WorkerCoordinator:
                     self.open()
                     self._apply(reset_breaker)
                     self._shared.publish({"applied_revision": self._applied_revision, **describe()})
-                    self._recover()
-                except Exception as error:  # whatever it is, the watch goes on
-                    self._complain(error)
+                    self._report_recovery()
+                except Exception as error:  # must not end the thread
+                    self._report_failure(error)
                 self._stopped.wait(_INTERVAL_S)
-            # After the last writing, not before it.
+            # Only here can it not be written again.
             self._shared.remove()
 
         threading.Thread(target=watch, name="coordinator", daemon=True).start()
 
     def unregister(self) -> None:
-        """Leave the others' view."""
+        """Stop, and remove this worker's state."""
         self._stopped.set()
         self._shared.remove()
 
     def others(self) -> list[State]:
-        """Return how each other worker was half a second ago, at most."""
+        """Return the state of each other worker, up to half a second old."""
         if not self._usable:
             return []
         states = self._shared.read()
         return [state for pid, state in states.items() if pid != os.getpid()]
 
-    def _complain(self, error: Exception) -> None:
+    def _report_failure(self, error: Exception) -> None:
         if isinstance(error, PermissionError):
             self._usable = False
         if not self._failed:
             self._failed = True
             log.warning("worker state not shared", extra={"error": str(error)})
 
-    def _recover(self) -> None:
+    def _report_recovery(self) -> None:
         if self._failed:
             self._failed = False
             log.info("worker state shared again")
@@ -172,9 +172,9 @@ class WorkerCoordinator:
         if self.control.changed():
             content = self.control.read()
             self._apply_level(content.get("log_level") or {"until": 0.0}, now)
-            for name, moment in content.get("resets", {}).items():
-                if moment > self._resets.get(name, self._begun):
-                    self._resets[name] = moment
+            for name, requested_at in content.get("resets", {}).items():
+                if requested_at > self._resets.get(name, self._begun):
+                    self._resets[name] = requested_at
                     reset_breaker(name)
             self._applied_revision = content.get("revision", 0)
         if self._level_until and now >= self._level_until:
@@ -185,7 +185,7 @@ class WorkerCoordinator:
     def _apply_level(self, change: dict[str, Any], now: float) -> None:
         until = change["until"]
         if now >= until:
-            # It was over before this worker looked, and so is the one that it replaced.
+            # It has expired already, and so has the one that it replaced.
             self._level_until = min(self._level_until, until)
         elif until != self._level_until:
             self._level_until = until

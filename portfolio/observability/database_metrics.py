@@ -1,4 +1,4 @@
-"""How long database commands take, as PyMongo tells it."""
+"""Durations of database commands, as PyMongo reports them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from portfolio.observability.metrics import Histogram
 
 
 class CommandDurations(CommandListener):
-    """A PyMongo listener that times every command by its name.
+    """A PyMongo listener that records the duration of every command.
 
     Args:
-        operations: where they are counted, by operation and outcome.
+        operations: the histogram, by operation and outcome.
     """
 
     def __init__(self, operations: Histogram) -> None:
         self._operations = operations
 
     def started(self, event: CommandStartedEvent) -> None:
-        """Nothing is known yet."""
+        """Do nothing: the duration comes with the outcome."""
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Count a command that was answered."""
+        """Record a command that succeeded."""
         self._operations.record((event.command_name, "success"), event.duration_micros / 1e6)
 
     def failed(self, event: CommandFailedEvent) -> None:
-        """Count a command that was refused or not answered."""
+        """Record a command that failed."""
         self._operations.record((event.command_name, "failure"), event.duration_micros / 1e6)

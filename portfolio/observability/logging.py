@@ -18,7 +18,7 @@ from portfolio.timestamps import rfc3339
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# What every LogRecord has; anything else came in by `extra` and is a field of its own.
+# The attributes of every LogRecord; all others come from `extra` and become fields.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -29,7 +29,7 @@ _LEVEL_COLORS = {logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL
 
 
 class JSONFormatter(logging.Formatter):
-    """Formats a record as one line of JSON; line breaks in values stay inside their strings."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -54,10 +54,10 @@ class JSONFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record as a line for people; the time is local.
+    """Formats a record as text for people, in local time.
 
     Args:
-        colors: whether escape sequences for colors may be used.
+        colors: whether to use escape sequences for colors.
     """
 
     def __init__(self, *, colors: bool = False) -> None:
@@ -65,7 +65,7 @@ class TextFormatter(logging.Formatter):
         self._colors = colors
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and the lines of a traceback after it."""
+        """Return the line, followed by the traceback if there is one."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if "duration_ms" in fields:
@@ -87,16 +87,16 @@ class TextFormatter(logging.Formatter):
 
 
 class NoProbes(logging.Filter):
-    """Leaves out the requests of probes and of the status page, which come every second."""
+    """Drops the requests of probes and of the status page."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether ``record`` passes."""
+        """Return whether ``record`` passes."""
         is_probe = str(getattr(record, "path", "")).startswith("/health")
         return not (is_probe and record.levelno < logging.WARNING)
 
 
 class AtIntervals(logging.Filter):
-    """Lets one record pass and none after it until ``seconds`` have gone by."""
+    """Passes at most one record every ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class AtIntervals(logging.Filter):
         self._next = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether ``record`` passes."""
+        """Return whether ``record`` passes."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -113,26 +113,26 @@ class AtIntervals(logging.Filter):
 
 
 class LogLevelController:
-    """How much is logged: as configured, or as asked for at run time.
+    """The log level and the fraction of requests logged: configured, or changed at run time.
 
     Args:
-        settings: the configured level, and the share of the request log that is kept.
+        settings: the configured level and fraction.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._level = settings.log_level
-        self._share = settings.log_sampling_rate if settings.enable_request_logging else 0.0
+        self._sampling_rate = settings.log_sampling_rate if settings.enable_request_logging else 0.0
         self.level = self._level
-        self.request_share = self._share
+        self.request_sampling_rate = self._sampling_rate
 
     def set_level(self, level: str | None) -> None:
-        """Log from ``level`` up from now on; None means as configured.
+        """Set the log level; None restores the configured one.
 
-        Who asks for detail at run time gets the whole request log with it.
+        DEBUG and INFO enable the whole request log as well.
         """
         self.level = level or self._level
         detailed = level in ("DEBUG", "INFO")
-        self.request_share = 1.0 if detailed else self._share
+        self.request_sampling_rate = 1.0 if detailed else self._sampling_rate
         logging.getLogger("portfolio").setLevel(self.level)
         logging.getLogger("gunicorn.error").setLevel(_at_least_info(self.level))
 
@@ -140,9 +140,9 @@ class LogLevelController:
 def logging_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration for ``logging.config.dictConfig``.
 
-    ``LOG_LEVEL`` rules the service's own loggers. Libraries speak from WARNING up: at DEBUG,
-    PyMongo would log whole documents. OpenTelemetry would report each export that fails, three
-    times over.
+    ``LOG_LEVEL`` applies to the service's own loggers. Libraries log from WARNING up: at DEBUG,
+    PyMongo would log whole documents. OpenTelemetry is throttled, since it logs each failed export
+    three times.
     """
     handlers = {"handlers": ["stdout"], "propagate": False}
     as_text = _is_text(settings.log_format)
@@ -170,7 +170,7 @@ def logging_config(settings: Settings) -> dict[str, Any]:
         "root": {"level": "WARNING", "handlers": ["stdout"]},
         "loggers": {
             "portfolio": {"level": settings.log_level, **handlers},
-            # Gunicorn tells of each connection at DEBUG.
+            # Gunicorn logs each connection at DEBUG.
             "gunicorn.error": {"level": _at_least_info(settings.log_level), **handlers},
             "opentelemetry": {"handlers": ["seldom"], "propagate": False},
         },
@@ -186,13 +186,13 @@ def _is_text(log_format: str) -> bool:
 
 
 def _has_colors() -> bool:
-    """Whether stdout shows colors, and nobody asked for none (no-color.org)."""
+    """Return whether stdout shows colors and NO_COLOR is not set (no-color.org)."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and sys.stdout.isatty()
 
 
 def _printable(text: str) -> str:
-    """Return ``text`` with what a terminal would obey, or end a line at, escaped."""
+    """Return ``text`` with control characters and line breaks escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

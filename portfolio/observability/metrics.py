@@ -1,8 +1,7 @@
-"""What one worker counts, in plain numbers: cheap to record, read by whoever shows or exports it.
+"""What one worker counts, as plain numbers, which the health report and the exporter read.
 
-A counter or histogram of the OpenTelemetry SDK takes 6 microseconds a record and a lock that
-greenlets have dead-locked on; this takes 1 and none. Nothing here waits, so greenlets can't
-interleave inside it.
+The instruments of the OpenTelemetry SDK cost more a record and take a lock that greenlets can
+deadlock on. Nothing here waits, so greenlets cannot interleave inside it.
 """
 
 from __future__ import annotations
@@ -52,11 +51,11 @@ class CacheStatistics(NamedTuple):
 
 
 class HistogramData:
-    """How long the occurrences of one thing took, in buckets.
+    """The durations of one kind of event, in buckets.
 
     Attributes:
-        buckets: how many took up to each of ``BOUNDS``, and longer than all of them.
-        total: the sum of all, in seconds.
+        buckets: the number of durations up to each of ``BOUNDS``, and beyond the last.
+        total: the sum of all durations, in seconds.
     """
 
     __slots__ = ("buckets", "total")
@@ -67,21 +66,21 @@ class HistogramData:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of durations."""
         return sum(self.buckets)
 
     def record(self, seconds: float) -> None:
-        """Count one that took ``seconds``."""
+        """Record a duration."""
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
     def add(self, other: HistogramData) -> None:
-        """Count all that ``other`` has counted."""
+        """Add the durations of ``other``."""
         self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
         self.total += other.total
 
     def quantile(self, share: float) -> float:
-        """Return the seconds that ``share`` of all stayed below, interpolated in its bucket."""
+        """Return the quantile ``share``, from 0 to 1, in seconds, interpolated in its bucket."""
         rank = share * self.count
         below = 0
         for index, count in enumerate(self.buckets):
@@ -101,7 +100,7 @@ class Histogram(dict[Attributes, HistogramData]):
     """
 
     def record(self, attributes: Attributes, seconds: float) -> None:
-        """Count one occurrence that took ``seconds``."""
+        """Record a duration."""
         durations = self.get(attributes)
         if durations is None:
             durations = self[attributes] = HistogramData()
@@ -109,34 +108,34 @@ class Histogram(dict[Attributes, HistogramData]):
 
 
 class RequestMetrics:
-    """Requests by rate, errors and duration; recorded where every request passes."""
+    """Requests: how many are in flight, and the durations of those answered."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.durations = Histogram()
 
     def begin(self) -> None:
-        """Count a request that came in."""
+        """Count a request that has come in."""
         self.in_flight += 1
 
     def refuse(self, method: str, status: str) -> None:
-        """Count a request that was answered without asking the application.
+        """Count a request that was rejected before it reached the application.
 
         Args:
-            method: the HTTP method, as far as it is known.
-            status: the three digits of the answer's status.
+            method: the HTTP method; empty if unknown.
+            status: the three digits of the response's status.
         """
         self.begin()
         self.end(method, REJECTED, status, 0.0)
 
     def end(self, method: str, endpoint: str, status: str, seconds: float) -> None:
-        """Count a request whose answer was sent or given up.
+        """Count a request whose response was sent or abandoned.
 
         Args:
-            method: the HTTP method; one that is not known counts as ``_OTHER``.
+            method: the HTTP method; unknown ones count as ``_OTHER``.
             endpoint: the route template, never the raw path.
-            status: the three digits of the answer's status.
-            seconds: how long it took, the sending of the answer included.
+            status: the three digits of the response's status.
+            seconds: the duration, including sending the response.
         """
         self.in_flight -= 1
         self.durations.record(
@@ -145,7 +144,7 @@ class RequestMetrics:
 
 
 class Metrics:
-    """All that one worker counts itself; what others count is read where they keep it."""
+    """Everything that one worker counts itself."""
 
     def __init__(self) -> None:
         self.requests = RequestMetrics()
@@ -165,9 +164,9 @@ class Metrics:
 
     @contextmanager
     def bulk(self, api: str) -> Iterator[None]:
-        """Time a bulk creation that runs inside.
+        """Record the duration and the outcome of the bulk creation inside the block.
 
-        Its outcome is ``success``, ``refused`` where the caller is at fault, else ``failure``.
+        The outcome is ``success``, ``refused`` for 4xx errors, else ``failure``.
 
         Args:
             api: the version of the API that was called.

@@ -1,4 +1,4 @@
-"""The way out of the process: OTLP, behind a circuit breaker."""
+"""OTLP exporters, guarded by a circuit breaker."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _GRPC_EXPORTER = "opentelemetry.exporter.otlp.proto.grpc"
 
 T = TypeVar("T")
 
-# Half a millisecond's work.
+# Encoding this many takes half a millisecond.
 _ITEMS_AT_A_TIME = 10
 
 _DEFAULT_ENDPOINTS = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
 
 
 def protocol(signal: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the protocol for ``signal``, ``traces`` or ``metrics``: gRPC only where asked for."""
+    """Return the protocol for ``signal``, ``traces`` or ``metrics``: HTTP unless gRPC is set."""
     variables = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
     return GRPC if _first(environ, *variables) == GRPC else HTTP
 
@@ -49,9 +49,9 @@ def protocol(signal: str, environ: Mapping[str, str] = os.environ) -> str:
 def endpoint(signal: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return the URL that ``signal``, ``traces`` or ``metrics``, is sent to.
 
-    As the OpenTelemetry specification has it, and beyond it for existing manifests (section 7 of
-    the contract): without a scheme the connection is plain, and port 4317, which is gRPC's, means
-    4318 where the protocol is HTTP.
+    Beyond the OpenTelemetry specification, for existing manifests (section 7 of the contract): an
+    endpoint without a scheme is plain HTTP, and its port 4317, which is gRPC's, means 4318 where
+    the protocol is HTTP.
     """
     chosen = protocol(signal, environ)
     own = environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
@@ -69,12 +69,10 @@ def endpoint(signal: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def load() -> None:
-    """Load what carries exports, before the fork: its memory is shared and its time spent once.
-
-    Left to the exporters it would be loaded in each worker, when they are made.
+    """Import the transports before the fork, so that workers share their memory.
 
     Raises:
-        ConfigurationError: the environment asks for gRPC, and its exporter is not installed.
+        ConfigurationError: the environment selects gRPC, and its exporter is not installed.
     """
     for signal in ("metrics", "traces"):
         if protocol(signal) == GRPC:
@@ -84,13 +82,13 @@ def load() -> None:
 
 
 def metric_exporter(timeout_s: float | None = None) -> MetricExporter:
-    """Return the exporter of metrics that the environment asks for.
+    """Return the metric exporter that the environment selects.
 
     Args:
-        timeout_s: seconds that an export may take, retries included; by default as the
-            environment says, or 10.
+        timeout_s: seconds that an export may take, including retries; by default from the
+            environment, or 10.
     """
-    # gRPC is loaded only where it is used, and in the worker: it does not survive a fork.
+    # gRPC is imported only where it is used, and in the worker: it does not survive a fork.
     if protocol("metrics") == GRPC:
         _let_grpc_yield()
         from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415
@@ -102,11 +100,11 @@ def metric_exporter(timeout_s: float | None = None) -> MetricExporter:
 
 
 def span_exporter(timeout_s: float | None = None) -> SpanExporter:
-    """Return the exporter of spans that the environment asks for.
+    """Return the span exporter that the environment selects.
 
     Args:
-        timeout_s: seconds that an export may take, retries included; by default as the
-            environment says, or 10.
+        timeout_s: seconds that an export may take, including retries; by default from the
+            environment, or 10.
     """
     if protocol("traces") == GRPC:
         _let_grpc_yield()
@@ -119,12 +117,12 @@ def span_exporter(timeout_s: float | None = None) -> SpanExporter:
 
 
 class GuardedMetricExporter(MetricExporter):
-    """Exports what the SDK collected, and the histograms, unless the breaker is open.
+    """Exports the SDK's metrics and the histograms, unless the breaker is open.
 
     Args:
         exporter: sends them.
-        breaker: opens where sending fails, so that a collector that is gone costs nothing.
-        histograms: returns them as they are.
+        breaker: opens after failures, so that an unavailable collector costs nothing.
+        histograms: returns their current data.
     """
 
     def __init__(
@@ -142,10 +140,10 @@ class GuardedMetricExporter(MetricExporter):
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> MetricExportResult:
-        """Send; called by the reader at each interval, and at the end."""
+        """Send; called by the reader at each interval and at shutdown."""
 
         def send() -> bool:
-            # The encoder knows one entry a resource: what is added must go into the SDK's own.
+            # The encoder expects one entry for each resource, so extend the SDK's own.
             collected = metrics_data.resource_metrics[0]
             own = ScopeMetrics(self._scope, self._histograms(), "")
             every = replace(collected, scope_metrics=[*collected.scope_metrics, own])
@@ -156,20 +154,20 @@ class GuardedMetricExporter(MetricExporter):
         return MetricExportResult.SUCCESS if sent else MetricExportResult.FAILURE
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Nothing is buffered here."""
+        """Do nothing: nothing is buffered."""
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Give up what is in flight."""
+        """Abandon exports in progress."""
         self._exporter.shutdown()
 
 
 class GuardedSpanExporter(SpanExporter):
-    """Exports spans unless the breaker is open; then they are dropped.
+    """Exports spans; drops them while the breaker is open.
 
     Args:
         exporter: sends them.
-        breaker: opens where sending fails.
+        breaker: opens after failures.
     """
 
     def __init__(self, exporter: SpanExporter, breaker: Breaker) -> None:
@@ -185,15 +183,12 @@ class GuardedSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """Give up what is in flight."""
+        """Abandon exports in progress."""
         self._exporter.shutdown()
 
 
 class _Paced(list[T]):
-    """A list whose reader, the encoder, lets requests go first every few items.
-
-    Encoding an item takes about 50 microseconds, in which a worker serves nobody.
-    """
+    """A list that yields to requests every few items, while the encoder iterates over it."""
 
     def __iter__(self) -> Iterator[T]:
         for index, item in enumerate(super().__iter__()):
@@ -225,7 +220,7 @@ def _first(environ: Mapping[str, str], *variables: str) -> str:
 
 
 def _require_grpc(signal: str) -> None:
-    """Fail at start-up, not at the first export, where gRPC's optional exporter is missing."""
+    """Fail at start-up, not at the first export, if the optional gRPC exporter is missing."""
     try:
         found = find_spec(_GRPC_EXPORTER) is not None
     except ModuleNotFoundError:  # a parent package is missing too
@@ -240,7 +235,7 @@ def _require_grpc(signal: str) -> None:
 
 
 def _let_grpc_yield() -> None:
-    """Let gRPC wait as greenlets do where gevent has patched this process; else it blocks all."""
+    """Make gRPC cooperate with gevent where gevent has patched this process."""
     from gevent import monkey  # noqa: PLC0415
 
     if monkey.is_module_patched("socket"):

@@ -1,4 +1,4 @@
-"""OpenTelemetry in one worker: made after the fork, since none of it survives one."""
+"""The OpenTelemetry SDK in one worker; started after the fork, since it does not survive one."""
 
 from __future__ import annotations
 
@@ -29,19 +29,18 @@ from portfolio.storage.client import Database
 if TYPE_CHECKING:
     from portfolio.observability.tracing import TracingMiddleware
 
-# Two exports that fail in a row, each after retries of its own, make the collector count as gone;
-# one is tried again after half a minute.
+# After two consecutive failures, each with its own retries, the breaker opens for half a minute.
 _FAILURES = 2
 _RETRY_AFTER_S = 30.0
-# A worker that ends has this long to send what it still holds, after its drain.
+# How long a worker may take for its last export, after its drain.
 _FLUSH_TIMEOUT_S = 2.0
-# The first export does not wait for its interval, of 60 s in production: what a worker counts
-# before it shows as no increase. By then the worker is ready, which this must not delay.
+# The first export does not wait for the interval: Prometheus sees no increase in what was counted
+# before it. It comes late enough not to delay readiness.
 _FIRST_EXPORT_AFTER_S = 3.0
 
 
 class Telemetry:
-    """Metrics and spans of one worker, on their way to a collector.
+    """Exports the metrics and spans of one worker to a collector.
 
     Args:
         settings: what is on, and how often metrics are exported.
@@ -53,7 +52,7 @@ class Telemetry:
 
     Attributes:
         tracing: the WSGI middleware that traces requests, where tracing is on.
-        breakers: guard the exports, each of a signal: a collector may take metrics and no traces.
+        breakers: the circuit breakers, one for each signal.
     """
 
     def __init__(
@@ -89,22 +88,21 @@ class Telemetry:
         self._process: SystemMetricsInstrumentor | None = None
 
     def start(self) -> None:
-        """Begin to collect and to export, before the first request and the first connection."""
-        # Attributes of spans by their stable names, unless somebody asks for others; the first
-        # instrumentation that starts reads it.
+        """Start collecting and exporting; call before the first request and connection."""
+        # Stable names of span attributes by default; the first instrumentation reads the variable.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         origin = resource(self._settings)
-        if self._settings.enable_metrics and _wanted("METRICS"):
+        if self._settings.enable_metrics and _is_enabled("METRICS"):
             self._start_metrics(origin)
-        if self.tracing is not None and _wanted("TRACES"):
+        if self.tracing is not None and _is_enabled("TRACES"):
             self._start_traces(origin, self.tracing)
 
     def stop(self) -> None:
-        """Send what is left, within two seconds, and end."""
+        """Export what is left, within two seconds, and stop."""
         self._stopped.set()
         if self.tracing is not None:
             self.tracing.stop()
-        # A last attempt, even if the collector was gone a moment ago: what isn't sent now is lost.
+        # One last attempt even while a breaker is open: what is not sent now is lost.
         for breaker in self.breakers:
             breaker.reset()
         ending = [
@@ -121,21 +119,21 @@ class Telemetry:
             self._process.uninstrument()
 
     def _start_metrics(self, resource: Resource) -> None:
-        settings, sources, begun_ns = self._settings, self._sources, time.time_ns()
+        settings, sources, start_ns = self._settings, self._sources, time.time_ns()
         timeout_s = (
             None
-            if _speaks_standard("TIMEOUT", "EXPORTER_OTLP_TIMEOUT", "EXPORTER_OTLP_METRICS_TIMEOUT")
+            if _uses_standard("TIMEOUT", "EXPORTER_OTLP_TIMEOUT", "EXPORTER_OTLP_METRICS_TIMEOUT")
             else settings.metrics_timeout_s
         )
         interval_ms = (
             None
-            if _speaks_standard("INTERVAL", "METRIC_EXPORT_INTERVAL")
+            if _uses_standard("INTERVAL", "METRIC_EXPORT_INTERVAL")
             else settings.metrics_interval_s * 1000
         )
         exporter = otlp.GuardedMetricExporter(
             otlp.metric_exporter(timeout_s),
             self._metrics_breaker,
-            lambda: instruments.histograms(sources.metrics, begun_ns),
+            lambda: instruments.histograms(sources.metrics, start_ns),
         )
         reader = PeriodicExportingMetricReader(
             exporter,
@@ -150,7 +148,7 @@ class Telemetry:
         )
         states = {each.name: each.states for each in PROCESS_METRICS}
         self._process = SystemMetricsInstrumentor(instruments.COMMON, states)
-        # Versions are pinned; to look them up takes each worker 6 ms of CPU.
+        # Versions are pinned, and looking them up costs CPU in each worker.
         self._process.instrument(meter_provider=self._meters, skip_dep_check=True)
         Thread(
             target=self._export_first, args=(self._meters,), name="first-export", daemon=True
@@ -159,11 +157,11 @@ class Telemetry:
     def _export_first(self, meters: MeterProvider) -> None:
         if self._stopped.wait(_FIRST_EXPORT_AFTER_S):
             return
-        with suppress(Exception):  # the exporter has said why; the next one is in an interval
+        with suppress(Exception):  # logged by the exporter; the next export follows
             meters.force_flush()
 
     def _start_traces(self, resource: Resource, tracing: TracingMiddleware) -> None:
-        # Whether a request is sampled was decided before its span begins.
+        # TracingMiddleware has decided before a span begins.
         self._tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         exporter = otlp.GuardedSpanExporter(otlp.span_exporter(), self._traces_breaker)
         self._tracers.add_span_processor(BatchSpanProcessor(exporter))
@@ -181,30 +179,30 @@ def _breaker(name: str) -> Breaker:
         reset_s=_RETRY_AFTER_S,
         successes=1,
         counts=lambda _: True,
-        level=logging.DEBUG,  # the exporter says what is wrong, once a minute
+        level=logging.DEBUG,  # the exporter logs the cause
     )
 
 
-def _speaks_standard(own: str, *standard: str) -> bool:
-    """Tell whether the environment says something by a standard variable, and not by our own.
+def _uses_standard(own: str, *standard: str) -> bool:
+    """Return whether a standard variable applies: it is set, and the service's own is not.
 
     Args:
         own: ``INTERVAL`` or ``TIMEOUT``.
-        standard: names of the specification that mean the same, without ``OTEL_``.
+        standard: the equivalent variables of the specification, without ``OTEL_``.
     """
     if os.environ.get(f"OTEL_METRICS_EXPORT_{own}_SECONDS"):
         return False
     return any(os.environ.get(f"OTEL_{name}") for name in standard)
 
 
-def _wanted(signal: str) -> bool:
+def _is_enabled(signal: str) -> bool:
     return os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"
 
 
 def resource(settings: Settings) -> Resource:
-    """Return what tells this worker from every other, the other workers of its pod included."""
+    """Return the resource, which identifies this worker among all, also within its pod."""
     environ = os.environ
-    # With OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES in it; what follows is ours to say.
+    # Includes OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
     given = Resource.create()
     own = {
         "service.version": VERSION,

@@ -1,8 +1,8 @@
-"""Files in which each worker of one instance shows the others how it is.
+"""Files through which the workers of one instance share their state.
 
-Each worker has a file of its own in a folder that all of them share, and replaces it as a whole:
-nobody waits for anybody, and a reader sees the old content or the new. Where the disk is full or
-the folder can't be written, the others know less and the service goes on.
+Each worker has its own file in a shared folder and replaces it atomically: no locks, and readers
+see the old content or the new. If the folder cannot be written, workers lack only the state of the
+others.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import orjson
 
 State = dict[str, Any]
 
-# A worker writes twice a second; Gunicorn ends one that hangs after 60 s.
+# A worker writes twice a second; Gunicorn kills one that hangs after 60 s.
 _FORGET_AFTER_S = 90.0
-# The file of a worker, or what is left of one that ended while it wrote.
+# The file of a worker, or the draft of one that died while writing.
 _FILE = re.compile(r"worker-([0-9]{1,10})\.json(?:\.[0-9]+)?")
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make ``folder`` where it is missing, for this user alone.
+    """Create ``folder``, accessible to this user only, if it is missing.
 
     Raises:
-        OSError: it can't be made or used.
+        OSError: it cannot be created or used.
         PermissionError: it belongs to another user, who could control the workers.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,14 +37,14 @@ def prepare_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Replace ``path`` as a whole, whether it exists or not.
+    """Write ``content`` to ``path`` atomically.
 
     Raises:
-        OSError: it can't be written; what was there stays.
+        OSError: it cannot be written; the previous content stays.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        # A link that somebody left in its place is not followed.
+        # O_NOFOLLOW: do not write through a link that somebody else has placed there.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with open(os.open(draft, flags, 0o600), "wb") as file:
             file.write(content)
@@ -56,30 +56,30 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 class SharedState:
-    """The files of the workers of one instance.
+    """The state files of the workers of one instance.
 
     Args:
-        folder: where they are; it may be missing.
+        folder: where they are; it may not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def publish(self, state: State) -> None:
-        """Show ``state``, in what JSON can hold, as this process's.
+        """Publish ``state``, which must be serializable as JSON, as the state of this process.
 
         Raises:
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
         """
         replace_file(self._own_path(), orjson.dumps(state))
 
     def remove(self) -> None:
-        """Show nothing of this process any more."""
+        """Remove the state of this process."""
         with suppress(OSError):
             self._own_path().unlink(missing_ok=True)
 
     def read(self) -> dict[int, State]:
-        """Return what each live process shows, by process id, and remove the files of dead ones."""
+        """Return the state of each live process by process id; remove the files of dead ones."""
         found = {}
         for path in self._files():
             name = _FILE.fullmatch(path.name)

@@ -1,4 +1,4 @@
-"""One metric and one span for a collector, to see whether it takes them."""
+"""Sends one metric and one span to the collector, to check that it accepts them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _NAME = "portfolio.telemetry_check"
 
 
 def destination(signal: str) -> str:
-    """Return where ``signal``, ``traces`` or ``metrics``, goes, and by which protocol."""
+    """Return the endpoint and the protocol of ``signal``, ``traces`` or ``metrics``."""
     return f"{export.endpoint(signal)} ({export.protocol(signal)})"
 
 
 def send_metric(settings: Settings, timeout_s: float) -> bool:
-    """Send a gauge with the time of now and tell whether it was taken."""
+    """Send a gauge with the current time; return whether it was accepted."""
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader], resource(settings), shutdown_on_exit=False)
     meters.get_meter(__name__).create_gauge(_NAME, "s").set(time.time(), COMMON)
@@ -35,7 +35,7 @@ def send_metric(settings: Settings, timeout_s: float) -> bool:
 
 
 def send_span(settings: Settings, timeout_s: float) -> bool:
-    """Send a span and tell whether it was taken."""
+    """Send a span; return whether it was accepted."""
     memory = InMemorySpanExporter()
     tracers = TracerProvider(ALWAYS_ON, resource(settings), shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(memory))

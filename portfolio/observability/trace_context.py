@@ -1,7 +1,6 @@
 """The trace that a request belongs to: W3C Trace Context, version 00, without OpenTelemetry.
 
-Most requests are not sampled. They need no more than their ids in the log and in the answer, for
-which OpenTelemetry's context and spans would be dear.
+Requests that are not sampled need only their ids, in the log and in the response.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _SAMPLED = 0x01
 
 
 class TraceContext(NamedTuple):
-    """A place in a trace: ids in lower-case hexadecimal, and whether the trace is sampled."""
+    """A span of a trace: ids in lower-case hexadecimal, and whether the trace is sampled."""
 
     trace_id: str
     span_id: str
@@ -28,7 +27,7 @@ class TraceContext(NamedTuple):
 
     @property
     def traceparent(self) -> str:
-        """The header that tells others of it."""
+        """The ``traceparent`` header."""
         return f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}"
 
 
@@ -36,7 +35,7 @@ trace_context: ContextVar[TraceContext | None] = ContextVar("trace_context", def
 
 
 def parse(traceparent: str) -> TraceContext | None:
-    """Return what a ``traceparent`` header tells, or None where it is not valid."""
+    """Parse a ``traceparent`` header; return None if it is not valid."""
     match = _TRACEPARENT.fullmatch(traceparent)
     if match is None:
         return None
@@ -45,7 +44,7 @@ def parse(traceparent: str) -> TraceContext | None:
 
 
 def unsampled(parent: TraceContext | None) -> TraceContext:
-    """Return a new place below ``parent``, or at the root of a new trace, that is not sampled."""
+    """Return an unsampled child of ``parent``, or the root of a new trace."""
     span_id = f"{random.getrandbits(64) or 1:016x}"
     if parent is not None:
         return TraceContext(parent.trace_id, span_id, False)

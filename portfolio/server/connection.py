@@ -1,4 +1,4 @@
-"""One connection of a client: its requests, one after the other, until it ends."""
+"""One client connection: serves its requests, one after the other, until it ends."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from portfolio.server.tcp import has_unread, seconds_since_last_byte, shut_down
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-# What Gunicorn's parser reads at once where it looks for the end of a head.
+# What Gunicorn's parser reads at a time while it looks for the end of a head.
 _READ_BYTES = 8192
-# A client that still sends when its connection closes is listened to for so long, and so much: a
-# reset would cost it the response.
+# How long, and how much, is read from a client that still sends when its connection closes: closing
+# at once would reset the connection, and the client would lose the response.
 _LINGER_S = 2.0
 _MAX_LINGER_BYTES = 16 * MAX_BODY_BYTES
 
@@ -42,17 +42,17 @@ class Server:
     """What all connections of a worker share.
 
     Attributes:
-        config: Gunicorn's.
-        log: Gunicorn's.
+        config: Gunicorn's configuration.
+        log: Gunicorn's logger.
         app: the WSGI application.
         table: the open connections.
-        body_memory: what their request bodies hold.
-        common_headers: what every response carries.
-        is_draining: tells whether responses close their connections.
+        body_memory: the memory that their request bodies hold.
+        common_headers: the headers of every response.
+        is_draining: returns whether responses close their connections.
         begin_request: called for each request.
-        end_request: called with a request, its environ and its response once that has left.
-        count_error: called with the method and the status of a response to a request that the
-            application does not get.
+        end_request: called with a request, its environ and its response once that was sent.
+        count_error: called with the method and the status of a response to a request that does not
+            reach the application.
     """
 
     config: Any
@@ -70,13 +70,13 @@ class Server:
 class Connection:
     """A connection, served by the greenlet that calls ``serve``.
 
-    It bounds all its waits itself; nobody reaches into it. Whoever wants it to end calls ``wake``.
+    The connection bounds all its waits itself. To end it from outside, call ``wake``.
 
     Args:
-        server: what it shares with others.
-        listener_name: the address that it came in at.
-        client: its gevent socket.
-        address: of its client.
+        server: what it shares with the others.
+        listener_name: the address of the listening socket.
+        client: the gevent socket.
+        address: the client's address.
     """
 
     def __init__(self, server: Server, listener_name: Any, client: Any, address: Any) -> None:
@@ -94,18 +94,18 @@ class Connection:
 
     @property
     def stalled_since(self) -> float | None:
-        """Since when it waits for a body or for its client to read; None where it does not."""
+        """When it began to wait for a body or for the client to read; None if it does not wait."""
         return self._receiving_since or self._socket.blocked_since
 
     @property
     def has_unread(self) -> bool:
-        """Whether bytes have come in that it has not read yet."""
+        """Whether bytes have arrived that it has not read yet."""
         return has_unread(self._client)
 
     def wake(self) -> None:
-        """Let it end what it waits for on its socket.
+        """End its wait on the socket.
 
-        Reading goes on up to the end of what has come in: a request that is there is answered.
+        It still reads what has arrived, so that a complete request is answered.
         """
         blocked = self._socket.blocked_since is not None
         shut_down(self._client, socket.SHUT_RDWR if blocked else socket.SHUT_RD)
@@ -123,27 +123,27 @@ class Connection:
         request = None
         try:
             while (request := self._next_request()) is not None:
-                if not self._answer(request):
+                if not self._handle(request):
                     break
         except (DeadlineExceeded, TimeoutError):
             log.debug("the client did not send or read in time")
         except AllowanceExceeded:
-            self._refuse(None, errors.LimitRequestHeaders("the head is too large"))
+            self._send_error(None, errors.LimitRequestHeaders("the head is too large"))
         except OSError as error:
             log.debug("the client is gone: %s", error)
-        except Exception as error:  # whatever it is, it ends this connection alone
-            self._refuse(request, error)
+        except Exception as error:  # must not end more than this connection
+            self._send_error(request, error)
         finally:
             self._close()
             self._server.table.remove(self)
 
     def _next_request(self) -> Any:
-        """Return the next request, its head parsed; None where the client has ended."""
+        """Return the next request, its head parsed; None if the client has closed."""
         self.head_begun = False
         self._server.table.waiting[self] = None
         try:
             unreader = self._parser.unreader
-            # A client may have sent it ahead, behind the request before.
+            # It may have been pipelined behind the previous request.
             data = unreader.take_buffered() or self._wait_for_request()
             if not data:
                 return None
@@ -156,16 +156,16 @@ class Connection:
             self._server.table.waiting.pop(self, None)
 
     def _wait_for_request(self) -> bytes:
-        """Return the first bytes of the next request; none where there is no next one.
+        """Return the first bytes of the next request; empty if there is none.
 
-        A new connection has to begin at once; one that was answered may be idle.
+        A new connection must send at once; one that has had a response may be idle.
         """
         idle_s = self._server.config.keepalive if self._answered_at else IO_TIMEOUT_S
         self._socket.deadline = time.monotonic() + idle_s
         self._socket.allowance = _READ_BYTES
         return self._socket.recv(_READ_BYTES)
 
-    def _answer(self, request: Any) -> bool:
+    def _handle(self, request: Any) -> bool:
         """Answer one request; return whether the connection stays open."""
         server = self._server
         server.begin_request()
@@ -203,7 +203,7 @@ class Connection:
         return complete and not response.should_close()
 
     def _call_application(self, environ: dict[str, Any], response: Response) -> bool:
-        """Send what the application answers; return whether all of it was sent."""
+        """Send the application's response; return whether all of it was sent."""
         try:
             self._send(environ, response)
         except OSError:
@@ -211,7 +211,7 @@ class Connection:
         except Exception:
             if not response.headers_sent:
                 raise
-            # Only the end of the connection tells the client that the rest is missing.
+            # Only closing the connection tells the client that the rest is missing.
             self._server.log.exception("request failed after its headers were sent")
             return False
         finally:
@@ -230,16 +230,16 @@ class Connection:
                 close()
 
     def _seconds_waited(self) -> float:
-        """Return how long the request that was just read has waited for this worker.
+        """Return how long the current request has waited for this worker.
 
-        One that its client sent ahead has waited for the answer before it, and no longer than that.
+        A pipelined request is counted from the previous response.
         """
         return min(
             seconds_since_last_byte(self._client) or 0.0, time.monotonic() - self._answered_at
         )
 
-    def _refuse(self, request: Any, error: Exception) -> None:
-        """Answer a request that the application does not get, or failed on, as other errors are."""
+    def _send_error(self, request: Any, error: Exception) -> None:
+        """Send the error response to a request that was invalid or made the application fail."""
         self._rejected = True
         status = status_of(error)
         if status == 500:
@@ -253,7 +253,7 @@ class Connection:
             self._server.log.debug("the client of a refused request is gone")
 
     def _close(self) -> None:
-        """Close the connection, but let what was sent arrive first."""
+        """Close the connection once what was sent has arrived."""
         try:
             if self._rejected or self.has_unread:
                 self._linger()
@@ -263,7 +263,7 @@ class Connection:
             self._client.close()
 
     def _linger(self) -> None:
-        """Read and forget what the client still sends, for a moment."""
+        """Discard what the client still sends, for a moment."""
         self._receiving_since = time.monotonic()
         self._client.shutdown(socket.SHUT_WR)
         self._socket.deadline = self._receiving_since + _LINGER_S

@@ -1,18 +1,18 @@
-"""The open connections of a worker, and which of them end when there are too many."""
+"""The open connections of a worker, and which of them are closed when there are too many."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-# Connections that may be open beyond the limit while those that were ended for them wake up.
+# Connections that may be open beyond the limit while those closed for them are ending.
 RESERVED_CONNECTIONS = 256
 
 
 class Closable(Protocol):
-    """A connection, as far as the table needs it.
+    """A connection, as the table uses it.
 
     Attributes:
-        head_begun: whether a part of the request that it waits for has been read.
+        head_begun: whether a part of the next request has been read.
         closing: whether it ends with its next response, or without one.
     """
 
@@ -21,27 +21,27 @@ class Closable(Protocol):
 
     @property
     def stalled_since(self) -> float | None:
-        """Since when it waits for a body or for its client to read; None where it does not."""
+        """When it began to wait for a body or for the client to read; None if it does not wait."""
 
     @property
     def has_unread(self) -> bool:
-        """Whether bytes have come in that it has not read yet."""
+        """Whether bytes have arrived that it has not read yet."""
 
     def wake(self) -> None:
-        """Let it end what it waits for on its socket."""
+        """End its wait on the socket."""
 
     def cut(self) -> None:
         """Break the connection."""
 
 
 class ConnectionTable:
-    """Which connections are open, and which of them wait for a request.
+    """The open connections, and those of them that wait for a request.
 
     Args:
-        limit: the number of connections at which each new one ends another.
+        limit: the number of connections from which each new one closes another.
 
     Attributes:
-        waiting: those that wait for the head of a request, the one that waits longest first.
+        waiting: those that wait for the head of a request, longest first.
     """
 
     def __init__(self, limit: int) -> None:
@@ -56,14 +56,14 @@ class ConnectionTable:
 
     @property
     def is_full(self) -> bool:
-        """Whether a new connection ends another."""
+        """Whether a new connection closes another."""
         return len(self._open) - self._closing >= self._limit
 
     def add(self, connection: Closable) -> bool:
-        """Add a new connection; where the table is full, end the one that has waited longest.
+        """Add a new connection; if the table is full, close the one that has waited longest.
 
         Returns:
-            whether it was added: not where no more may be open, since none of them ends.
+            whether it was added: not if the reserve is used up as well.
         """
         if len(self._open) >= self._limit + RESERVED_CONNECTIONS:
             return False
@@ -79,21 +79,21 @@ class ConnectionTable:
         self._closing -= connection.closing
 
     def end_idle(self) -> None:
-        """End the connections that wait for a request of which nothing has come in."""
+        """Close the connections that wait for a request of which nothing has arrived."""
         for connection in list(self.waiting):
             if not connection.head_begun and not connection.has_unread:
                 self._end(connection)
 
     def cut(self) -> None:
-        """Break all connections, whatever they do."""
+        """Break all connections."""
         for connection in list(self._open):
             connection.cut()
 
     def _evict(self) -> None:
-        """End the connection that has waited longest for a request.
+        """Close the connection that has waited longest for a request.
 
-        Where none waits for one, end the connection that has waited longest for its client to send
-        a body or to read a response. Those whose request is being processed stay.
+        If none waits for one, close the one that has waited longest for its client to send a body
+        or to read. Connections whose request is being processed stay.
         """
         longest = next((each for each in self.waiting if not each.closing), None)
         if longest is None:

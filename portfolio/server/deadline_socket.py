@@ -1,15 +1,15 @@
-"""A client's socket on which no call waits longer than it may."""
+"""A client socket whose calls have deadlines."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-# A part of a response has this long to leave, however slowly the client reads.
+# How long the client may take to read a part of a response.
 IO_TIMEOUT_S = 10.0
 
-# What one call receives at most. Gunicorn asks for up to a mebibyte at once and keeps what it does
-# not need yet: memory that nobody has counted.
+# The most that one call receives. Gunicorn asks for up to a mebibyte and buffers what it does not
+# need yet, which would be memory that is not accounted for.
 _MAX_RECEIVE_BYTES = 8 * 1024
 
 
@@ -24,8 +24,8 @@ class AllowanceExceeded(Exception):
 class DeadlineSocket:
     """The socket of one connection, with a deadline that every ``recv`` counts against.
 
-    It bounds its waits by socket timeouts, in the greenlet that waits: there is nothing that could
-    reach this greenlet at any other point.
+    Waits are bounded by socket timeouts in the greenlet that waits: nothing interrupts it anywhere
+    else.
 
     Args:
         client: the gevent socket.
@@ -43,13 +43,13 @@ class DeadlineSocket:
         self.blocked_since: float | None = None
 
     def recv(self, size: int) -> bytes:
-        """Return up to ``size`` bytes; none where the client has ended its side.
+        """Return up to ``size`` bytes; empty if the client has closed its side.
 
-        What has come in is returned even after the deadline: the worker may have stood still.
+        What has arrived is returned even after the deadline: the worker may have been throttled.
 
         Raises:
-            DeadlineExceeded: nothing came before the deadline.
-            AllowanceExceeded: more came than the allowance.
+            DeadlineExceeded: nothing arrived before the deadline.
+            AllowanceExceeded: more arrived than the allowance.
         """
         client = self._client
         while True:
@@ -66,7 +66,7 @@ class DeadlineSocket:
             return data
 
     def sendall(self, data: bytes) -> None:
-        """Send ``data``, nearly always at once: a client that reads leaves room in the buffer.
+        """Send ``data``, nearly always without waiting: the buffer has room if the client reads.
 
         Raises:
             TimeoutError: the client did not read in time.
@@ -86,6 +86,6 @@ class DeadlineSocket:
                 self.blocked_since = None
 
     def send(self, data: bytes) -> int:
-        """Send all of ``data``, for callers that know ``send`` alone, and return its length."""
+        """Send all of ``data`` and return its length, for callers that use ``send``."""
         self.sendall(data)
         return len(data)

@@ -1,4 +1,4 @@
-"""Takes new connections."""
+"""Accepts new connections."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from gevent.server import StreamServer
 from portfolio.middleware.admission import Admission
 from portfolio.server.connection_table import ConnectionTable
 
-# In overload: at 300 requests a second in a pod this took p95 of what is served from 12 s to 1.1.
+# In overload. Measured with benchmarks/pod.py.
 _MAX_ACCEPTED_AT_ONCE = 64
 
 
 class Listener(StreamServer):
-    """Accepts connections: one in a turn of the event loop, else one worker would take them all.
+    """Accepts one connection in each turn of the event loop, so that no worker takes them all.
 
-    In overload a turn is long, and connections would wait in the queue for seconds to be rejected.
-    Where each ends another, those who come in numbers keep their place for a moment only.
+    In overload it accepts more: turns are long then, and connections would wait in the queue for
+    seconds to be rejected. So it does when the table is full.
 
     Args:
-        socket: listens already.
+        socket: a listening socket.
         serve: serves one connection, given its socket and address, until it ends.
         table: the open connections.
-        admission: tells of overload.
+        admission: reports overload.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Listener(StreamServer):
     ) -> None:
         self._table = table
         self._admission = admission
-        # Without a pool: a full one stops to accept, and was seen to begin again seconds too late.
+        # Without a pool: a full one stops accepting and resumes too late.
         super().__init__(socket, handle=serve)
 
     @property
     def max_accept(self) -> int:  # type: ignore[override]
-        """How many are accepted in one turn of the event loop."""
+        """The number of connections accepted in one turn of the event loop."""
         crowded = self._admission.overloaded or self._table.is_full
         return _MAX_ACCEPTED_AT_ONCE if crowded else 1

@@ -27,13 +27,13 @@ from portfolio.server.deadline_socket import (
 )
 from portfolio.server.request_head import Framing
 
-# Most memory that the bodies of a worker's requests hold, beyond the first bytes of each: with
-# those, of a thousand connections, it is an eighth of a pod's memory.
+# The most memory that the request bodies of a worker may hold, beyond the first bytes of each; with
+# those, of a thousand connections, an eighth of a pod's memory.
 _MAX_MEMORY_BYTES = 24 * 1024 * 1024
-# A body up to this size always has room, so that large ones can't keep small ones out.
+# A body up to this size always has room, so that large bodies cannot keep small ones out.
 _UNCOUNTED_BYTES = 8 * 1024
 _PIECE_BYTES = 8 * 1024
-# What may come in for a piece of a chunked body: chunks have a size line each, and a body trailers.
+# Bytes allowed for a piece of a chunked body: chunks have size lines, and a body has trailers.
 _CHUNKED_ALLOWANCE_BYTES = 4 * _PIECE_BYTES
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -51,7 +51,7 @@ class BodyMemory:
 
 
 class RejectedBody:
-    """A body that is not received: reading it raises the error that the client is answered."""
+    """A body that is not received: reading it raises the error for the client."""
 
     def __init__(self, error: Callable[[], HTTPException]) -> None:
         self._error = error
@@ -64,11 +64,11 @@ class RejectedBody:
 
 
 class ReceivedBody(io.RawIOBase):
-    """A body in the pieces in which it arrived; each is freed as the application reads it.
+    """A body in pieces as they arrived; each is freed as the application reads it.
 
     Attributes:
         size: bytes received.
-        memory: bytes of memory that they hold.
+        memory: bytes of memory in use.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class ReceivedBody(io.RawIOBase):
         self._position = 0
 
     def append(self, data: bytes) -> None:
-        """Add what has arrived."""
+        """Append bytes that have arrived."""
         self.size += len(data)
         tail = self._pieces[-1] if self._pieces else None
         if isinstance(tail, bytearray) and len(tail) + len(data) <= _PIECE_BYTES:
@@ -87,13 +87,13 @@ class ReceivedBody(io.RawIOBase):
             tail += data
             self.memory += sys.getsizeof(tail)
         else:
-            # A small piece will grow; each as an object of its own would take more than it holds.
+            # Small pieces are joined: an object each would take more memory than its content.
             piece = data if len(data) >= _PIECE_BYTES else bytearray(data)
             self._pieces.append(piece)
             self.memory += sys.getsizeof(piece)
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -116,8 +116,8 @@ class BodyReceiver:
     """Receives the body of one request.
 
     Args:
-        socket: of its connection.
-        memory: that of all bodies of the worker.
+        socket: the connection's socket.
+        memory: the memory of all bodies of the worker.
     """
 
     def __init__(self, socket: DeadlineSocket, memory: BodyMemory) -> None:
@@ -198,7 +198,7 @@ class BodyReceiver:
                 return None
             if not self._has_room(_CHUNKED_ALLOWANCE_BYTES):
                 return _no_room
-            yield_to_hub()  # a piece of small chunks takes long to decode
+            yield_to_hub()  # decoding small chunks takes long
 
     def _has_room(self, parser_bytes: int) -> bool:
         """Count what the body holds by now, and ``parser_bytes`` that Gunicorn's parser may hold.

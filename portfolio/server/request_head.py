@@ -1,4 +1,4 @@
-"""What the head of a request has to be, beyond what Gunicorn's parser checks."""
+"""Checks of request heads that Gunicorn's parser does not make."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 
 from gunicorn.http import errors
 
-# Most bytes of a head, all of its lines together.
+# The most bytes of a head, all lines together.
 MAX_HEAD_BYTES = 16 * 1024
 
 
 class Framing(NamedTuple):
-    """How the body of a request is delimited: by its length, or by chunks; 0 and False: no body."""
+    """How a request body is delimited: by length or by chunks; 0 and False mean no body."""
 
     length: int
     chunked: bool
 
 
 class MissingHost(errors.ParseException):  # type: ignore[misc]
-    """A request of HTTP/1.1 that does not say which host it is for."""
+    """An HTTP/1.1 request without ``Host``."""
 
 
 def check_head(request: Any) -> Framing:
@@ -36,8 +36,8 @@ def check_head(request: Any) -> Framing:
     has_host = request.version < (1, 1)
     for name, value in request.headers:
         if not name:
-            # The parser in C reads a folded line as a header without a name, where a proxy may
-            # read it as a part of the one before: two readings of one request.
+            # The C parser reads a folded line as a header without a name; a proxy may read it as
+            # part of the previous one.
             raise errors.ObsoleteFolding("")
         if name == "HOST":
             has_host = True
@@ -63,15 +63,14 @@ _STATUSES: dict[type[Exception], int] = {
     errors.InvalidResponseHeaderName: 500,
 }
 
-# What Gunicorn's parsers call a transfer coding other than ``chunked``, where they do not raise
-# UnsupportedTransferCoding.
+# How Gunicorn's parsers report other transfer codings, if not by UnsupportedTransferCoding.
 _OTHER_CODINGS = frozenset(
     {"TRANSFER-ENCODING", "Unsupported Transfer-Encoding", "Stacked chunked encoding"}
 )
 
 
 def status_of(error: Exception) -> int:
-    """Return the HTTP status for what a connection failed with."""
+    """Return the HTTP status for the exception that a connection failed with."""
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):
             return status

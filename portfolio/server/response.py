@@ -1,4 +1,4 @@
-"""How responses leave: those of the application, and those to requests that it never gets."""
+"""Responses of the application, and error responses to requests that never reach it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from portfolio.middleware.request_context import request_id_for
 
-# Formatting a date takes as long as looking at all the other headers; a second has one.
+# Formatting a date is slow, and it changes once a second.
 _date = lru_cache(maxsize=1)(util.http_date)
 
 
 class Response(wsgi.Response):  # type: ignore[misc]
-    """A response whose headers leave with its body, in one segment instead of two."""
+    """A response that sends its headers and its body in one segment."""
 
     headers_sent: bool
 
@@ -36,7 +36,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
         return lines
 
     def write(self, arg: bytes) -> None:
-        """Send the headers, if they are not sent yet, and a part of the body."""
+        """Send a part of the body, and the headers before the first."""
         if self.headers_sent or self.response_length != len(arg) or self._omits_body:
             super().write(arg)
             return
@@ -47,12 +47,12 @@ class Response(wsgi.Response):  # type: ignore[misc]
 
 
 def error_response(request: Any, status: int, common_headers: list[tuple[str, str]]) -> bytes:
-    """Return the response to a request that the application does not get; the connection closes.
+    """Return the response to a request that never reaches the application.
 
     Args:
-        request: Gunicorn's; None where its head could not be parsed.
-        status: of the response.
-        common_headers: what every response carries.
+        request: Gunicorn's request; None if its head could not be parsed.
+        status: the HTTP status.
+        common_headers: the headers of every response.
     """
     reason = HTTP_STATUS_CODES[status]
     detail = "Internal server error" if status == 500 else reason

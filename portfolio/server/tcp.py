@@ -1,4 +1,4 @@
-"""What the kernel knows about a connection, and how to end one that somebody else waits on."""
+"""The kernel's view of a connection, and shutting one down while another greenlet waits on it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TCP_INFO_BYTES = 56
 
 
 def seconds_since_last_byte(client: Any) -> float | None:
-    """Return how long ago the last byte came in, or the connection began; None where unknown.
+    """Return the time since the last byte arrived, or since the connection began; None if unknown.
 
-    The kernel counts it, also while this process stands still, or the connection waits to be
+    The kernel measures it, also while this process is throttled or the connection waits to be
     accepted.
     """
     if not hasattr(socket, "TCP_INFO"):
@@ -28,20 +28,20 @@ def seconds_since_last_byte(client: Any) -> float | None:
 
 
 def has_unread(client: Any) -> bool:
-    """Return whether bytes have come in that nobody has read."""
+    """Return whether unread bytes have arrived."""
     return any(fcntl.ioctl(client.fileno(), termios.FIONREAD, bytes(4)))
 
 
 def shut_down(client: Any, how: int) -> None:
     """Shut down one side of a connection, or both.
 
-    Whoever waits on it wakes: a reader by the end of what has come in, a writer by an error.
+    A waiting reader gets what has arrived and then the end; a waiting writer gets an error.
 
     Args:
         client: the gevent socket.
         how: ``SHUT_RD`` or ``SHUT_RDWR``.
     """
-    # On a duplicate, because gevent's own shutdown() first throws an error into the greenlet that
-    # waits on the same socket object, so that it would not read what has come in.
+    # On a duplicate: gevent's shutdown() throws an error into the greenlet that waits on the same
+    # socket object, which would then not read what has arrived.
     with suppress(OSError), closing(client.dup()) as duplicate:
         duplicate.shutdown(how)

@@ -1,11 +1,11 @@
-"""The Gunicorn worker: gevent's, with a drain of its own.
+"""The Gunicorn worker: based on the gevent worker, with its own drain.
 
-What Gunicorn's own gevent worker lacks: on SIGTERM it waits for idle keep-alive connections until
-the graceful timeout kills them; it answers malformed requests with HTML; it lets a client that
-sends a byte a second hold the application, and idle ones keep new ones out.
+Gunicorn's gevent worker, on SIGTERM, waits for idle keep-alive connections until the graceful
+timeout kills them. It answers malformed requests with HTML, lets slow clients hold the application,
+and lets idle connections keep new ones out.
 
-No greenlet is killed here, and nothing is thrown into one: each connection bounds its own waits,
-and one that is to end is woken by the end of its input.
+This worker kills no greenlet and throws nothing into one. Each connection bounds its own waits; to
+end one, its input is shut down.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTa
 from portfolio.server.listener import Listener
 from portfolio.server.request_body import BodyMemory
 
-# New connections are still accepted this long after the signal: a load balancer needs a moment to
-# hear of it, and a connection in the listener's queue is reset when the listener closes.
+# How long new connections are still accepted after the signal: load balancers need a moment to
+# react, and closing the listener resets the connections in its queue.
 _LISTEN_ON_S = 1.0
 _PAUSE_S = 0.05
-# Files that are not clients' connections: those to MongoDB and to the collector, logs, libraries.
+# File descriptors for other purposes: connections to MongoDB and the collector, logs, libraries.
 _OTHER_FILES = 128
 
 
@@ -44,7 +44,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._drain_until = 0.0
 
     def run(self) -> None:
-        """Serve until told to stop, then drain; Gunicorn calls this once."""
+        """Serve until told to stop, then drain; called once by Gunicorn."""
         table = ConnectionTable(_connection_limit(self.worker_connections))
         server = self._server(table)
         listeners = []
@@ -59,11 +59,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._drain(listeners, table)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to drain, on SIGTERM."""
+        """Start the drain, on SIGTERM."""
         self._begin_drain()
 
     def _begin_drain(self) -> None:
-        """Stop being ready; from now on every response closes its connection."""
+        """Become unready; from now on every response closes its connection."""
         services = self._services
         services.lifecycle.draining = True
         self._drain_until = time.monotonic() + services.settings.drain_s
@@ -71,17 +71,17 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._drain_begun.set()
 
     def _drain(self, listeners: list[Listener], table: ConnectionTable) -> None:
-        """Let the connections end, and return once they have."""
+        """Wait until the connections have ended."""
         cut_at = time.monotonic() + self.cfg.graceful_timeout
-        # For a moment new connections are still accepted.
+        # New connections are still accepted for a moment.
         stop_listening_at = min(time.monotonic() + _LISTEN_ON_S, self._drain_until)
         self._pause(stop_listening_at, lambda: False)
         for listener in listeners:
             listener.close()
-        gevent.sleep(_PAUSE_S)  # those that were just accepted begin
-        # Those that are used end with their next response.
+        gevent.sleep(_PAUSE_S)  # start the connections just accepted
+        # Active connections end with their next response.
         self._pause(min(self._drain_until, cut_at), lambda: not table)
-        # The idle ones end, and what is in flight may finish.
+        # Idle ones are closed, and requests in flight may finish.
         self._pause(cut_at, lambda: not table, table.end_idle)
         if table:
             self.log.warning("%s connections are cut after the graceful timeout", len(table))
@@ -91,7 +91,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def _pause(
         self, until: float, is_over: Callable[[], bool], act: Callable[[], None] | None = None
     ) -> None:
-        """Wait ``until`` a moment or until ``is_over``; ``act`` and tell the master meanwhile."""
+        """Wait until a time or until ``is_over``; meanwhile call ``act`` and notify the master."""
         while not is_over() and time.monotonic() < until:
             self.notify()
             if act is not None:
@@ -129,7 +129,7 @@ def _serve(server: Server, listener_name: Any, client: Any, address: Any) -> Non
 
 
 def _connection_limit(wanted: int) -> int:
-    """Return how many connections to hold: as many as wanted, where there are files for them."""
+    """Return the connection limit: the wanted one, or less if file descriptors do not suffice."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return wanted

@@ -137,7 +137,7 @@ def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
 def test_a_breaker_that_does_not_exist_is_named_with_those_that_do(gunicorn: Gunicorn) -> None:
     result = gunicorn.flask("breakers", "reset", "databse")
     assert result.returncode == 1
-    assert result.stderr == "Error: There is no breaker 'databse'; there is database.\n"
+    assert result.stderr == "Error: There is no breaker 'databse'. Known: database.\n"
 
 
 def test_where_nothing_runs_commands_say_so(
@@ -146,7 +146,7 @@ def test_where_nothing_runs_commands_say_so(
     gunicorn.stop()
     result = gunicorn.flask("breakers", "list")
     assert result.returncode == 1
-    assert "does one run here?" in result.stderr
+    assert "is the service running here?" in result.stderr
 
 
 def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself(
