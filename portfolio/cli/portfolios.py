@@ -1,4 +1,4 @@
-"""``flask portfolios``: bring portfolios in from a file, take them out to one, find one."""
+"""``flask portfolios``: import portfolios from a file, export them to one, find one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ portfolios = AppGroup("portfolios", help="Import, export and find portfolios.")
 
 
 class _Encoding(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
-    """The name of an encoding that Python knows."""
+    """The name of a text encoding."""
 
     name = "encoding"
 
@@ -54,8 +54,7 @@ _format = click.option(
     "--format",
     "given",
     type=click.Choice(FORMATS),
-    help="What is in FILE. By default its name tells: csv where it ends in .csv or .csv.gz, else "
-    "ndjson.",
+    help="Format of FILE; by default csv if its name ends in .csv or .csv.gz, else ndjson.",
 )
 _file = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
@@ -68,30 +67,28 @@ _file = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
     type=_Encoding(),
     default=DEFAULT_ENCODING,
     show_default=True,
-    help="Of the text in FILE: cp1252, utf-16 and so on.",
+    help="Encoding of FILE, such as cp1252 or utf-16.",
 )
 @click.option(
     "--bad-lines",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="What to do at a line that holds no portfolio.",
+    help="What to do at a bad line.",
 )
 @click.option(
     "--restart",
     is_flag=True,
-    help="Begin at the first line, though an earlier import was of another file or database, or "
-    "FILE has changed since. What is stored already is left alone.",
+    help="Begin at the first line, even if the note of progress is of another file or database. "
+    "What is stored already is left alone.",
 )
 @click.option(
     "--label",
-    help="Tells the rows of FILE from equal rows of other files; by default its name. With another "
-    "label the same file is stored once more.",
+    help="Distinguishes the rows of FILE from equal rows of other files; by default its name. With "
+    "another label the same file is stored again.",
 )
-@click.option("--no-resume", is_flag=True, help="Keep no note of progress beside FILE.")
-@click.option(
-    "--spreadsheet-safe", is_flag=True, help="Take back what export --spreadsheet-safe has done."
-)
+@click.option("--no-resume", is_flag=True, help="Write no note of progress beside FILE.")
+@click.option("--spreadsheet-safe", is_flag=True, help="Undo export --spreadsheet-safe.")
 def import_file(
     file: Path,
     given: str | None,
@@ -103,12 +100,12 @@ def import_file(
     no_resume: bool,
     spreadsheet_safe: bool,
 ) -> None:
-    """Store the portfolios in FILE: one a line as JSON, or CSV with a line of names first.
+    """Import portfolios from FILE: JSON, one portfolio a line, or CSV with a header line.
 
-    FILE is decompressed where its name ends in .gz; - is the standard input. A portfolio that has
-    a portfolioId keeps it, and is left alone where it is stored already. Any other gets an id from
-    what its row says, so that importing FILE again stores nothing twice. Where the import stops,
-    for whatever reason, the same command goes on from there.
+    FILE is decompressed if its name ends in .gz; - is the standard input. A portfolio with a
+    portfolioId keeps it, and is left alone if it is stored already. Any other gets an id that
+    depends on its row, so that importing FILE again stores nothing twice. If the import stops, the
+    same command resumes it.
     """
     reading = Reading(
         label=label_of(file, label),
@@ -170,7 +167,7 @@ def _import(
 @click.argument("file", type=_file)
 @_format
 @click.option(
-    "--restart", "--anew", is_flag=True, help="Begin anew, whatever an earlier export has left."
+    "--restart", "--anew", is_flag=True, help="Begin anew instead of resuming an earlier export."
 )
 @click.option(
     "--spreadsheet-safe",
@@ -178,11 +175,11 @@ def _import(
     help="In CSV, put an apostrophe before cells that a spreadsheet would run as formulas.",
 )
 def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_safe: bool) -> None:
-    """Write every portfolio to FILE, in the order of their ids.
+    """Export every portfolio to FILE, in the order of their ids.
 
-    FILE is compressed where its name ends in .gz; - is the standard output. FILE appears when all
-    is written: until then, what there is stands in FILE.part. Where the export stops, for whatever
-    reason, the same command goes on from there. To a pipe or a device it writes at once.
+    FILE is compressed if its name ends in .gz; - is the standard output. Until the export is
+    complete, the rows are in FILE.part. If the export stops, the same command resumes it. A pipe
+    or a device is written directly.
     """
     format = format_of(file, given)
     if spreadsheet_safe and format != "csv":
@@ -208,7 +205,7 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
 @click.argument("name")
 @click.option("--limit", default=20, type=click.IntRange(1, 1000), show_default=True)
 def find(name: str, limit: int) -> None:
-    """Show the portfolios whose name contains NAME, without regard to case; newest first."""
+    """List the portfolios whose name contains NAME, ignoring case, newest first."""
     search = Search(name_like=name, limit=limit)
     page = from_database(lambda: services().portfolios.search(search))
     if not page.portfolios:
@@ -219,7 +216,7 @@ def find(name: str, limit: int) -> None:
 
 
 class _UnknownNames:
-    """Says which columns or fields are left out: each once, at its first line."""
+    """Reports each unknown column or field once, with its first line."""
 
     def __init__(self) -> None:
         self._times: Counter[str] = Counter()
