@@ -68,14 +68,9 @@ class Exporter:
 
     def write_stream(self, out: IO[bytes], *, compressed: bool) -> None:
         """Write all portfolios to an open stream."""
-        header = self._header
-        for batch in self._batches(None):
-            rows = header + self._encode(batch)
+        for rows, _ in self._steps(None, self._header):
             out.write(compress(rows) if compressed else rows)
             out.flush()
-            header = b""
-        if header:
-            out.write(compress(header) if compressed else header)
 
     def write_file(
         self,
@@ -117,14 +112,10 @@ class Exporter:
                 resumed(part.count, part.last)
             advanced(part.count)
             written = part.count
-            header = self._header if part.is_empty else b""
-            for batch in self._batches(part.last):
-                part.write(header + self._encode(batch))
-                header = b""
-                written += len(batch)
-                advanced(len(batch))
-            if header:
-                part.write(header)
+            for rows, count in self._steps(part.last, self._header if part.is_empty else b""):
+                part.write(rows)
+                written += count
+                advanced(count)
             part.put_in_place(target)
             note.remove()
         return written
@@ -158,6 +149,14 @@ class Exporter:
             )
         if any(noted.get(key) != self._options[key] for key in ("format", "spreadsheet_safe")):
             raise TransferError(f"{path} was begun with other options. {_RESTART}")
+
+    def _steps(self, after: ObjectId | None, header: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield the bytes of each step and its number of portfolios; the header comes first."""
+        for batch in self._batches(after):
+            yield header + self._encode(batch), len(batch)
+            header = b""
+        if header:
+            yield header, 0
 
     def _batches(self, after: ObjectId | None) -> Iterator[list[Portfolio]]:
         batches = self._service.list_by_id(None if after is None else str(after))
