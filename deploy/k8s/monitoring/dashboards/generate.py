@@ -2,7 +2,8 @@
 """Writes the four Grafana dashboards beside this file; `--check` only compares them.
 
 A dashboard is a list of rows, a row a list of panels; Grafana's own form, with its grid and its
-numbering, follows from that.
+numbering, follows from that. Metrics of the registry (portfolio/observability/registry.py) whose
+panel is not written here get a plain one, on the business dashboard.
 """
 
 from __future__ import annotations
@@ -13,6 +14,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[3]))
+
+from portfolio.observability.registry import (  # noqa: E402
+    COUNTER,
+    HISTOGRAM,
+    METRICS,
+    MetricSpec,
+)
+
 WIDTH = 24  # Grafana's grid
 DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
 
@@ -382,6 +392,23 @@ BUSINESS = [
         ),
     ],
 ]
+
+
+def plain_panel(metric: MetricSpec) -> Panel:
+    """A panel for a metric by its attributes: rate of a counter, P95 of a histogram, or value."""
+    name = metric.prometheus_name
+    by = ", ".join(metric.attributes) or "environment"
+    legend = " ".join(f"{{{{{attribute}}}}}" for attribute in by.split(", "))
+    if metric.kind == COUNTER:
+        return panel(metric.panel, (rate(by, name, SERVICE), legend), unit="ops")
+    if metric.kind == HISTOGRAM:
+        return panel(metric.panel, (quantile(0.95, name, by, SERVICE), legend), unit="s")
+    return panel(metric.panel, (f"sum by ({by}) ({name}{{{SERVICE}}})", legend))
+
+
+ROWS = (*PERFORMANCE, *RED, *RESOURCES, *BUSINESS)
+WRITTEN = {each["title"] for row in ROWS for each in row}
+BUSINESS += [[plain_panel(metric)] for metric in METRICS if metric.panel not in WRITTEN]
 
 DASHBOARDS = {
     "performance": ("Portfolio Service Performance Dashboard", PERFORMANCE),
