@@ -1,4 +1,4 @@
-"""The OpenAPI document tells what the service does, no more and no less; its examples work."""
+"""The OpenAPI document describes every endpoint and nothing else; its examples work."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_client_that_has_the_document_is_told_so(unit_client: FlaskClient) -> 
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_examples_of_answers_have_the_shape_that_is_promised(document: dict[str, Any]) -> None:
+def test_examples_of_responses_match_their_schemas(document: dict[str, Any]) -> None:
     checked = 0
     for operation in operations(document).values():
         for response in operation["responses"].values():
@@ -127,36 +127,36 @@ def test_examples_of_answers_have_the_shape_that_is_promised(document: dict[str,
     assert checked > 30
 
 
-def test_examples_of_requests_get_the_answer_that_is_promised(app: Flask) -> None:
+def test_examples_of_requests_get_the_documented_response(app: Flask) -> None:
     client = app.test_client()
     document = client.get("/openapi.json").json
-    ask = Asker(client, document)
+    call = Caller(client, document)
 
-    created = ask("createPortfolio", 201)
-    ask.portfolio_id = created["portfolioId"]
-    assert ask("getPortfolio", 200) == created
-    assert ask("listPortfolios", 200) == [created]
-    assert ask("validatePortfolios", 200)["valid"] == [ask.portfolio_id]
-    assert ask("updatePortfolio", 200)["version"] == 2
-    assert len(ask("createPortfoliosFast", 201)["portfolios"]) == 2
-    assert len(ask("createPortfolios", 201)) == 2
-    assert ask("searchPortfolios", 200)["pagination"]["totalElements"] == 5
-    assert ask("searchPortfoliosFast", 200)["pagination"]["totalElements"] == 5
-    assert ask("searchPortfolios", 200, query="cursor=&limit=2")["pagination"]["nextCursor"]
-    ask("deletePortfolio", 204, query="version=2")
-
-
-def test_a_change_in_the_examples_is_of_one_portfolio(document: dict[str, Any]) -> None:
-    change = document["paths"]["/api/v1/portfolio/{portfolio_id}"]["put"]
-    (in_path,) = (found["example"] for found in change["parameters"] if found["in"] == "path")
-    in_body = change["requestBody"]["content"]["application/json"]["example"]
-    answer = change["responses"]["200"]["content"]["application/json"]["example"]
-    assert in_path == in_body["portfolioId"] == answer["portfolioId"]
-    assert answer["version"] == in_body["version"] + 1
+    created = call("createPortfolio", 201)
+    call.portfolio_id = created["portfolioId"]
+    assert call("getPortfolio", 200) == created
+    assert call("listPortfolios", 200) == [created]
+    assert call("validatePortfolios", 200)["valid"] == [call.portfolio_id]
+    assert call("updatePortfolio", 200)["version"] == 2
+    assert len(call("createPortfoliosFast", 201)["portfolios"]) == 2
+    assert len(call("createPortfolios", 201)) == 2
+    assert call("searchPortfolios", 200)["pagination"]["totalElements"] == 5
+    assert call("searchPortfoliosFast", 200)["pagination"]["totalElements"] == 5
+    assert call("searchPortfolios", 200, query="cursor=&limit=2")["pagination"]["nextCursor"]
+    call("deletePortfolio", 204, query="version=2")
 
 
-class Asker:
-    """Sends the document's own examples and checks each answer against the document."""
+def test_the_examples_of_an_update_are_of_one_portfolio(document: dict[str, Any]) -> None:
+    update = document["paths"]["/api/v1/portfolio/{portfolio_id}"]["put"]
+    (in_path,) = (found["example"] for found in update["parameters"] if found["in"] == "path")
+    in_body = update["requestBody"]["content"]["application/json"]["example"]
+    result = update["responses"]["200"]["content"]["application/json"]["example"]
+    assert in_path == in_body["portfolioId"] == result["portfolioId"]
+    assert result["version"] == in_body["version"] + 1
+
+
+class Caller:
+    """Sends the document's own examples and validates each response against the document."""
 
     def __init__(self, client: FlaskClient, document: dict[str, Any]) -> None:
         self.client = client
@@ -185,7 +185,7 @@ class Asker:
         return response.json
 
 
-def test_api_keys_are_described_where_they_are_asked_for() -> None:
+def test_api_keys_are_described_where_they_are_required() -> None:
     settings = Settings.from_environment({}, mongodb_uri="mongomock://", api_keys=("secret",))
     client = create_app(settings, MongomockClient).test_client()
     document = client.get("/openapi.json").json

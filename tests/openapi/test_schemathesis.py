@@ -1,4 +1,4 @@
-"""Schemathesis reads the document, sends what keeps and what breaks it, and finds nothing.
+"""Schemathesis sends requests that conform to the document and that do not, and finds no fault.
 
 It runs as a program of its own against a real Gunicorn, with all its checks and phases: examples,
 edges of each parameter, random values, and sequences of calls along the document's links.
@@ -22,7 +22,7 @@ _PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
 _HERE = Path(__file__).parent
 
 
-def test_every_answer_is_one_that_the_document_promises(
+def test_every_response_is_documented(
     serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, tmp_path: Path
 ) -> None:
     gunicorn = serve(replica_set.uri, MONGODB_DB=database_name)

@@ -39,13 +39,13 @@ def accepts(schema: Any, data: dict[str, Any]) -> bool:
     return True
 
 
-def draft(**fields: Any) -> PortfolioCreate:
+def created(**fields: Any) -> PortfolioCreate:
     return load(PortfolioCreateSchema(), {"name": "Growth", **fields}, "body")
 
 
-def shown(**fields: Any) -> Any:
+def on_the_wire(**fields: Any) -> Any:
     """A portfolio with these fields, as its client gets it."""
-    portfolio = draft(**fields).to_portfolio(new_id(), NOW)
+    portfolio = created(**fields).to_portfolio(new_id(), NOW)
     return to_json(from_document(to_document(portfolio)))
 
 
@@ -93,7 +93,7 @@ def test_a_name_is_a_string(value: Any) -> None:
 
 
 def test_a_name_is_kept_as_it_was_sent() -> None:
-    assert draft(name="  Größe 7 ").name == "  Größe 7 "
+    assert created(name="  Größe 7 ").name == "  Größe 7 "
 
 
 # Dates
@@ -129,7 +129,7 @@ def test_a_date_time_is_read_in_utc_to_the_millisecond(
     except OverflowError:
         assert not accepts(PortfolioCreateSchema(), {"name": "Growth", "dateCreated": text})
         return
-    assert shown(dateCreated=text)["dateCreated"] == (
+    assert on_the_wire(dateCreated=text)["dateCreated"] == (
         f"{utc.year:04}-{utc.month:02}-{utc.day:02}T"
         f"{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{utc.microsecond // 1000:03}Z"
     )
@@ -151,18 +151,18 @@ def test_a_date_time_is_read_in_utc_to_the_millisecond(
     ],
 )
 def test_a_date_may_have_any_of_the_forms_of_the_contract(given: Any, expected: str) -> None:
-    assert shown(dateCreated=given)["dateCreated"] == expected
+    assert on_the_wire(dateCreated=given)["dateCreated"] == expected
 
 
 @given(st.integers(-62135596800, 253402300799))
 def test_seconds_since_the_epoch_are_a_date(seconds: int) -> None:
     expected = datetime(1970, 1, 1) + timedelta(days=seconds // 86400, seconds=seconds % 86400)
-    assert draft(dateCreated=seconds).date_created == expected
+    assert created(dateCreated=seconds).date_created == expected
 
 
 @pytest.mark.parametrize("absent", [{}, {"dateCreated": None}])
 def test_no_date_means_now_in_milliseconds(absent: dict[str, Any]) -> None:
-    assert shown(**absent)["dateCreated"] == "2024-01-20T14:45:00.123Z"
+    assert on_the_wire(**absent)["dateCreated"] == "2024-01-20T14:45:00.123Z"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_no_date_means_now_in_milliseconds(absent: dict[str, Any]) -> None:
         {},
     ],
 )
-def test_what_is_no_date_or_outside_years_1_to_9999_is_refused(value: Any) -> None:
+def test_other_values_and_years_outside_1_to_9999_are_rejected(value: Any) -> None:
     assert not accepts(PortfolioCreateSchema(), {"name": "Growth", "dateCreated": value})
     change = {"portfolioId": "x", "name": "Growth", "version": 1}
     assert not accepts(PortfolioUpdateSchema(), change | {"dateCreated": value})
@@ -217,7 +217,7 @@ def test_a_new_version_is_an_integer_of_64_bits_that_is_not_negative(value: Any)
         number = int(value)  # JSON tells no difference between 1 and 1.0
     is_number = type(number) is int and 0 <= number <= INT64
     if value is None or is_number:
-        assert draft(version=value).version == (number or 1)
+        assert created(version=value).version == (number or 1)
     else:
         assert not accepts(PortfolioCreateSchema(), {"name": "Growth", "version": value})
 
@@ -241,7 +241,7 @@ def test_a_seen_version_has_to_be_given(value: Any) -> None:
 
 
 def test_no_version_means_one() -> None:
-    assert draft().version == draft(version=None).version == draft(version=0).version == 1
+    assert created().version == created(version=None).version == created(version=0).version == 1
 
 
 # Limits and offsets
@@ -275,9 +275,9 @@ def test_limit_and_offset_are_integers_within_bounds(limit: str, offset: str) ->
         found = load(SearchQuerySchema(), query, "query")
         assert found == Search(limit=int(limit), offset=int(offset))
         return
-    with pytest.raises(UnprocessableEntity) as refusal:
+    with pytest.raises(UnprocessableEntity) as rejected:
         load(SearchQuerySchema(), query, "query")
-    assert {fault["loc"] for fault in refusal.value.errors} == {("query", name) for name in wrong}
+    assert {error["loc"] for error in rejected.value.errors} == {("query", name) for name in wrong}
 
 
 def test_a_search_without_parameters_is_the_first_fifty() -> None:
@@ -288,14 +288,14 @@ def test_a_search_without_parameters_is_the_first_fifty() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    assert draft(portfolioId="x", owner={"name": "y"}) == draft()
+    assert created(portfolioId="x", owner={"name": "y"}) == created()
 
 
-def test_every_fault_is_listed_with_its_place() -> None:
+def test_every_error_is_listed_with_its_location() -> None:
     body = [{"name": "A"}, {"name": 7, "version": -1}, {"dateCreated": "x"}, "B"]
-    with pytest.raises(UnprocessableEntity) as refusal:
+    with pytest.raises(UnprocessableEntity) as rejected:
         load(StrictPortfolioCreateSchema(many=True), body, "body")
-    assert {(fault["loc"], fault["type"]) for fault in refusal.value.errors} == {
+    assert {(error["loc"], error["type"]) for error in rejected.value.errors} == {
         (("body", 1, "name"), "string_type"),
         (("body", 1, "version"), "greater_than_equal"),
         (("body", 2, "name"), "missing"),

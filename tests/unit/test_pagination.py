@@ -1,0 +1,66 @@
+"""Links between pages lose no parameter, and cursors belong to one search."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from bson import ObjectId
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portfolio.api.pagination import CursorCodec, PageQuery
+from portfolio.api.schemas import MAX_LIMIT, SearchQuerySchema, load
+from portfolio.config import Settings
+from portfolio.errors import BadRequest
+from portfolio.models import Page, Search, SortKey
+
+names = st.text(min_size=1, max_size=10)
+searches = st.builds(
+    Search,
+    name=st.none() | names,
+    name_like=st.none() | names,
+    limit=st.integers(1, MAX_LIMIT),
+    offset=st.integers(0, 10_000),
+)
+
+
+def linked(header: str) -> dict[str, dict[str, str]]:
+    """Return the parameters of each link by its relation."""
+    links = re.findall(r'<([^>]+)>; rel="(\w+)"', header)
+    return {
+        relation: dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+        for url, relation in links
+    }
+
+
+@given(searches, st.booleans())
+def test_a_link_asks_for_another_page_of_the_same_search(search: Search, has_next: bool) -> None:
+    links = linked(PageQuery(search).links("/path", Page([], 500, has_next)))
+    assert ("next" in links, "prev" in links) == (has_next, search.offset > 0)
+    for parameters in links.values():
+        found = load(SearchQuerySchema(), parameters, "query")
+        assert found._replace(offset=search.offset) == search
+
+
+@given(searches)
+def test_a_link_by_cursor_asks_for_the_same_search(search: Search) -> None:
+    for relation, parameters in linked(PageQuery(search, "").cursor_links("/path", "x.y")).items():
+        assert parameters.pop("cursor") == {"first": "", "next": "x.y"}[relation]
+        assert load(SearchQuerySchema(), parameters, "query") == search._replace(offset=0)
+
+
+@given(searches, searches)
+def test_a_cursor_belongs_to_its_search_whatever_the_size_of_the_page(
+    search: Search, other: Search
+) -> None:
+    cursors = CursorCodec(Settings.from_environment({}))
+    after = SortKey(None, ObjectId())
+    if "\0" in f"{search.name}{search.name_like}":
+        return
+    cursor = cursors.encode(search, after)
+    assert cursors.decode(search._replace(limit=7, offset=3), cursor) == after
+    if (search.name, search.name_like) != (other.name, other.name_like):
+        with pytest.raises(BadRequest):
+            cursors.decode(other, cursor)
