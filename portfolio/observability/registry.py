@@ -1,7 +1,7 @@
 """The metric registry: one entry for each metric of section 8 of the contract.
 
-The instruments, the table in ``docs/reference.md`` and the tests derive from it. To add a metric,
-count it in ``metrics.py`` and add its entry here.
+The instruments, the reference (docs/generate.py), the dashboards and the tests derive from it.
+To add a metric, count it in ``metrics.py`` and add its entry here.
 
 The collector turns dots into underscores and appends units and ``_total``: ``http.requests``
 becomes ``http_requests_total``, ``http.request.duration`` in ``s``
@@ -250,14 +250,3 @@ PROCESS_METRICS = (
         "Garbage collections",
     ),
 )
-
-
-def reference_rows() -> list[str]:
-    """Return the rows of the table of metrics in ``docs/reference.md``."""
-    rows = []
-    for metric in (*METRICS, *PROCESS_METRICS):
-        attributes = ", ".join(f"`{name}`" for name in metric.attributes)
-        rows.append(
-            f"| `{metric.prometheus_name}` | {metric.kind} | {attributes} | {metric.meaning} |"
-        )
-    return rows
