@@ -1,8 +1,4 @@
-"""What can go wrong, in the service's own terms.
-
-Nothing here knows HTTP beyond the status each failure is answered with; ``portfolio.api.responses``
-turns these, and every other exception, into JSON.
-"""
+"""Errors and their HTTP statuses; ``portfolio.api.responses`` sends them as JSON."""
 
 from __future__ import annotations
 
@@ -11,10 +7,10 @@ from typing import NamedTuple, TypedDict
 
 
 class PortfolioError(Exception):
-    """A failure that the caller is told about.
+    """An error that is reported to the client.
 
     Args:
-        detail: the sentence that the caller reads.
+        detail: a sentence for the client.
     """
 
     status = 500
@@ -25,13 +21,13 @@ class PortfolioError(Exception):
 
 
 class BadRequest(PortfolioError):
-    """The request breaks a rule that is told in one sentence."""
+    """The request violates a rule."""
 
     status = 400
 
 
 class Unauthorized(PortfolioError):
-    """No API key, or none that is known."""
+    """The API key is missing or unknown."""
 
     status = 401
 
@@ -52,7 +48,7 @@ class Conflict(PortfolioError):
 
 
 class PreconditionFailed(PortfolioError):
-    """The portfolio is not as the request's condition asks."""
+    """The portfolio does not match the condition of the request."""
 
     status = 412
 
@@ -76,11 +72,11 @@ class UnsupportedMediaType(PortfolioError):
 
 
 class Unavailable(PortfolioError):
-    """The database can't answer now: gone, slow beyond the deadline, or guarded by a breaker.
+    """The database is down or too slow, or the circuit breaker is open.
 
     Args:
-        detail: the sentence that the caller reads.
-        retry_after: seconds after which the caller should try again.
+        detail: a sentence for the client.
+        retry_after: seconds after which the client should retry.
     """
 
     status = 503

@@ -1,1 +1,1 @@
-"""MongoDB: what is asked of it, and how."""
+"""Storage in MongoDB."""

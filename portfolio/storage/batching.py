@@ -1,4 +1,4 @@
-"""One query to MongoDB for what several requests ask at the same moment."""
+"""One query to MongoDB for several concurrent requests."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ Value = TypeVar("Value")
 
 
 class BatchLoader(Generic[Key, Value]):
-    """Loads the values of keys, all that are asked for at one moment with one query.
+    """Loads the values of keys, with one query for concurrent callers.
 
-    The first caller waits one tick so that concurrent callers can join its batch, and then loads
-    for all of them. A query costs a worker more than all the rest of a read, so that a read costs
-    least when the worker has most to do. A caller can join only until the query is sent: what it
-    gets is as fresh as if it had asked alone.
+    The first caller, the leader, waits one tick so that others can join its batch, then loads for
+    all of them. Nobody can join once the query is sent, so that no value is older than the request
+    for it.
 
-    A failure of the query concerns its leader alone, who may have had less time left than the
-    others, or a key that can't be read: each of them then loads its own key.
+    If the query fails, only the leader fails: it may have had less time left, or a key that can't
+    be read. Each of the others then loads its own key.
 
     Args:
-        load: returns the values of distinct keys; a key without one is left out.
+        load: returns the values of distinct keys, without those that have none.
         pause: yields to other callers, as ``time.sleep`` does.
     """
 
@@ -43,14 +42,14 @@ class BatchLoader(Generic[Key, Value]):
 
     @property
     def waiting(self) -> int:
-        """How many callers have joined a batch whose query was not sent yet."""
+        """How many callers have joined a batch whose query is not sent yet."""
         return sum(batch.size for batch in self._open.values())
 
     def get(self, key: Key) -> Value | None:
         """Return the value of ``key``, or None.
 
         Raises:
-            Unavailable: the deadline has passed before the batch was done.
+            Unavailable: the deadline passed before the batch was done.
             Exception: whatever ``load`` raises for this caller.
         """
         slot = self._slot(key)
@@ -87,25 +86,25 @@ class BatchLoader(Generic[Key, Value]):
                 batch.done.set()
 
     def _close(self, batch: _Batch[Key, Value], slot: Hashable) -> None:
-        """Let nobody join the batch any more; the next caller begins another."""
+        """Close the batch; the next caller starts another."""
         with self._lock:
             if self._open.get(slot) is batch:
                 del self._open[slot]
 
 
 class SingleFlight(BatchLoader[Key, Value]):
-    """Runs a query once for all who ask the very same at one moment; else as ``BatchLoader``."""
+    """Runs a query once for concurrent callers with the same key; otherwise a ``BatchLoader``."""
 
     def _slot(self, key: Key) -> Hashable:
         return key
 
 
 class _Batch(Generic[Key, Value]):
-    """The keys of one query, and their values once it is answered.
+    """The keys of one query, and their values.
 
     Attributes:
-        done: set when it is answered or has failed; made by the first who waits for that.
-        values: None until it is answered.
+        done: set when the query has succeeded or failed; made by the first caller that waits.
+        values: None until the query has succeeded.
     """
 
     __slots__ = ("done", "keys", "size", "values")

@@ -1,4 +1,4 @@
-"""Why MongoDB does not answer, in a few words for whoever configured it."""
+"""Why MongoDB does not answer, in a few words for operators."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from portfolio.redaction import redact_uri
 _AUTHENTICATION_FAILED = 18
 _UNAUTHORIZED = 13
 _MAX_LENGTH = 300
-# PyMongo adds them to what the operating system says.
+# PyMongo appends them to the error of the operating system.
 _TIMEOUTS = re.compile(r" \(configured timeouts:.*", re.DOTALL)
-# The command in full, with its session.
+# MongoDB appends the command in full.
 _COMMAND = re.compile(r" to execute command \{.*", re.DOTALL)
 
 
 def location(uri: str) -> str:
-    """Return user and hosts of ``uri``, its password masked, its options left out."""
+    """Return the user and the hosts of ``uri``, with the password masked."""
     return redact_uri(uri).partition("?")[0].removesuffix("/")
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Tell whether ``error`` is about reaching MongoDB or logging in, whatever the command was."""
+    """Tell whether ``error`` is about the connection or the login rather than the command."""
     if isinstance(error, OperationFailure):
         return error.code in (_AUTHENTICATION_FAILED, _UNAUTHORIZED)
     return isinstance(error, ConnectionFailure)
@@ -42,8 +42,8 @@ def find_cause(error: BaseException, servers: Iterable[Any]) -> str:
 
     Args:
         error: what PyMongo raised.
-        servers: the ``ServerDescription`` of each server, which tell more than ``error`` does
-            where none could be selected.
+        servers: the ``ServerDescription`` of each server, which has the cause where no server could
+            be selected.
     """
     if isinstance(error, OperationFailure):
         return _describe_refusal(error)
@@ -51,7 +51,7 @@ def find_cause(error: BaseException, servers: Iterable[Any]) -> str:
     if causes:
         return _shorten("; ".join(causes))
     if isinstance(error, ServerSelectionTimeoutError):
-        # The topology in full follows.
+        # The description of the topology follows.
         text = str(error).partition(", Timeout:")[0]
         if 'selector "Primary()"' in text:
             return "no server is the primary"

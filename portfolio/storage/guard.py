@@ -1,4 +1,4 @@
-"""How a call to the database is guarded: deadline, circuit breaker and the retry rule."""
+"""Deadline, circuit breaker and retry rule for database calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Codes of MongoDB's error table that mean "not now", where others mean "never".
+# MongoDB's error codes that mean "not now"; all others mean "never".
 _OUTAGES = frozenset(
     {
         6,  # HostUnreachable
@@ -59,7 +59,7 @@ _NO_SESSIONS = "Sessions are not supported"
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
-# For a call outside any request: a command, or a background task.
+# For calls outside requests: commands and background tasks.
 _DEFAULT_BUDGET_S = 5.0
 
 _deadline: ContextVar[float] = ContextVar("deadline")
@@ -67,7 +67,7 @@ _deadline: ContextVar[float] = ContextVar("deadline")
 
 @contextmanager
 def budget(seconds: float) -> Iterator[None]:
-    """Give what runs inside ``seconds`` in all, retries and waits for connections included."""
+    """Give the calls inside, with their retries and waits, a deadline in ``seconds``."""
     token = _deadline.set(time.monotonic() + seconds)
     try:
         yield
@@ -76,34 +76,29 @@ def budget(seconds: float) -> Iterator[None]:
 
 
 def time_left() -> float:
-    """Return the seconds that are left of the budget, 0 where it is used up."""
+    """Return the seconds until the deadline, 0 once it has passed."""
     deadline = _deadline.get(0.0)
     return max(deadline - time.monotonic(), 0.0) if deadline else _DEFAULT_BUDGET_S
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether ``error`` says that the database is gone, overloaded or too slow.
-
-    A duplicate key, a refused document or any fault of ours says nothing about its health.
-    """
+    """Tell whether ``error`` means that MongoDB is down, overloaded or too slow."""
     if isinstance(error, ConnectionFailure):
         return True
     if isinstance(error, ConfigurationError):
-        # PyMongo takes a connection that was opened while its server recovered for one without
-        # sessions, for good; another connection has them, and nothing was sent over this one.
+        # PyMongo holds that a connection opened while its server recovered has no sessions. Another
+        # connection has them, and nothing was sent over this one.
         return _NO_SESSIONS in str(error)
     if not isinstance(error, PyMongoError):
         return False
-    # The label is the server's own word for a transaction that may succeed if it is tried again.
-    again = error.has_error_label("TransientTransactionError")
-    return again or error.timeout or bool(error_codes(error) & _OUTAGES)
+    transient = error.has_error_label("TransientTransactionError")
+    return transient or error.timeout or bool(error_codes(error) & _OUTAGES)
 
 
 def exceeded_deadline(error: BaseException) -> bool:
-    """Tell whether ``error`` says that one call was too slow, or waited too long for a connection.
+    """Tell whether ``error`` means that one call, or its wait for a connection, was too slow.
 
-    Such a call says nothing about MongoDB while others are answered. That no server could be
-    selected says that none is there.
+    That says nothing about MongoDB as long as other calls succeed. A failed server selection does.
     """
     return (
         isinstance(error, PyMongoError)
@@ -113,7 +108,7 @@ def exceeded_deadline(error: BaseException) -> bool:
 
 
 def error_codes(error: PyMongoError) -> set[int]:
-    """Return MongoDB's codes for what went wrong; none where the server said nothing."""
+    """Return MongoDB's error codes in ``error``."""
     if isinstance(error, BulkWriteError):
         details = error.details or {}
         reasons = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
@@ -137,13 +132,13 @@ class Guard:
         """Run ``operation`` and return what it returns.
 
         Args:
-            operation: makes the PyMongo calls; they inherit what is left of the deadline.
+            operation: makes the PyMongo calls, which inherit the deadline.
             retry: whether ``operation`` may run again after an attempt of unknown outcome.
-                Reads may, and inserts of documents that carry ids of their own.
+                Reads may, and inserts of documents that have ids.
 
         Raises:
-            Unavailable: the breaker is open, the deadline has passed or the outage goes on.
-            PyMongoError: any other failure, as PyMongo raised it.
+            Unavailable: the breaker is open, or an outage lasts until the deadline.
+            PyMongoError: any other failure.
         """
         deadline = _deadline.get(0.0) or time.monotonic() + self._default_budget_s
         try:

@@ -1,4 +1,4 @@
-"""Every query that concerns portfolios, and no rule."""
+"""Reads, updates and deletes of portfolios."""
 
 from __future__ import annotations
 
@@ -32,31 +32,24 @@ from portfolio.storage.parallel_search import ParallelSearch
 
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 _BY_ID = {"_id": 1}
-# True of every document, with or without a date. Being asked for dates, MongoDB looks for the name
-# in the keys of the index of pages and fetches what matches alone, which halves a search for a rare
-# substring and takes a third of the time to count one: 250 and 100 ms over 100,000 documents.
+# Matches every document, with or without a date. With this condition MongoDB searches names in the
+# keys of the index of pages, and fetches only the documents that match.
 _ANY_DATE = {"$gte": MinKey()}
-# What sorts above every date.
+# BSON types that sort above dates.
 _ABOVE_DATES = (Timestamp, Regex, MaxKey)
-# A page that ends deeper is not put together from halves, since either would be read as deep.
-_MOST_OF_A_HALF = 2000
+# A page that ends deeper is not searched in parallel, since both halves would be read that deep.
+_MAX_PARALLEL_DEPTH = 2000
 _STREAM_BATCH = 1000
-# A search for a substring takes up to two connections for as long as its deadline allows. In this
-# share of the pool, half of its connections at least stay for all other calls.
-_SHARE_OF_POOL = 4
-# A search waits no longer for its turn: searches that are fast have had theirs by then.
-_TURN_TIMEOUT_S = 0.5
+# A search for a substring holds up to two connections: half of the pool stays for other calls.
+_CONNECTIONS_PER_SEARCH = 4
+_QUEUE_TIMEOUT_S = 0.5
 
 
 class PortfolioRepository:
-    """Portfolios in MongoDB.
+    """The stored portfolios.
 
-    Reads of one page go out as plain ``find`` commands: PyMongo's cursor spends 80 of 200
-    microseconds on sessions and bookkeeping that a single batch does not need, and its retry is
-    made up for by the guard's.
-
-    Args:
-        database: runs each call under the deadline, the breaker and the retry rule.
+    Reads of a single batch are sent as ``find`` commands, without the overhead of PyMongo's
+    cursors; the guard retries instead of PyMongo.
     """
 
     def __init__(self, database: Database) -> None:
@@ -64,7 +57,7 @@ class PortfolioRepository:
         self._by_id = BatchLoader(self._find_by_ids)
         self._parallel_search = ParallelSearch(database)
         self._substring_searches = threading.BoundedSemaphore(
-            max(database.pool.max // _SHARE_OF_POOL, 1)
+            max(database.pool.max // _CONNECTIONS_PER_SEARCH, 1)
         )
 
     def get(self, id: str) -> Portfolio | None:
@@ -84,55 +77,52 @@ class PortfolioRepository:
 
     def existing_names(self, names: Sequence[str]) -> list[str]:
         """Return the stored names that equal one of ``names``, without regard to case."""
-
-        def distinct() -> list[str]:
-            return self._database.portfolios.distinct(
-                "name", {"name": {"$in": list(names)}}, collation=CASE_INSENSITIVE
-            )
-
-        return self._database.read(distinct)
+        filter = {"name": {"$in": list(names)}}
+        return self._database.read(
+            lambda: self._database.portfolios.distinct("name", filter, collation=CASE_INSENSITIVE)
+        )
 
     def find(self, search: Search, limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios that match, newest first, from the search's offset."""
-        with self._turn(search):
+        with self._limit(search):
             documents = self._find_page(search, search.offset, limit)
         return [from_document(document) for document in documents]
 
     def find_after(
         self, search: Search, after: SortKey | None
     ) -> tuple[list[Portfolio], SortKey | None]:
-        """Return the page after a position, at the same cost however deep it lies.
+        """Return the page after a sort key; its depth does not add to the cost.
 
         Args:
-            search: what to find, and how many at most; its offset has no meaning here.
-            after: the position of the last portfolio that was seen; None begins at the newest.
+            search: what to find, and how many at most; its offset is ignored.
+            after: the sort key of the last portfolio that was seen; None begins at the newest.
 
         Returns:
-            the portfolios, newest first, and the position of the last if more lie beyond it.
+            the portfolios, newest first, and the sort key of the last if more follow.
         """
         limit = search.limit + 1
-        with self._turn(search):
+        with self._limit(search):
             if after is None:
                 documents = self._find_page(search, 0, limit)
             else:
                 filter, options = self._criteria(search)
-                # The criteria go into each branch: MongoDB then merges two scans of an index, where
-                # it would else filter one long scan.
-                beyond = {"$or": [filter | branch for branch in _after(after)]}
-                documents = self._find_newest(beyond, limit=limit, **options)
+                # With the criteria in each branch, MongoDB merges two scans of an index instead of
+                # filtering a long one.
+                older = {"$or": [filter | branch for branch in _after(after)]}
+                documents = self._find_newest(older, limit=limit, **options)
         page = documents[: search.limit]
-        position = None
+        end = None
         if len(documents) > search.limit:
-            position = SortKey(page[-1].get("dateCreated"), page[-1]["_id"])
-        return [from_document(document) for document in page], position
+            end = SortKey(page[-1].get("dateCreated"), page[-1]["_id"])
+        return [from_document(document) for document in page], end
 
     def count(self, search: Search) -> int:
-        """Return how many portfolios match; without a name from the collection's own count."""
+        """Return how many portfolios match; without a name, from the collection's metadata."""
         filter, options = self._criteria(search)
         if not filter:
-            collection = self._database.portfolios
-            return self._database.run(collection.estimated_document_count, retry=True)
-        with self._turn(search):
+            count = self._database.portfolios.estimated_document_count
+            return self._database.run(count, retry=True)
+        with self._limit(search):
             if search.name_like is not None:
                 halves = self._parallel_search.run(
                     lambda half, hint: self._count(filter | half, hint=hint)
@@ -142,10 +132,10 @@ class PortfolioRepository:
             return self._count(filter, **options)
 
     def batches(self) -> Iterator[list[Portfolio]]:
-        """Yield every portfolio in the order of insertion, in lists of up to a thousand.
+        """Yield all portfolios in the order of insertion, in batches.
 
-        Each batch waits no longer than the socket's time-out; the whole has no deadline, since a
-        server counts one against all batches of a cursor together.
+        The socket timeout bounds each batch. There is no deadline, since a server would apply it to
+        all batches of a cursor together.
         """
 
         def begin() -> tuple[Cursor[Document], list[Portfolio]]:
@@ -164,16 +154,16 @@ class PortfolioRepository:
                 batch = self._database.run(lambda: take(cursor), retry=False)
 
     def batches_by_id(self, after: str | None = None) -> Iterator[list[Portfolio]]:
-        """Yield the portfolios in the order of their ids, in lists of up to a thousand.
+        """Yield all portfolios in the order of their ids, in batches.
 
-        Each list is a query of its own, which is tried again where a cursor would be lost. What is
-        stored from beginning to end comes once.
+        Each batch is a query of its own, which can be retried where a cursor would be lost. What is
+        stored all the time is yielded once.
 
         Args:
             after: the id of the last portfolio that was seen; None begins at the lowest.
 
         Raises:
-            Unavailable: MongoDB is away; what was yielded stands, and its last id leads on.
+            Unavailable: MongoDB is down; the caller can resume after the last id.
         """
         beyond: Document = {} if after is None else {"_id": {"$gt": ObjectId(after)}}
         while documents := self._find_documents(
@@ -208,11 +198,11 @@ class PortfolioRepository:
         parsed = parse_id(id)
         if parsed is None:
             return False
-
-        def delete() -> int:
-            return self._database.portfolios.delete_one(_unchanged(parsed, version)).deleted_count
-
-        return self._database.run(delete, retry=False) == 1
+        filter = _unchanged(parsed, version)
+        deleted = self._database.run(
+            lambda: self._database.portfolios.delete_one(filter), retry=False
+        )
+        return deleted.deleted_count == 1
 
     def _find_by_ids(self, identities: Sequence[ObjectId]) -> dict[ObjectId, Portfolio]:
         # MongoDB finds one id without planning.
@@ -223,8 +213,8 @@ class PortfolioRepository:
         return {document["_id"]: from_document(document) for document in documents}
 
     @contextmanager
-    def _turn(self, search: Search) -> Iterator[None]:
-        """Let a search for a substring run while not too many others do; all else runs at once.
+    def _limit(self, search: Search) -> Iterator[None]:
+        """Limit the concurrent searches for substrings; other searches run at once.
 
         Raises:
             Unavailable: too many are in flight.
@@ -232,7 +222,7 @@ class PortfolioRepository:
         if search.name_like is None:
             yield
             return
-        if not self._substring_searches.acquire(timeout=min(time_left(), _TURN_TIMEOUT_S)):
+        if not self._substring_searches.acquire(timeout=min(time_left(), _QUEUE_TIMEOUT_S)):
             raise Unavailable("Too many searches are in flight")
         try:
             yield
@@ -248,18 +238,18 @@ class PortfolioRepository:
         return {}, {}
 
     def _count(self, filter: Document, **options: Any) -> int:
-        collection = self._database.portfolios
-        return self._database.read(lambda: collection.count_documents(filter, **options))
+        count = self._database.portfolios.count_documents
+        return self._database.read(lambda: count(filter, **options))
 
     def _find_page(self, search: Search, skip: int, limit: int) -> list[Document]:
-        """Return up to ``limit`` of what matches, newest first, ``skip`` of it left out."""
+        """Return up to ``limit`` documents that match, newest first, after the first ``skip``."""
         filter, options = self._criteria(search)
-        if search.name_like is not None and skip + limit <= _MOST_OF_A_HALF:
+        if search.name_like is not None and skip + limit <= _MAX_PARALLEL_DEPTH:
             halves = self._parallel_search.run(
                 lambda half, hint: self._find_newest(filter | half, limit=skip + limit, hint=hint)
             )
             if halves is not None:
-                return _joined(*halves)[skip : skip + limit]
+                return _merge(*halves)[skip : skip + limit]
         return self._find_newest(filter, skip=skip, limit=limit, **options)
 
     def _find_newest(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
@@ -268,10 +258,8 @@ class PortfolioRepository:
         )
 
     def _find_documents(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
-        database = self._database
-
         def find() -> list[Document]:
-            reply = database.database.command(
+            reply = self._database.database.command(
                 "find",
                 COLLECTION,
                 filter=filter,
@@ -284,27 +272,27 @@ class PortfolioRepository:
             )
             return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
 
-        return database.read(find)
+        return self._database.read(find)
 
 
-def _joined(newer: list[Document], older: list[Document]) -> list[Document]:
-    """Return what was found in either half, newest first."""
+def _merge(newer: list[Document], older: list[Document]) -> list[Document]:
+    """Return the documents of both halves, newest first."""
     above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
     return [*above, *newer, *older[len(above) :]]
 
 
 def _unchanged(identity: ObjectId, version: int) -> Document:
-    """Match the portfolio, if ``version`` is the one that clients are shown."""
-    shown: Any = {"$in": [version, None]} if version == DEFAULT_VERSION else version
-    return {"_id": identity, "version": shown}
+    """Match the portfolio if ``version`` is its version in responses."""
+    stored: Any = {"$in": [version, None]} if version == DEFAULT_VERSION else version
+    return {"_id": identity, "version": stored}
 
 
 def _after(after: SortKey) -> list[Document]:
-    # A cursor brings these values: as operands they can't be operators.
+    # A client's cursor has these values: as operands they can't act as operators.
     same_date = {"dateCreated": {"$eq": after.created}, "_id": {"$lt": after.identity}}
     if after.created is None:
         return [same_date]
-    # An expression compares values of any kind as sorting does: a date that is missing, or is no
-    # date, lies beyond all dates. The query operator $lt would find dates alone.
+    # $lt as an expression compares values of all types, as sorting does; a missing date sorts below
+    # all dates. $lt as a query operator would find dates only.
     earlier = {"$expr": {"$lt": ["$dateCreated", {"$literal": after.created}]}}
     return [same_date, earlier]

@@ -1,24 +1,20 @@
-"""How portfolios come to be stored: all of a bulk or none, and once however often it is tried.
+"""Creation of portfolios: a bulk is stored whole or not at all, and once even if it is retried.
 
-Ids are made before the first attempt, so that trying again can't store a second portfolio. On a
-replica set or a sharded cluster a transaction does the rest. A standalone has none: there, what
-landed of a bulk is taken back, and a creation with an idempotency key is noted first and completed
-by whoever finds the note.
+Ids are made before the first attempt, so that a retry can't store a second portfolio. Replica sets
+and sharded clusters store a bulk in a transaction. A standalone has none: there, the stored part of
+a failed bulk is deleted, and a creation with an idempotency key stores its record first, so that
+any later request with the key can complete it.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
-    AutoReconnect,
     BulkWriteError,
-    DuplicateKeyError,
     InvalidOperation,
     OperationFailure,
     PyMongoError,
@@ -26,6 +22,7 @@ from pymongo.errors import (
 
 from portfolio.errors import Unavailable
 from portfolio.models import IdempotencyKey, IdempotencyRecord, Portfolio
+from portfolio.scheduling import run_later
 from portfolio.storage.client import READ_CONCERN, WRITE_CONCERN, Database
 from portfolio.storage.documents import (
     Document,
@@ -35,15 +32,14 @@ from portfolio.storage.documents import (
     to_document,
 )
 from portfolio.storage.guard import error_codes
+from portfolio.storage.transactions import DUPLICATE_KEY, Attempts, end_session, rolled_back
 
 log = logging.getLogger(__name__)
 
-# An insert that timed out may still be waiting in a MongoDB that hangs, and run beside the delete
-# that is to undo it once MongoDB goes on: only a later delete finds what it left.
+# An insert that timed out in a MongoDB that hangs may run after the delete that undoes it: only a
+# later delete finds its documents.
 _UNDO_TIMES = 3
 _PAUSE_S = 1.0
-_ABORT_TIMEOUT_S = 5.0
-_DUPLICATE_KEY = 11000
 _WRITE_CONFLICT = 112
 
 
@@ -52,11 +48,7 @@ class KeyTakenError(Exception):
 
 
 class PortfolioWriter:
-    """Creations in MongoDB.
-
-    Args:
-        database: runs each call under the deadline, the breaker and the retry rule.
-    """
+    """Stores new portfolios."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -64,13 +56,13 @@ class PortfolioWriter:
     def insert(self, portfolio: Portfolio) -> None:
         """Store one portfolio."""
         document = to_document(portfolio)
-        attempts = _Attempts()
+        attempts = Attempts()
 
         def insert() -> None:
             with attempts:
                 self._database.portfolios.insert_one(document)
             if attempts.landed and not self._confirm(document):
-                raise _rolled_back()
+                raise rolled_back()
 
         self._database.run(insert, retry=True)
 
@@ -85,8 +77,8 @@ class PortfolioWriter:
     def insert_missing(self, portfolios: Sequence[Portfolio]) -> None:
         """Store those of ``portfolios`` whose ids are not stored; may run any number of times.
 
-        There is no transaction, which a killed client would leave open with its documents locked,
-        and nothing is taken back: another client may have stored the same.
+        It uses no transaction, which a killed client would leave open with its documents locked,
+        and deletes nothing: another client may have stored the same.
         """
         documents = _to_documents(portfolios)
         identities = [document["_id"] for document in documents]
@@ -95,23 +87,22 @@ class PortfolioWriter:
             try:
                 self._database.portfolios.insert_many(documents, ordered=False)
             except BulkWriteError as error:
-                if error_codes(error) != {_DUPLICATE_KEY}:
+                if error_codes(error) != {DUPLICATE_KEY}:
                     raise
                 first = error.details["writeErrors"][0]["index"]
                 if not self._confirm(documents[first]) or not self._has_all(identities):
-                    raise _rolled_back() from error
+                    raise rolled_back() from error
 
         self._database.run(insert, retry=True)
 
     def insert_once(self, record: IdempotencyRecord) -> None:
-        """Store the documents of ``record``, and the record itself.
+        """Store the portfolios of ``record``, and the record itself.
 
-        In a transaction where there are some. Else the record goes first: once it is stored, its
-        documents will be too, if not by this call then by ``complete``, which may run any number
-        of times.
+        Without transactions the record is stored first. From then on its portfolios will be stored
+        too, by this call or by a later ``complete``.
 
         Raises:
-            KeyTakenError: a record with this key is stored, or is just being stored.
+            KeyTakenError: a record with this key is stored, or is being stored.
         """
         if self._database.has_transactions:
             documents = _to_documents(record.portfolios)
@@ -128,7 +119,7 @@ class PortfolioWriter:
             raise
 
     def complete(self, record: IdempotencyRecord) -> None:
-        """Store those documents of ``record`` that are not, and note that all of them are."""
+        """Store the missing portfolios of ``record`` and mark it done; can be repeated."""
 
         def complete() -> None:
             self._insert_missing(_to_documents(record.portfolios))
@@ -139,7 +130,7 @@ class PortfolioWriter:
         self._database.run(complete, retry=True)
 
     def find_record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
-        """Return the record of the creation with this key, or None where no majority has one."""
+        """Return the record with this key, or None where no majority has one."""
         document = self._database.read(
             lambda: self._database.idempotency.find_one({"_id": record_id(key)})
         )
@@ -148,7 +139,7 @@ class PortfolioWriter:
     def _insert_in_transaction(
         self, documents: Sequence[Document], record: IdempotencyRecord | None = None
     ) -> None:
-        attempts = _Attempts()
+        attempts = Attempts()
 
         def insert() -> None:
             session = self._database.client.start_session()
@@ -156,22 +147,22 @@ class PortfolioWriter:
                 with attempts:
                     session.start_transaction(READ_CONCERN, WRITE_CONCERN)
                     if record is not None:
-                        self._insert_record(record, session, rival=attempts.first)
+                        self._insert_record(record, session, detect_conflict=attempts.first)
                     self._database.portfolios.insert_many(documents, session=session)
                     session.commit_transaction()
             finally:
-                _end(session)
+                end_session(session)
             if attempts.landed and not self._confirm(documents[0]):
-                # A record that stands without these documents belongs to a rival.
-                raise _rolled_back() if record is None else KeyTakenError
+                # A record without these documents belongs to a concurrent creation.
+                raise rolled_back() if record is None else KeyTakenError
 
         self._database.run(insert, retry=True)
 
     def _confirm(self, document: Document) -> bool:
         """Wait until a majority has what an earlier attempt stored; tell whether it is there.
 
-        The duplicate key by which the attempt was recognised says so of one server alone. An
-        update that changes nothing waits for all that the server had before it.
+        The duplicate key error that reveals the attempt is about one server. An update that changes
+        nothing waits until a majority has all that this server had before it.
         """
         same = {"_id": document["_id"]}
         return self._database.portfolios.update_one(same, {"$set": same}).matched_count == 1
@@ -185,14 +176,14 @@ class PortfolioWriter:
         record: IdempotencyRecord,
         session: ClientSession | None = None,
         *,
-        rival: bool = True,
+        detect_conflict: bool = True,
     ) -> None:
         try:
             self._database.idempotency.insert_one(record_to_document(record), session=session)
         except OperationFailure as error:
-            # A conflict is what an insert meets whose rival has not committed yet; the rival of a
-            # second attempt is the first.
-            if rival and error.code in (_DUPLICATE_KEY, _WRITE_CONFLICT):
+            # A write conflict means that the other insert has not been committed yet. On a retry
+            # the other one may be this creation's own first attempt.
+            if detect_conflict and error.code in (DUPLICATE_KEY, _WRITE_CONFLICT):
                 raise KeyTakenError from None
             raise
 
@@ -206,11 +197,11 @@ class PortfolioWriter:
             try:
                 self.complete(record)
             except InvalidOperation:
-                return  # the worker ends and has closed its client
+                return  # the worker is stopping and has closed its client
             except Unavailable:
                 self._complete_later(record)
 
-        _after(_PAUSE_S, attempt)
+        run_later(_PAUSE_S, attempt)
 
     def _insert_or_undo(self, documents: Sequence[Document]) -> None:
         attempted = False
@@ -233,17 +224,17 @@ class PortfolioWriter:
             self._database.run(lambda: self._delete_or_complete(documents), retry=True)
             times -= 1
         except InvalidOperation:
-            return  # the worker ends and has closed its client
+            return  # the worker is stopping and has closed its client
         except (PyMongoError, Unavailable) as error:
             log.error("bulk not yet undone", extra={"error": str(error), "count": len(documents)})
         if times:
-            _after(_PAUSE_S, lambda: self._undo(documents, times))
+            run_later(_PAUSE_S, lambda: self._undo(documents, times))
 
     def _delete_or_complete(self, documents: Sequence[Document]) -> None:
-        """Delete what landed of ``documents``, or store all of them where one was changed since.
+        """Delete the stored ones of ``documents``, or store all of them if one was updated since.
 
-        What was stored could be read and updated. An update that was acknowledged must not be
-        lost, and the bulk must be whole.
+        Clients can read and update what was stored. An acknowledged update must not be lost, and
+        the bulk must be whole.
         """
         portfolios = self._database.portfolios
         as_created = [{key: each[key] for key in ("_id", "version")} for each in documents]
@@ -261,68 +252,9 @@ class PortfolioWriter:
         try:
             self._database.portfolios.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            if error_codes(error) != {_DUPLICATE_KEY}:
+            if error_codes(error) != {DUPLICATE_KEY}:
                 raise
-
-
-class _Attempts:
-    """Tells an earlier attempt that had landed after all from a document that was there before.
-
-    Attributes:
-        landed: whether the latest attempt met what an earlier one had stored.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self.landed = False
-
-    @property
-    def first(self) -> bool:
-        return self._count == 1
-
-    def __enter__(self) -> None:
-        self._count += 1
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        duplicate = isinstance(error, DuplicateKeyError | BulkWriteError) and (
-            error_codes(error) == {_DUPLICATE_KEY}
-        )
-        self.landed = duplicate and not self.first
-        return self.landed
 
 
 def _to_documents(portfolios: Sequence[Portfolio]) -> list[Document]:
     return [to_document(portfolio) for portfolio in portfolios]
-
-
-def _rolled_back() -> AutoReconnect:
-    """Return the error that lets the guard try again."""
-    return AutoReconnect("An earlier attempt was rolled back")
-
-
-def _end(session: ClientSession) -> None:
-    """End a session, and what it left open.
-
-    A transaction that its deadline has cut off would stay open in the server for a minute, with its
-    documents locked; nobody has to wait for its end.
-    """
-    if not session.in_transaction:
-        session.end_session()
-        return
-
-    def abort() -> None:
-        try:
-            with pymongo.timeout(_ABORT_TIMEOUT_S):
-                session.abort_transaction()
-        except PyMongoError as error:
-            log.warning("transaction not aborted", extra={"error": str(error)})
-        finally:
-            session.end_session()
-
-    _after(0, abort)
-
-
-def _after(seconds: float, task: Callable[[], None]) -> None:
-    timer = threading.Timer(seconds, task)
-    timer.daemon = True
-    timer.start()
