@@ -42,9 +42,9 @@ _QUERY_ERRORS = {
 }
 _ENDPOINTS = {
     "/api/fast/portfolios/bulk": "Create up to 100 portfolios, all or none",
-    "/api/fast/portfolios/search": "Search portfolios by name, in pages",
-    "/api/fast/health/fast": "Tell that the fast path answers",
-    "/api/fast/performance/stats": "Describe the fast path",
+    "/api/fast/portfolios/search": "Search portfolios by name, with pagination",
+    "/api/fast/health/fast": "Check that the fast path responds",
+    "/api/fast/performance/stats": "Get the limits and endpoints of the fast path",
 }
 
 

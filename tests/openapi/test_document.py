@@ -6,6 +6,7 @@ import copy
 import re
 import subprocess
 import sys
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from portfolio.api.openapi.annotations import EXAMPLE_ID
+from portfolio.api.openapi.annotations import EXAMPLE, EXAMPLE_ID
+from portfolio.api.openapi.response_schemas import PortfolioSchema
+from portfolio.api.responses import to_json
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
+from portfolio.models import Portfolio
 from tests.gunicorn import ROOT
 
 METHODS = {"get", "put", "post", "delete"}
@@ -144,6 +148,11 @@ def test_examples_of_requests_get_the_documented_response(app: Flask) -> None:
     assert call("searchPortfoliosFast", 200)["pagination"]["totalElements"] == 5
     assert call("searchPortfolios", 200, query="cursor=&limit=2")["pagination"]["nextCursor"]
     call("deletePortfolio", 204, query="version=2")
+
+
+def test_the_schema_of_a_portfolio_has_the_fields_that_are_sent() -> None:
+    portfolio = Portfolio(EXAMPLE_ID, "Growth Fund", datetime(2024, 1, 20), 1)
+    assert to_json(portfolio).keys() == PortfolioSchema().fields.keys() == EXAMPLE.keys()
 
 
 def test_the_examples_of_an_update_are_of_one_portfolio(document: dict[str, Any]) -> None:
