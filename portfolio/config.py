@@ -257,15 +257,10 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings, or end the process with a line for each variable that is wrong.
-
-    For entry points: who starts the service needs the sentence, not a traceback.
-
-    Args:
-        environ: the variables.
+    """Read the settings; for entry points, which end with a sentence instead of a traceback.
 
     Raises:
-        SystemExit: a variable does not parse.
+        SystemExit: a variable does not parse; the message names each of them.
     """
     try:
         return Settings.from_environment(environ)
@@ -275,11 +270,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
 @cache
 def server_settings() -> Settings:
-    """Return the settings of this server process: gunicorn.conf.py and wsgi.py share them.
-
-    Raises:
-        SystemExit: a variable does not parse.
-    """
+    """Return the settings that gunicorn.conf.py and wsgi.py share."""
     return load_settings()
 
 
