@@ -116,6 +116,19 @@ def test_every_command_is_in_the_reference_as_it_is(unit_client: FlaskClient) ->
     assert table("Commands") == list(commands(unit_client))
 
 
+def test_every_module_that_uses_a_private_api_is_in_the_architecture() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    section = text[text.index("## Private APIs") : text.index("## Decided against")]
+    told = set(re.findall(r"^\| `([\w/.]+\.py)` \| ", section, re.MULTILINE))
+    modules = [*(ROOT / "portfolio").rglob("*.py")]
+    used = {str(each.relative_to(ROOT / "portfolio")) for each in modules if _uses_private(each)}
+    assert used <= told
+
+
+def _uses_private(module: Path) -> bool:
+    return "# PRIVATE API: " in module.read_text()
+
+
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"])
 
 
