@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     """A portfolio to store, its line, and whether its id is in the file."""
 
     line: int
-    draft: PortfolioCreate
+    new: PortfolioCreate
     own_id: bool
 
 
@@ -141,29 +141,29 @@ class Importer:
         if row.fault:
             raise BadRow(f"line {row.line}: {row.fault}")
         try:
-            draft: PortfolioCreate = load(_schema, row.values, "body")
+            new: PortfolioCreate = load(_schema, row.values, "body")
         except UnprocessableEntity as error:
             faults = [": ".join([*map(str, each["loc"][1:]), each["msg"]]) for each in error.errors]
             raise BadRow(f"line {row.line}: {'; '.join(faults)}") from None
         given = row.values.get("portfolioId")
         if given is None:
-            id = str(self._identities.next(draft))
+            id = str(self._identities.next(new))
         elif ObjectId.is_valid(given):
             id = str(ObjectId(given))
         else:
             raise BadRow(f"line {row.line}: portfolioId: Input should be 24 hexadecimal digits")
-        return Entry(row.line, draft._replace(id=id), own_id=given is not None)
+        return Entry(row.line, new._replace(id=id), own_id=given is not None)
 
     def _store(self, entries: list[Entry], end: Position) -> None:
         if entries:
-            ids = [entry.draft.id for entry in entries if entry.draft.id]
+            ids = [entry.new.id for entry in entries if entry.new.id]
             known = self._ask(lambda: self._service.find_stored_ids(ids))
             self._check_order(entries, known)
             missing: dict[str | None, PortfolioCreate] = {}
             for entry in entries:
-                if entry.draft.id not in known:
+                if entry.new.id not in known:
                     # Of two rows with one id, the first is stored, as in two bulks.
-                    missing.setdefault(entry.draft.id, entry.draft)
+                    missing.setdefault(entry.new.id, entry.new)
             if missing:
                 self._ask(lambda: self._service.store_missing(list(missing.values())))
             self.counts.stored += len(missing)
@@ -181,7 +181,7 @@ class Importer:
         for entry in entries:
             if entry.own_id:
                 continue
-            if entry.draft.id not in known:
+            if entry.new.id not in known:
                 self._new_line = self._new_line or (0 if self._resumes else entry.line)
                 continue
             if self._new_line and not self._checkpoint.restarted:
