@@ -77,7 +77,7 @@ class Row(NamedTuple):
     fault: str = ""
 
 
-# Told of each name that is not a field's, with the line where it stands.
+# Called with each name that is not a field, and its line.
 UnknownHandler = Callable[[str, int], None]
 
 

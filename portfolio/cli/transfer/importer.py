@@ -32,7 +32,7 @@ _schema = PortfolioCreateSchema()
 
 
 class BadRow(Exception):
-    """A row holds no portfolio; the message says why."""
+    """A row is not a portfolio; the message gives the reason."""
 
 
 class Entry(NamedTuple):

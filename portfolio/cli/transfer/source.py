@@ -141,10 +141,10 @@ class Source:
 
     Attributes:
         file: its name as the user gave it.
-        lines: what it holds.
-        is_stream: whether it can be read once only, so that nothing is noted beside it.
-        size: its bytes on disk; 0 for a stream.
-        read: returns how many of these were read.
+        lines: its content.
+        is_stream: whether it can be read only once, and so has no note of progress.
+        size: its size on disk in bytes; 0 for a stream.
+        read: returns how many of these bytes were read.
     """
 
     file: Path
@@ -200,7 +200,7 @@ def check_encoding(encoding: str) -> str:
 
 
 def _line_reader(data: IO[bytes], encoding: str) -> Callable[[], bytes]:
-    """Return what reads the next line, as UTF-8 where the encoding is not a kind of ASCII."""
+    """Return the function that reads a line, as UTF-8 if the encoding is not like ASCII."""
     if _is_like_ascii(encoding):
         return lambda: data.readline(_MAX_LINE_BYTES + 1)
     decoded = codecs.getreader(encoding)(data)
@@ -208,7 +208,7 @@ def _line_reader(data: IO[bytes], encoding: str) -> Callable[[], bytes]:
 
 
 def _is_like_ascii(encoding: str) -> bool:
-    """Tell whether lines can be found in the bytes: not so in UTF-16, nor in EBCDIC."""
+    """Return whether line ends are bytes of ASCII: not in UTF-16, nor in EBCDIC."""
     try:
         return _ASCII.decode(encoding) == _ASCII.decode("ascii")
     except UnicodeDecodeError:
