@@ -310,6 +310,15 @@ def test_a_preflight_request_is_answered() -> None:
     assert "x-api-key" in response.headers["Access-Control-Allow-Headers"].lower()
 
 
+def test_a_rejection_in_overload_can_be_read_by_a_browser() -> None:
+    app = make_app(CORS_ORIGINS="https://app.example")
+    app.extensions["portfolio"].admission.limit = 0
+    response = app.test_client().get(V2, headers={"Origin": "https://app.example"})
+    assert response.status_code == 503
+    assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
+    assert response.headers["X-Request-ID"]
+
+
 # API keys
 
 
