@@ -125,12 +125,12 @@ def test_an_import_that_lost_the_database_goes_on_without_gap_or_double(
     bulks = 0
     store_missing = PortfolioService.store_missing
 
-    def fail_at_the_second(service: PortfolioService, drafts: Any) -> None:
+    def fail_at_the_second(service: PortfolioService, portfolios: Any) -> None:
         nonlocal bulks
         bulks += 1
         if bulks == 2 and not landed:
             raise Unavailable("Database unavailable")
-        store_missing(service, drafts)
+        store_missing(service, portfolios)
         if bulks == 2:
             raise Unavailable("Database unavailable")
 

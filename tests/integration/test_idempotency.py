@@ -116,12 +116,12 @@ def test_a_retry_that_overlaps_the_first_is_not_told_that_its_own_names_are_take
 
 def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> IdempotencyRecord:
     """Leave behind what a worker leaves that dies once it has noted what it is about to store."""
-    draft = load(PortfolioCreateSchema(), body, "body")
+    new = load(PortfolioCreateSchema(), body, "body")
     with app.test_request_context(path, method="POST", json=body) as context:
         context.request.environ["HTTP_IDEMPOTENCY_KEY"] = "k-1"
         found = idempotency_key(context.request)
     assert isinstance(found, IdempotencyKey)
-    portfolio = draft.to_portfolio(new_id(), utc_now())
+    portfolio = new.to_portfolio(new_id(), utc_now())
     record = IdempotencyRecord(found, [portfolio], done=False, created=utc_now() - age)
     app.extensions["portfolio"].database.idempotency.insert_one(record_to_document(record))
     return record
