@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from portfolio.observability.instruments import counted_from_zero
+from portfolio.observability.instruments import initial_requests
 
 from .conftest import DEPLOY, MONITORING, expressions, find, render, run, tool
 from .metrics import KUBE_STATE, names_outside_the_contract
@@ -576,7 +576,7 @@ def test_the_first_errors_of_a_process_are_seen_though_they_come_in_one_burst(
     """A series that first appears at 500 shows no increase: it must have been exported at 0."""
     # As the service says what it exports before it happens.
     routes = [(method, "/api/v1/portfolios"), (method, "/api/v2/portfolios")]
-    exported = (method, endpoint, status) in counted_from_zero(routes)
+    exported = (method, endpoint, status) in initial_requests(routes)
     before = "0" if exported else "_"
     given = Case(
         "PortfolioServiceHighErrorRate",
