@@ -24,6 +24,7 @@ from portfolio.api.services import Services
 from portfolio.middleware.request_context import common_headers
 from portfolio.server.connection import Connection, Server
 from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
+from portfolio.server.gunicorn_patches import freeze_settings, share_error_stream
 from portfolio.server.listener import Listener
 from portfolio.server.request_body import BodyMemory
 
@@ -45,6 +46,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to stop, then drain; called once by Gunicorn."""
+        freeze_settings(self.cfg)
+        share_error_stream()
         table = ConnectionTable(_connection_limit(self.worker_connections))
         server = self._server(table)
         listeners = []

@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from gunicorn.config import Config
 from gunicorn.http import wsgi
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.ggevent import GeventWorker
@@ -16,6 +17,7 @@ from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+from portfolio.server.gunicorn_patches import freeze_settings
 from tests.gunicorn import ROOT
 
 MARK = re.compile(r"# PRIVATE API: ([\w-]+)==([\w.]+), \S")
@@ -98,6 +100,26 @@ def test_marshmallow_compiles_its_large_patterns_on_first_use() -> None:
         "except validate.ValidationError:\n"
         "    raise SystemExit\n"
         "raise AssertionError('no address, and accepted')"
+    )
+
+
+def test_frozen_settings_are_those_that_were_configured() -> None:
+    config = Config()
+    config.set("keepalive", 75)
+    configured = {name: getattr(config, name) for name in config.settings}
+    freeze_settings(config)
+    assert config.__dict__["keepalive"] == 75
+    assert {name: getattr(config, name) for name in config.settings} == configured
+
+
+def test_requests_share_an_error_stream() -> None:
+    run_patched(
+        "from gunicorn.config import Config\n"
+        "from gunicorn.http import wsgi\n"
+        "from portfolio.server.gunicorn_patches import share_error_stream\n"
+        "share_error_stream()\n"
+        "config = Config()\n"
+        "assert wsgi.WSGIErrorsWrapper(config) is wsgi.WSGIErrorsWrapper(config)"
     )
 
 
