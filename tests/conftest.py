@@ -16,10 +16,8 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.mongomock_client import MongomockClient
-from tests.gunicorn import Gunicorn
-
-# Lets a test arm fail points.
-TEST_PARAMETERS = {"enableTestCommands": "1"}
+from tests.support.gunicorn import Gunicorn
+from tests.support.mongod import TEST_PARAMETERS
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from tests.alerts.exposition import Exposition, TextServer
 from tests.alerts.monitoring import MONITORING, Alertmanager, Inbox, Prometheus
 from tests.alerts.pods import Pod
 from tests.deploy.conftest import expressions
-from tests.telemetry.collector import Collector
+from tests.support.collector import Collector
 
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
 TEMPLATES = Path("/usr/share/prometheus/alertmanager")

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.telemetry.collector import Collector, Series
+from tests.support.collector import Collector, Series
 
 _COPY = re.compile(r'set\(datapoint\.attributes\["(\w+)"\], resource\.attributes\["([\w.]+)"\]\)')
 _MINUTE_S = 60

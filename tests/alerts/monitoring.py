@@ -22,7 +22,7 @@ import requests
 import yaml
 
 from portfolio.devserver.processes import free_port
-from tests.gunicorn import wait_until
+from tests.support.gunicorn import wait_until
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "k8s" / "monitoring"
 _STOP_TIMEOUT_S = 10

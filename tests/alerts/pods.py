@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
 
 _CLIENTS = 8
 _READY_EVERY_S = 5.0

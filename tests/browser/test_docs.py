@@ -9,7 +9,7 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from tests.browser.conftest import Browser, Operation
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
 
 PORTFOLIOS = "/api/v1/portfolios"
 PORTFOLIO = "/api/v1/portfolio/{portfolio_id}"

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.browser.conftest import Browser
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
 
 
 @contextmanager

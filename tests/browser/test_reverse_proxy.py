@@ -7,7 +7,7 @@ import requests
 
 from tests.browser.conftest import Browser, Operation
 from tests.browser.nginx import REFUSALS, Nginx
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
 
 
 def assert_well_behaved(browser: Browser, nginx: Nginx) -> None:

@@ -20,7 +20,7 @@ from tests.consistency.history import (
     State,
     states_of,
 )
-from tests.faults.harness import Answer, Connection, NoAnswer
+from tests.support.harness import Answer, Connection, NoAnswer
 
 # Few enough that clients meet, enough that most of what they do succeeds.
 _CONTENDED = 10

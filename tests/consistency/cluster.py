@@ -20,9 +20,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from portfolio.devserver.mongod import Mongod
-from tests.conftest import TEST_PARAMETERS
-from tests.faults.proxy import Proxy
-from tests.gunicorn import wait_until
+from tests.support.gunicorn import wait_until
+from tests.support.mongod import TEST_PARAMETERS
+from tests.support.proxy import Proxy
 
 _SET = "rs"
 _MEMBERS = 3

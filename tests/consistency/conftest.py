@@ -12,7 +12,7 @@ import pytest
 from tests.consistency.checker import Promises
 from tests.consistency.history import History
 from tests.consistency.runs import rows, verify
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
 
 _COLUMNS = (
     "run",

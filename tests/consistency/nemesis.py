@@ -13,7 +13,7 @@ from pymongo.errors import OperationFailure
 from portfolio.devserver.mongod import Mongod
 from tests.consistency.cluster import ReplicaSet
 from tests.consistency.history import Fault, History
-from tests.gunicorn import wait_until
+from tests.support.gunicorn import wait_until
 
 Inject = Callable[[], None]
 

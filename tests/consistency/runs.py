@@ -16,7 +16,7 @@ from tests.consistency.checker import Promises, Report, check
 from tests.consistency.clients import Clients
 from tests.consistency.history import History, Kind, Operation, Outcome, State, states_of
 from tests.consistency.nemesis import Nemesis
-from tests.gunicorn import ROOT, Gunicorn, wait_until
+from tests.support.gunicorn import ROOT, Gunicorn, wait_until
 
 # Beyond the service's own deadline: a client that waited for it is told 503.
 _PATIENCE_S = 5.0

@@ -13,7 +13,7 @@ from tests.consistency.cluster import ElectionWatch, ReplicaSet
 from tests.consistency.history import History
 from tests.consistency.nemesis import Nemesis, ReplicaSetFaults
 from tests.consistency.runs import PROMISES, record
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
 
 _ROUNDS = 3
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.conftest import TEST_PARAMETERS
 from tests.consistency.checker import Promises
 from tests.consistency.history import History
 from tests.consistency.nemesis import Nemesis, StandaloneFaults
 from tests.consistency.runs import PROMISES, record
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
+from tests.support.mongod import TEST_PARAMETERS
 
 _REQUEST_TIMEOUT_S = 2.0
 _ROUNDS = 6

@@ -14,8 +14,8 @@ import yaml
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.observability.registry import METRICS, PROCESS_METRICS, MetricSpec
-from tests.gunicorn import Gunicorn, wait_until
-from tests.telemetry.collector import Collector, Series
+from tests.support.collector import Collector, Series
+from tests.support.gunicorn import Gunicorn, wait_until
 
 from .conftest import MONITORING, expressions, find, render, run, tool
 from .metrics import COUNTERS_AND_GAUGES, HISTOGRAMS, metric_names, names_outside_the_contract

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import Gunicorn
-from tests.telemetry.collector import Collector
+from tests.support.collector import Collector
+from tests.support.gunicorn import Gunicorn
 
 from .conftest import (
     DEPLOY,

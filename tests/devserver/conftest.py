@@ -20,7 +20,7 @@ import pytest
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.processes import free_port
-from tests.gunicorn import ROOT, wait_until
+from tests.support.gunicorn import ROOT, wait_until
 
 
 class LocalRun:

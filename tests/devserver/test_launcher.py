@@ -20,8 +20,8 @@ import requests
 from portfolio.devserver.data_folder import DataFolder, local_environment
 from portfolio.devserver.mongod import find_mongod
 from tests.devserver.conftest import LocalRun
-from tests.gunicorn import ROOT, wait_until
-from tests.integration.calls import V1, V2, one
+from tests.support.calls import V1, V2, one
+from tests.support.gunicorn import ROOT, wait_until
 
 pytestmark = pytest.mark.skipif(
     find_mongod() is None, reason="no mongod on PATH, and no wheel of it here"

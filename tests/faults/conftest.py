@@ -18,9 +18,9 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from portfolio.devserver.mongod import Mongod
-from tests.conftest import TEST_PARAMETERS
-from tests.faults.harness import RECOVERY_S, Ledger, Load, audit
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.harness import RECOVERY_S, Ledger, Load, audit
+from tests.support.mongod import TEST_PARAMETERS, is_primary
 
 _COLUMNS = (
     "fault",
@@ -118,12 +118,6 @@ def three_members(start_mongod: Callable[..., Mongod]) -> list[Mongod]:
 
     wait_until(all_follow, "two secondaries follow the primary")
     return sorted(members, key=lambda member: not is_primary(member))
-
-
-def is_primary(member: Mongod) -> bool:
-    """Whether ``member`` takes writes."""
-    with member.client() as client:
-        return bool(client.admin.command("hello")["isWritablePrimary"])
 
 
 @pytest.fixture

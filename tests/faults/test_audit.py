@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from tests.faults.harness import Known, Ledger, audit
+from tests.support.harness import Known, Ledger, audit
 
 _CREATED = "2024-01-20T14:45:00.123Z"
 _IDENTITY = ObjectId()

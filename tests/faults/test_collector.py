@@ -10,8 +10,8 @@ import pytest
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.processes import free_port
 from tests.faults.conftest import StartDrill
-from tests.gunicorn import Gunicorn, wait_until
-from tests.telemetry.collector import Collector
+from tests.support.collector import Collector
+from tests.support.gunicorn import Gunicorn, wait_until
 
 pytestmark = pytest.mark.slow
 

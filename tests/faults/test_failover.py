@@ -8,19 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.faults.conftest import StartDrill, is_primary
-from tests.gunicorn import Gunicorn, wait_until
+from tests.faults.conftest import StartDrill
+from tests.support.gunicorn import Gunicorn
+from tests.support.mongod import await_primary, set_uri
 
 pytestmark = pytest.mark.slow
-
-
-def set_uri(members: list[Mongod]) -> str:
-    addresses = ",".join(member.address for member in members)
-    return f"mongodb://{addresses}/?replicaSet={members[0].replica_set}"
-
-
-def await_primary(members: list[Mongod]) -> None:
-    wait_until(lambda: any(map(is_primary, members)), "another member is primary")
 
 
 def test_the_primary_is_killed(

@@ -18,8 +18,8 @@ from flask import Flask
 from pymongo.collection import Collection
 
 from portfolio.config import Settings
-from tests.gunicorn import wait_until
-from tests.integration.commands import run_process, start_process
+from tests.support.commands import run_process, start_process
+from tests.support.gunicorn import wait_until
 
 Documents = Collection[dict[str, Any]]
 

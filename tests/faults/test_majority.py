@@ -10,9 +10,8 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from tests.faults.conftest import is_primary
-from tests.faults.test_failover import await_primary, set_uri
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.mongod import await_primary, is_primary, set_uri
 
 pytestmark = pytest.mark.slow
 

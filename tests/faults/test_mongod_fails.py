@@ -9,7 +9,7 @@ import pytest
 
 from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
 
 _OUT_OF_DISK_SPACE = 14031
 

@@ -8,8 +8,8 @@ import pytest
 
 from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
-from tests.faults.proxy import Proxy
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 

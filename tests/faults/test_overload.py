@@ -15,11 +15,11 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
-from tests.faults.harness import SHED
-from tests.faults.proxy import Proxy
-from tests.faults.slow import BODY, HEADERS, LARGEST_BODY, SlowSenders, open_slow_reader
-from tests.gunicorn import Gunicorn, wait_until
-from tests.integration.calls import V2
+from tests.support.calls import V2
+from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.harness import SHED
+from tests.support.proxy import Proxy
+from tests.support.slow import BODY, HEADERS, LARGEST_BODY, SlowSenders, open_slow_reader
 
 # What the worker gives a head or a body to arrive in is 10 s; the rest is for a busy machine.
 _ARRIVAL_S = 10.0 + 10.0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
 
 _LIMIT_S = 5.0
 # Each probe is a new connection, taken by any worker: so many alike mean that all agree.

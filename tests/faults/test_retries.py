@@ -13,9 +13,9 @@ import pytest
 
 from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import tracebacks
-from tests.faults.harness import Answer, Connection, NoAnswer
-from tests.faults.proxy import Proxy
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
+from tests.support.harness import Answer, Connection, NoAnswer
+from tests.support.proxy import Proxy
 
 # A killed worker leaves its transaction open: mongod ends it after this, by default a minute.
 _TRANSACTIONS_LIVE_S = 10

@@ -16,8 +16,8 @@ from pymongo import MongoClient
 
 from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
-from tests.faults.harness import RECOVERY_S, Connection, NoAnswer
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.harness import RECOVERY_S, Connection, NoAnswer
 
 # mongod's fail point between the documents of one insert command.
 _HALT = "hangDuringBatchInsert"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
 
 _LIMIT_S = 5.0
 

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from tests.faults.harness import Answer
+from tests.support.harness import Answer
 
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",

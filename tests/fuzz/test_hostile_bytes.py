@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
 
 _POST = b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portfolio.devserver.mongod import Mongod
-from tests.faults.harness import Answer, Connection
 from tests.fuzz import hostile
 from tests.fuzz.contract import check, check_portfolio, is_json, is_name, is_strict_name, is_version
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
+from tests.support.harness import Answer, Connection
 
 fuzz = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "40")),

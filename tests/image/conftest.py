@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from portfolio.devserver.mongod import Mongod, free_port
-from tests.telemetry.collector import Collector
+from tests.support.collector import Collector
 
 from . import engine
 

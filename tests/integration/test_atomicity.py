@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from tests.gunicorn import wait_until
-from tests.integration.calls import BULK, V1, V2, create, create_all, one
+from tests.support.calls import BULK, V1, V2, create, create_all, one
+from tests.support.gunicorn import wait_until
 
 Documents = Collection[dict[str, Any]]
 # A failure that may pass, and that tells the driver nothing about the server's state.

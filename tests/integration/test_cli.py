@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
@@ -19,10 +18,7 @@ from portfolio.errors import Unavailable
 from portfolio.models import Portfolio
 from portfolio.service import PortfolioService
 from portfolio.storage.repository import PortfolioRepository
-
-
-def run(app: Flask, *arguments: Any) -> Result:
-    return app.test_cli_runner().invoke(args=["portfolios", *map(str, arguments)])
+from tests.support.commands import run
 
 
 def every(client: FlaskClient) -> list[dict[str, Any]]:

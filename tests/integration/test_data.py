@@ -17,8 +17,8 @@ from pymongo.errors import OperationFailure
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.storage.indexes import INDEXES
-from tests.gunicorn import wait_until
-from tests.integration.calls import SEARCH, V1, V2, create, create_all, one
+from tests.support.calls import SEARCH, V1, V2, create, create_all, one
+from tests.support.gunicorn import wait_until
 
 Documents = Collection[dict[str, Any]]
 

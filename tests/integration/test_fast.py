@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.integration.calls import BULK, INVALID_NAME, SEARCH, V1, V2, create, refusal
+from tests.support.calls import BULK, INVALID_NAME, SEARCH, V1, V2, create, refusal
 
 
 def bulk(*names: Any) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.processes import free_port
-from tests.gunicorn import ROOT, Gunicorn, wait_until
-from tests.integration.calls import V1, V2, one
+from tests.support.calls import V1, V2, one
+from tests.support.gunicorn import ROOT, Gunicorn, wait_until
 
 MIB = 1 << 20
 LISTED = 100_000

@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 
 from portfolio.app import create_app
 from portfolio.config import Settings
-from tests.gunicorn import wait_until
-from tests.integration.calls import V1, V2, refusal
+from tests.support.calls import V1, V2, refusal
+from tests.support.gunicorn import wait_until
 
 SERVICE = "globeco-portfolio-service"
 

@@ -23,7 +23,7 @@ from portfolio.models import IdempotencyKey, IdempotencyRecord
 from portfolio.storage.documents import new_id, record_to_document
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.timestamps import utc_now
-from tests.integration.calls import to_stored
+from tests.support.calls import to_stored
 
 ONE = ("/api/v1/portfolios", {"name": "Growth"})
 SOME = ("/api/v2/portfolios", [{"name": "Growth"}, {"name": "Income"}])

@@ -22,8 +22,7 @@ from portfolio.app import create_app
 from portfolio.cli.transfer.files import Note
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from tests.integration.commands import run_process, start_process
-from tests.integration.test_cli import run
+from tests.support.commands import run, run_process, start_process
 
 Documents = Collection[dict[str, Any]]
 

@@ -24,8 +24,8 @@ from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
 from portfolio.storage.writer import PortfolioWriter
-from tests.gunicorn import wait_until
-from tests.integration.calls import BULK, SEARCH, V1, V2, create, create_all, one, to_stored
+from tests.support.calls import BULK, SEARCH, V1, V2, create, create_all, one, to_stored
+from tests.support.gunicorn import wait_until
 
 Documents = Collection[dict[str, Any]]
 Hold = Callable[[], AbstractContextManager[None]]

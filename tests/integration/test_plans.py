@@ -17,7 +17,7 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.storage import parallel_search
-from tests.integration.calls import BULK, V2, one
+from tests.support.calls import BULK, V2, one
 
 DOCUMENTS = 2000
 # What a command says of its query; the rest concerns sessions and deadlines.

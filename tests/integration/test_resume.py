@@ -25,8 +25,7 @@ from portfolio.devserver.mongod import Mongod
 from portfolio.errors import Unavailable
 from portfolio.storage import repository
 from portfolio.storage.repository import PortfolioRepository
-from tests.integration.commands import run_process
-from tests.integration.test_cli import run
+from tests.support.commands import run, run_process
 
 Documents = Collection[dict[str, Any]]
 

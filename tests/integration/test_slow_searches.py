@@ -17,8 +17,8 @@ from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.models import Search
 from portfolio.storage.repository import PortfolioRepository
-from tests.gunicorn import wait_until
-from tests.integration.calls import V2, create, one
+from tests.support.calls import V2, create, one
+from tests.support.gunicorn import wait_until
 
 SLOW = f"{V2}?name_like="
 # What MongoDB is at for longer than any deadline here.

@@ -21,8 +21,7 @@ from pymongo.collection import Collection
 from portfolio.cli.transfer.exporter import Exporter
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from tests.integration.commands import run_process, run_script
-from tests.integration.test_cli import run
+from tests.support.commands import run, run_process, run_script
 
 Documents = Collection[dict[str, Any]]
 NAMES = [f"Fund {number}" for number in range(30)]

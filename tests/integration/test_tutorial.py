@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import ROOT, Gunicorn
+from tests.support.gunicorn import ROOT, Gunicorn
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 _END = "--- the end of a block ---"

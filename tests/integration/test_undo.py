@@ -12,8 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import wait_until
-from tests.integration.calls import V1, V2, one
+from tests.support.calls import V1, V2, one
+from tests.support.gunicorn import wait_until
 
 _BEFORE_DELETE = "hangDuringBatchRemove"
 _WRITTEN_BUT_REPORTED_FAILED = {"writeConcernError": {"code": 64, "errmsg": "waiting timed out"}}

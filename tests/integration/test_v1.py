@@ -10,7 +10,7 @@ from bson import ObjectId
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.integration.calls import UNKNOWN, V1, V2, create, create_all, faults, one, refusal
+from tests.support.calls import UNKNOWN, V1, V2, create, create_all, faults, one, refusal
 
 NOT_FOUND = (404, "Portfolio not found")
 CONFLICT = (409, "Version conflict")

@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from tests.integration.calls import (
+from tests.support.calls import (
     INVALID_NAME,
     SEARCH,
     V1,

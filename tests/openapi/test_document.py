@@ -23,7 +23,7 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.models import Portfolio
-from tests.gunicorn import ROOT
+from tests.support.gunicorn import ROOT
 
 METHODS = {"get", "put", "post", "delete"}
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
 
 _PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
 _HERE = Path(__file__).parent

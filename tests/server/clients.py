@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from select import EPOLLIN, epoll
 
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
 
 TIMEOUT_S = 15.0
 

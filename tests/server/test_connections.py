@@ -14,8 +14,8 @@ import requests
 from bson import ObjectId
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import Gunicorn, wait_until
 from tests.server.clients import connections, outcomes, wait_readable
+from tests.support.gunicorn import Gunicorn, wait_until
 
 _UNKNOWN = f"/api/v1/portfolio/{ObjectId('0' * 24)}"
 _PROBE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"

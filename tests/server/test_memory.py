@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from tests.faults.slow import LARGEST_BODY
-from tests.gunicorn import Gunicorn, wait_until
 from tests.server.clients import connections
+from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.slow import LARGEST_BODY
 
 _MIB = 1 << 20
 _CLIENTS = 300

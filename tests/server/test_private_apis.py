@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExp
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
 from portfolio.server.gunicorn_patches import freeze_settings
-from tests.gunicorn import ROOT
+from tests.support.gunicorn import ROOT
 
 MARK = re.compile(r"# PRIVATE API: ([\w-]+)==([\w.]+), \S")
 MARKS = [

@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import Gunicorn
-from tests.telemetry.collector import Collector
+from tests.support.collector import Collector
+from tests.support.gunicorn import Gunicorn
 
 # What makes telemetry arrive soon, and a service end soon.
 QUICK = {

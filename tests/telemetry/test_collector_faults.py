@@ -20,8 +20,8 @@ from portfolio.devserver.processes import free_port
 from portfolio.observability.logging import AtIntervals
 from portfolio.observability.otlp import GuardedMetricExporter
 from portfolio.storage.breaker import Breaker
-from tests.gunicorn import Gunicorn, wait_until
-from tests.telemetry.collector import Collector
+from tests.support.collector import Collector
+from tests.support.gunicorn import Gunicorn, wait_until
 from tests.telemetry.conftest import Script
 
 

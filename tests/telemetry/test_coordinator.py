@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from tests.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, wait_until
 from tests.telemetry.conftest import Script
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from portfolio.config import ConfigurationError
 from portfolio.observability.otlp import GRPC, HTTP, endpoint, load, protocol
-from tests.gunicorn import Gunicorn, wait_until
-from tests.telemetry.collector import Collector
+from tests.support.collector import Collector
+from tests.support.gunicorn import Gunicorn, wait_until
 
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"

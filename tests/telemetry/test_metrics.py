@@ -10,8 +10,8 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.observability.registry import METRICS, PROCESS_METRICS
-from tests.gunicorn import Gunicorn, wait_until
-from tests.telemetry.collector import Collector, Series
+from tests.support.collector import Collector, Series
+from tests.support.gunicorn import Gunicorn, wait_until
 from tests.telemetry.conftest import Script, exporting
 
 SERVICE = "globeco-portfolio-service"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from portfolio.observability.shared_state import SharedState, prepare_folder, replace_file
-from tests.gunicorn import ROOT
+from tests.support.gunicorn import ROOT
 
 # A process that shows what it is told on its standard input, line by line, until that closes.
 _WRITER = """

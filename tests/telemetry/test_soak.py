@@ -22,8 +22,8 @@ from statistics import median
 import pytest
 import requests
 
-from tests.gunicorn import Gunicorn, wait_until
-from tests.telemetry.collector import Collector
+from tests.support.collector import Collector
+from tests.support.gunicorn import Gunicorn, wait_until
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 CLIENTS = int(os.environ.get("SOAK_CLIENTS", "8"))

@@ -11,8 +11,8 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.observability.trace_context import TraceContext, parse
-from tests.gunicorn import Gunicorn
-from tests.telemetry.collector import Collector, attributes_of
+from tests.support.collector import Collector, attributes_of
+from tests.support.gunicorn import Gunicorn
 from tests.telemetry.conftest import exporting
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -13,7 +13,7 @@ import pytest
 from portfolio.errors import Unavailable
 from portfolio.storage.batching import BatchLoader, SingleFlight
 from portfolio.storage.guard import budget
-from tests.gunicorn import wait_until
+from tests.support.gunicorn import wait_until
 
 VALUES = {"a": 1, "b": 2}
 

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from portfolio.config import PROFILES, settings_fields
 from portfolio.observability.registry import METRICS
-from tests.gunicorn import ROOT
+from tests.support.gunicorn import ROOT
 
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference.md"

@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portfolio.config import settings_fields
-from tests.gunicorn import ROOT
+from tests.support.gunicorn import ROOT
 
 README = (ROOT / "README.md").read_text()
 

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.gunicorn import wait_until
+from tests.support.gunicorn import wait_until
 
 # REQUEST_TIMEOUT_MS is 5 s by default; a machine that is short of CPU adds to it.
 _LATE_AFTER_S = 10.0

@@ -1,4 +1,4 @@
-"""``flask portfolios`` as processes of their own: to be piped, killed and run beside each other."""
+"""``flask portfolios``, in this process or as one of its own: piped, killed, run beside others."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import subprocess
 import sys
 from typing import Any
 
+from click.testing import Result
+from flask import Flask
+
 from portfolio.config import Settings
-from tests.gunicorn import ROOT
+from tests.support.gunicorn import ROOT
 
 _PROGRAM = "from flask.cli import main; main()"
 _TIMEOUT_S = 120.0
+
+
+def run(app: Flask, *given: Any) -> Result:
+    """Run ``flask portfolios`` in this process."""
+    return app.test_cli_runner().invoke(args=["portfolios", *map(str, given)])
 
 
 def environment(settings: Settings) -> dict[str, str]:

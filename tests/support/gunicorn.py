@@ -17,7 +17,7 @@ import requests
 
 from portfolio.devserver.processes import free_port
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 30.0
 
 

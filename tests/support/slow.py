@@ -6,7 +6,7 @@ import socket
 import threading
 from types import TracebackType
 
-from tests.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn
 
 HEADERS = b"GET /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"s" * 1000
 _CREATE = b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
