@@ -26,7 +26,7 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     mongod = Mongod(tmp_path_factory.mktemp("standalone"), parameters=TEST_PARAMETERS)
     mongod.start()
     yield mongod
-    mongod.stop()
+    mongod.kill()
 
 
 @pytest.fixture(scope="session")
@@ -38,13 +38,21 @@ def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     mongod.start()
     mongod.initiate()
     yield mongod
-    mongod.stop()
+    mongod.kill()
 
 
-@pytest.fixture(params=["standalone", "replica_set"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked ``both_topologies`` on a standalone too."""
+    if "mongod" in metafunc.fixturenames and metafunc.definition.get_closest_marker(
+        "both_topologies"
+    ):
+        metafunc.parametrize("mongod", ["standalone", "replica_set"], indirect=True)
+
+
+@pytest.fixture
 def mongod(request: pytest.FixtureRequest) -> Mongod:
-    """MongoDB, once of each topology."""
-    return request.getfixturevalue(request.param)
+    """MongoDB: a replica set, unless a test is marked ``both_topologies``."""
+    return request.getfixturevalue(getattr(request, "param", "replica_set"))
 
 
 @pytest.fixture

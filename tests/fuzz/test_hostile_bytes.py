@@ -18,8 +18,8 @@ _POST = b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: applicati
 
 
 @pytest.fixture(scope="module")
-def gunicorn(standalone: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    gunicorn = Gunicorn(tmp_path_factory.mktemp("bytes"), standalone.uri, {"MONGODB_DB": "bytes"})
+def gunicorn(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    gunicorn = Gunicorn(tmp_path_factory.mktemp("bytes"), replica_set.uri, {"MONGODB_DB": "bytes"})
     gunicorn.start()
     gunicorn.wait_ready()
     yield gunicorn

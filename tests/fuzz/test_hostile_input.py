@@ -37,13 +37,13 @@ _FAST = "/api/fast/portfolios"
 
 @pytest.fixture(scope="module")
 def service(
-    standalone: Mongod, tmp_path_factory: pytest.TempPathFactory
+    replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Gunicorn, str]]:
     """A real Gunicorn, and the name of its database."""
     database = f"fuzz-{ObjectId()}"
     gunicorn = Gunicorn(
         tmp_path_factory.mktemp("fuzz"),
-        standalone.uri,
+        replica_set.uri,
         {"MONGODB_DB": database, "LOG_LEVEL": "INFO"},
     )
     gunicorn.start()
@@ -53,9 +53,9 @@ def service(
 
 
 @pytest.fixture(scope="module")
-def bystanders(service: tuple[Gunicorn, str], standalone: Mongod) -> list[str]:
+def bystanders(service: tuple[Gunicorn, str], replica_set: Mongod) -> list[str]:
     """The ids of portfolios that nobody addresses in a way that may change them."""
-    with standalone.client() as client:
+    with replica_set.client() as client:
         portfolios = client[service[1]]["portfolio"]
         documents = [{"name": f"Bystander {i}", "version": _SAFE_VERSION} for i in range(5)]
         return [str(each) for each in portfolios.insert_many(documents).inserted_ids]
@@ -66,7 +66,7 @@ Send = Callable[..., Answer]
 
 @pytest.fixture
 def send(
-    service: tuple[Gunicorn, str], bystanders: list[str], standalone: Mongod
+    service: tuple[Gunicorn, str], bystanders: list[str], replica_set: Mongod
 ) -> Iterator[Send]:
     """Send requests on one connection; in the end nobody was harmed and no error was logged."""
     gunicorn, database = service
@@ -74,7 +74,7 @@ def send(
     logged = len(gunicorn.log_lines())
     yield connection.request
     connection.close()
-    with standalone.client() as client:
+    with replica_set.client() as client:
         untouched = client[database]["portfolio"].count_documents(
             {"_id": {"$in": [ObjectId(each) for each in bystanders]}, "version": _SAFE_VERSION}
         )

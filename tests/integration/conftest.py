@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from pymongo import MongoClient
 
 from portfolio.app import create_app
 from portfolio.config import SERVICE, Settings
 from portfolio.devserver.mongod import Mongod
+from portfolio.storage.client import COLLECTION, IDEMPOTENCY_COLLECTION
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +25,15 @@ def database_name() -> str:
 
 
 @pytest.fixture(scope="session")
-def prepared() -> set[str]:
-    """Which MongoDB has the indexes: making and dropping them takes most of a short test."""
-    return set()
+def prepared() -> Iterator[dict[str, MongoClient[Any]]]:
+    """A client without deadlines of each MongoDB that has the indexes.
+
+    Making and dropping indexes would take most of a short test.
+    """
+    clients: dict[str, MongoClient[Any]] = {}
+    yield clients
+    for each in clients.values():
+        each.close()
 
 
 @pytest.fixture
@@ -35,16 +43,18 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings, prepared: set[str]) -> Iterator[Flask]:
+def app(
+    settings: Settings, mongod: Mongod, prepared: dict[str, MongoClient[Any]]
+) -> Iterator[Flask]:
     """The application on the real MongoDB: its indexes in place, its collections empty."""
     app = create_app(settings)
     database = app.extensions["portfolio"].database
     if settings.mongodb_uri not in prepared:
         database.ensure_indexes()
-        prepared.add(settings.mongodb_uri)
+        prepared[settings.mongodb_uri] = mongod.client()
     yield app
-    for collection in (database.portfolios, database.idempotency):
-        collection.delete_many({})
+    for name in (COLLECTION, IDEMPOTENCY_COLLECTION):
+        prepared[settings.mongodb_uri][settings.mongodb_db][name].delete_many({})
     database.close()
 
 

@@ -12,6 +12,8 @@ from pymongo.collection import Collection
 from tests.support.calls import BULK, V1, V2, create, create_all, one
 from tests.support.gunicorn import wait_until
 
+pytestmark = pytest.mark.both_topologies
+
 Documents = Collection[dict[str, Any]]
 # A failure that may pass, and that tells the driver nothing about the server's state.
 EXCEEDED_TIME_LIMIT = 262

@@ -28,16 +28,16 @@ LISTED = 100_000
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, standalone: Mongod) -> Iterator[Gunicorn]:
+def service(tmp_path_factory: pytest.TempPathFactory, replica_set: Mongod) -> Iterator[Gunicorn]:
     """The service as ``gunicorn`` alone starts it: two workers."""
     folder = tmp_path_factory.mktemp("service")
     environment = {"MONGODB_DB": "gunicorn", "LOG_LEVEL": "DEBUG"}
-    gunicorn = Gunicorn(folder, standalone.uri, environment)
+    gunicorn = Gunicorn(folder, replica_set.uri, environment)
     gunicorn.start()
     gunicorn.wait_ready()
     yield gunicorn
     gunicorn.kill()
-    with standalone.client() as client:
+    with replica_set.client() as client:
         client.drop_database("gunicorn")
 
 
@@ -253,9 +253,9 @@ def test_no_version_of_any_software_is_told(service: Gunicorn) -> None:
 
 
 def test_a_connection_that_never_waits_leaves_others_their_turn(
-    serve: Callable[..., Gunicorn], standalone: Mongod
+    serve: Callable[..., Gunicorn], replica_set: Mongod
 ) -> None:
-    gunicorn = serve(standalone.uri, WEB_CONCURRENCY="1", LOG_LEVEL="ERROR")
+    gunicorn = serve(replica_set.uri, WEB_CONCURRENCY="1", LOG_LEVEL="ERROR")
     request = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n"
     asked = 4000
     answered = 0
@@ -312,20 +312,20 @@ class Listing(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def listing(tmp_path_factory: pytest.TempPathFactory, standalone: Mongod) -> Iterator[Listing]:
+def listing(tmp_path_factory: pytest.TempPathFactory, replica_set: Mongod) -> Iterator[Listing]:
     """A service whose database holds 100,000 portfolios."""
-    with standalone.client() as client:
+    with replica_set.client() as client:
         collection = client["listing"]["portfolio"]
         for begin in range(0, LISTED, 10_000):
             collection.insert_many(
                 {"name": f"Portfolio {begin + number}", "version": 1} for number in range(10_000)
             )
         environment = {"MONGODB_DB": "listing", "WEB_CONCURRENCY": "1", "LOG_LEVEL": "INFO"}
-        gunicorn = Gunicorn(tmp_path_factory.mktemp("listing"), standalone.uri, environment)
+        gunicorn = Gunicorn(tmp_path_factory.mktemp("listing"), replica_set.uri, environment)
         gunicorn.start()
         gunicorn.wait_ready()
         (worker,) = gunicorn.workers()
-        yield Listing(gunicorn, worker, standalone)
+        yield Listing(gunicorn, worker, replica_set)
         gunicorn.kill()
         client.drop_database("listing")
 

@@ -16,6 +16,8 @@ from portfolio.config import Settings
 from tests.support.calls import V1, V2, refusal
 from tests.support.gunicorn import wait_until
 
+pytestmark = pytest.mark.both_topologies
+
 SERVICE = "globeco-portfolio-service"
 
 

@@ -25,6 +25,8 @@ from portfolio.storage.repository import PortfolioRepository
 from portfolio.timestamps import utc_now
 from tests.support.calls import to_stored
 
+pytestmark = pytest.mark.both_topologies
+
 ONE = ("/api/v1/portfolios", {"name": "Growth"})
 SOME = ("/api/v2/portfolios", [{"name": "Growth"}, {"name": "Income"}])
 FAST = ("/api/fast/portfolios/bulk", [{"name": "Growth"}, {"name": "Income"}])

@@ -35,11 +35,6 @@ VALIDATE = f"{V1}/validate"
 
 
 @pytest.fixture
-def mongod(replica_set: Mongod) -> Mongod:
-    return replica_set
-
-
-@pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Settings with a deadline that tests can wait for."""
     return replace(settings, request_timeout_ms=500)

@@ -21,7 +21,6 @@ from pymongo.collection import Collection
 from portfolio.app import create_app
 from portfolio.cli.transfer.files import Note
 from portfolio.config import Settings
-from portfolio.devserver.mongod import Mongod
 from portfolio.errors import Unavailable
 from portfolio.storage import repository
 from portfolio.storage.repository import PortfolioRepository
@@ -54,12 +53,6 @@ repository._STREAM_BATCH = 70
 repository.PortfolioRepository.batches_by_id = killed
 main()
 """
-
-
-@pytest.fixture
-def mongod(replica_set: Mongod) -> Mongod:
-    """One topology: reading by id does not depend on it."""
-    return replica_set
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portfolio.config import Settings
-from portfolio.devserver.mongod import Mongod
 from portfolio.models import Search
 from portfolio.storage.repository import PortfolioRepository
 from tests.support.calls import V2, create, one
@@ -23,11 +22,6 @@ from tests.support.gunicorn import wait_until
 SLOW = f"{V2}?name_like="
 # What MongoDB is at for longer than any deadline here.
 _SLOW_FILTER = {"$where": "function () { sleep(3000); return true; }"}
-
-
-@pytest.fixture
-def mongod(standalone: Mongod) -> Mongod:
-    return standalone
 
 
 @pytest.fixture

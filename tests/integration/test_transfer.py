@@ -20,18 +20,11 @@ from pymongo.collection import Collection
 
 from portfolio.cli.transfer.exporter import Exporter
 from portfolio.config import Settings
-from portfolio.devserver.mongod import Mongod
 from tests.support.commands import run, run_process, run_script
 
 Documents = Collection[dict[str, Any]]
 NAMES = [f"Fund {number}" for number in range(30)]
 LINES = b"".join(b'{"name": "%b"}\n' % name.encode() for name in NAMES)
-
-
-@pytest.fixture
-def mongod(replica_set: Mongod) -> Mongod:
-    """One topology: files do not depend on it."""
-    return replica_set
 
 
 @pytest.fixture

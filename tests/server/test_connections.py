@@ -26,10 +26,10 @@ _DRAIN_S = 2
 
 
 @pytest.fixture
-def service(serve: Callable[..., Gunicorn], standalone: Mongod) -> Gunicorn:
+def service(serve: Callable[..., Gunicorn], replica_set: Mongod) -> Gunicorn:
     """A service of one worker."""
     gunicorn = serve(
-        standalone.uri,
+        replica_set.uri,
         WEB_CONCURRENCY="1",
         DRAIN_SECONDS=str(_DRAIN_S),
         MONGODB_DB="connections",
@@ -58,7 +58,7 @@ def test_heads_that_are_completed_as_their_time_ends_wedge_nobody(service: Gunic
 
 
 def test_requests_that_come_as_the_drain_ends_are_answered_or_not_taken(
-    service: Gunicorn, standalone: Mongod
+    service: Gunicorn, replica_set: Mongod
 ) -> None:
     """None fails: what is answered with 201 is stored, what gets no answer is not."""
     count = 900
@@ -81,7 +81,7 @@ def test_requests_that_come_as_the_drain_ends_are_answered_or_not_taken(
     assert counts.keys() <= {"201", "503", "closed"}, counts
     assert service.process is not None
     assert service.process.wait(30) == 0
-    with standalone.client() as client_:
+    with replica_set.client() as client_:
         stored = client_["connections"]["portfolio"].count_documents({"name": marker})
     assert counts["201"] <= stored <= counts["201"] + counts["503"]
 
@@ -101,9 +101,9 @@ def probes(service: Gunicorn, seconds: float) -> Iterator[float]:
     ("limit", "count"), [(30, 100), pytest.param(1000, 2000, marks=pytest.mark.slow)]
 )
 def test_idle_and_silent_connections_keep_no_probe_out(
-    serve: Callable[..., Gunicorn], standalone: Mongod, limit: int, count: int
+    serve: Callable[..., Gunicorn], replica_set: Mongod, limit: int, count: int
 ) -> None:
-    service = serve(standalone.uri, GUNICORN_CMD_ARGS=f"--worker-connections {limit}")
+    service = serve(replica_set.uri, GUNICORN_CMD_ARGS=f"--worker-connections {limit}")
     service.wait_ready()
     with ThreadPoolExecutor(1) as pool:
         probed = pool.submit(lambda: list(probes(service, 2.0)))
@@ -132,10 +132,10 @@ def test_idle_and_silent_connections_keep_no_probe_out(
     ],
 )
 def test_requests_that_are_begun_and_not_ended_keep_no_probe_out(
-    serve: Callable[..., Gunicorn], standalone: Mongod, begin: bytes
+    serve: Callable[..., Gunicorn], replica_set: Mongod, begin: bytes
 ) -> None:
     service = serve(
-        standalone.uri, WEB_CONCURRENCY="1", GUNICORN_CMD_ARGS="--worker-connections 20"
+        replica_set.uri, WEB_CONCURRENCY="1", GUNICORN_CMD_ARGS="--worker-connections 20"
     )
     service.wait_ready()
     with connections(service, 300) as clients:
@@ -148,10 +148,10 @@ def test_requests_that_are_begun_and_not_ended_keep_no_probe_out(
 
 
 def test_a_connection_that_is_ended_for_another_is_the_one_that_was_idle_longest(
-    serve: Callable[..., Gunicorn], standalone: Mongod
+    serve: Callable[..., Gunicorn], replica_set: Mongod
 ) -> None:
     service = serve(
-        standalone.uri, WEB_CONCURRENCY="1", GUNICORN_CMD_ARGS="--worker-connections 10"
+        replica_set.uri, WEB_CONCURRENCY="1", GUNICORN_CMD_ARGS="--worker-connections 10"
     )
     service.wait_ready()
     with connections(service, 10) as clients:

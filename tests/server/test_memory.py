@@ -58,9 +58,9 @@ def head() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("parts", [body, small_writes, chunks, trailers, head])
 def test_hundreds_of_slow_requests_stay_within_bounds(
-    serve: Callable[..., Gunicorn], standalone: Mongod, parts: Callable[[], Iterator[bytes]]
+    serve: Callable[..., Gunicorn], replica_set: Mongod, parts: Callable[[], Iterator[bytes]]
 ) -> None:
-    service = serve(standalone.uri, WEB_CONCURRENCY="1", MONGODB_DB="memory")
+    service = serve(replica_set.uri, WEB_CONCURRENCY="1", MONGODB_DB="memory")
     service.wait_ready()
     (worker,) = service.workers()
     before = worker.memory_info().rss

@@ -58,13 +58,13 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def export(
-    serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str
+    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str
 ) -> Callable[..., Gunicorn]:
     """Start a service that exports: ``export("127.0.0.1:4318", VARIABLE=value)``, and is ready."""
 
     def start(endpoint: str, **environment: str) -> Gunicorn:
         gunicorn = serve(
-            standalone.uri,
+            replica_set.uri,
             **QUICK
             | {"MONGODB_DB": database_name, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
             | environment,

@@ -26,9 +26,9 @@ needs_tools = pytest.mark.skipif(
 
 
 @pytest.fixture
-def gunicorn(serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str) -> Gunicorn:
+def gunicorn(serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str) -> Gunicorn:
     """A service whose workers have both reached the database."""
-    gunicorn = serve(standalone.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1")
+    gunicorn = serve(replica_set.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1")
 
     def complete() -> bool:
         found = requests.get(f"{gunicorn.url}/health/detailed", timeout=10)
@@ -39,10 +39,10 @@ def gunicorn(serve: Callable[..., Gunicorn], standalone: Mongod, database_name: 
 
 
 @pytest.fixture
-def container(tmp_path: Path, standalone: Mongod, database_name: str) -> Callable[..., Gunicorn]:
+def container(tmp_path: Path, replica_set: Mongod, database_name: str) -> Callable[..., Gunicorn]:
     """The surroundings of a service that need not run: ``container(VARIABLE=value).flask(...)``."""
 
-    def make(mongodb_uri: str = standalone.uri, **environment: str) -> Gunicorn:
+    def make(mongodb_uri: str = replica_set.uri, **environment: str) -> Gunicorn:
         return Gunicorn(tmp_path, mongodb_uri, {"MONGODB_DB": database_name, **environment})
 
     return make
@@ -64,7 +64,7 @@ def test_the_runbook_reads_database_breakers_cache_and_metrics(gunicorn: Gunicor
         gunicorn, "curl -s http://localhost:8080/health/detailed | jq '.checks.database'"
     )
     assert database["status"] == "healthy"
-    assert database["topology"] == "standalone"
+    assert database["topology"] == "replica set"
     assert database["pool"].keys() == {"max", "min", "in_use", "available", "waiting"}
 
     breakers = shell(
@@ -104,7 +104,7 @@ def test_the_runbook_filters_logs_by_level(gunicorn: Gunicorn) -> None:
 
 
 def test_the_database_is_pinged_looked_at_and_filled(gunicorn: Gunicorn) -> None:
-    assert "standalone, MongoDB 6.0.5" in gunicorn.flask("db", "ping").stdout
+    assert "replica set, MongoDB 6.0.5" in gunicorn.flask("db", "ping").stdout
     seeded = gunicorn.flask("db", "seed", "120")
     assert seeded.stdout.endswith("120 portfolios created\n"), seeded.stderr
     listed = requests.get(f"{gunicorn.url}/api/v1/portfolios", timeout=10).json()

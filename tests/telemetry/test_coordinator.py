@@ -20,10 +20,10 @@ from tests.telemetry.conftest import Script
 
 
 @pytest.fixture
-def gunicorn(serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str) -> Gunicorn:
+def gunicorn(serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str) -> Gunicorn:
     """A service with two workers that both show themselves."""
     gunicorn = serve(
-        standalone.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1", ENVIRONMENT="production"
+        replica_set.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1", ENVIRONMENT="production"
     )
     gunicorn.wait_ready()
     wait_until(lambda: len(workers(gunicorn)) == 2, "both workers show themselves")
@@ -150,11 +150,11 @@ def test_where_nothing_runs_commands_say_so(
 
 
 def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself(
-    serve: Callable[..., Gunicorn], standalone: Mongod, tmp_path: Path, script: type[Script]
+    serve: Callable[..., Gunicorn], replica_set: Mongod, tmp_path: Path, script: type[Script]
 ) -> None:
     blocker = tmp_path / "a file"
     blocker.write_text("")
-    gunicorn = serve(standalone.uri, PORTFOLIO_RUNTIME_DIR=str(blocker / "run"))
+    gunicorn = serve(replica_set.uri, PORTFOLIO_RUNTIME_DIR=str(blocker / "run"))
     gunicorn.wait_ready()
     assert len(workers(gunicorn)) == 1
 
@@ -168,11 +168,11 @@ def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself(
 
 
 def test_a_folder_that_can_be_written_again_is_used_again(
-    serve: Callable[..., Gunicorn], standalone: Mongod, tmp_path: Path
+    serve: Callable[..., Gunicorn], replica_set: Mongod, tmp_path: Path
 ) -> None:
     blocker = tmp_path / "blocker"
     blocker.write_text("")
-    gunicorn = serve(standalone.uri, PORTFOLIO_RUNTIME_DIR=str(blocker / "run"))
+    gunicorn = serve(replica_set.uri, PORTFOLIO_RUNTIME_DIR=str(blocker / "run"))
     gunicorn.wait_ready()
     assert len(workers(gunicorn)) == 1
     blocker.unlink()
@@ -206,10 +206,10 @@ def fill(path: Path) -> None:
 
 
 def test_a_full_disk_takes_the_pods_view_and_nothing_else(
-    full_disk: Path, serve: Callable[..., Gunicorn], standalone: Mongod, database_name: str
+    full_disk: Path, serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str
 ) -> None:
     gunicorn = serve(
-        standalone.uri,
+        replica_set.uri,
         MONGODB_DB=database_name,
         PORTFOLIO_RUNTIME_DIR=str(full_disk),
         TMPDIR=str(full_disk),

@@ -99,11 +99,11 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def run(standalone: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """One run of a service for all that can be read off what it exported."""
     folder = tmp_path_factory.mktemp("metrics")
     pod = {"MY_POD_NAME": "pod-1", "SERVICE_NAMESPACE": "globeco"}
-    with exporting(folder, standalone.uri, **pod) as (gunicorn, collector):
+    with exporting(folder, replica_set.uri, **pod) as (gunicorn, collector):
         wait_until(lambda: len(collector.resources) == 2, "both workers export")
         pids = {worker.pid for worker in gunicorn.workers()}
         script = Script(gunicorn.url)
