@@ -20,6 +20,8 @@ blueprint = Blueprint("health", __name__)
 @describe(
     "getServiceInfo",
     "Get the service's name, version and features",
+    description="Does not ask MongoDB. Read `/health/ready` to learn whether requests can be "
+    "served.",
     responses={200: Result("Name, version and features", "ServiceInfo")},
 )
 def index() -> Response:
@@ -47,6 +49,7 @@ def index() -> Response:
 @describe(
     "getHealth",
     "Say OK",
+    description="Does not ask MongoDB.",
     responses={200: Result("OK", example="OK", media_types=("text/plain",))},
 )
 def health() -> Response:
@@ -58,6 +61,7 @@ def health() -> Response:
 @describe(
     "getLiveness",
     "Check whether the process responds",
+    description="For liveness probes: 200 also while MongoDB is down.",
     responses={200: Result("It responds", "Liveness")},
 )
 def live() -> Response:
@@ -69,6 +73,8 @@ def live() -> Response:
 @describe(
     "getReadiness",
     "Check whether requests can be served",
+    description="For readiness probes: 503 within 5 seconds of an outage of MongoDB, and while the "
+    "service shuts down.",
     responses={
         200: Result("Ready", "Readiness"),
         503: Result("Not ready", "Readiness", headers=("Retry-After",)),
@@ -87,6 +93,7 @@ def ready() -> Response:
 @describe(
     "getStartup",
     "Check whether MongoDB was reached since the start",
+    description="For startup probes: once 200, always 200.",
     responses={
         200: Result("Started", "Startup"),
         503: Result("Not started", "Startup", headers=("Retry-After",)),
@@ -103,6 +110,8 @@ def startup() -> Response:
 @describe(
     "getHealthReport",
     "Get the state of each part of the service",
+    description="For operators: MongoDB, circuit breakers, validation cache and telemetry, over "
+    "all workers.",
     responses={
         200: Result("Healthy", "HealthReport"),
         503: Result("A part is unhealthy", "HealthReport", headers=("Retry-After",)),
@@ -129,6 +138,7 @@ def detailed() -> Response:
 @describe(
     "getServiceMetrics",
     "Get counts, latencies and use of resources",
+    description="For operators: over all workers, since their start.",
     responses={200: Result("Counts, latencies and use of resources", "ServiceMetrics")},
 )
 def metrics() -> Response:

@@ -51,6 +51,7 @@ _STRICT_NAME_METADATA = {
     "description": "letters, digits, spaces, hyphens and underscores",
     "examples": ["Growth Fund"],
 }
+_NAME_METADATA = {"description": "printable characters, not all of them spaces"}
 _VERSION_METADATA = {"description": "the version that you have seen", "examples": [1]}
 
 
@@ -77,14 +78,16 @@ class StrictPortfolioCreateSchema(_Input):
 class PortfolioCreateSchema(StrictPortfolioCreateSchema):
     """A portfolio to create through v1."""
 
-    name = _required(Name, NOT_A_STRING)
+    name = _required(Name, NOT_A_STRING, metadata=_NAME_METADATA)
 
 
 class PortfolioUpdateSchema(_Input):
     """An update through v1; the version must leave room for the next one."""
 
-    portfolio_id = _required(Text, NOT_A_STRING, data_key="portfolioId")
-    name = _required(Name, NOT_A_STRING)
+    portfolio_id = _required(
+        Text, NOT_A_STRING, data_key="portfolioId", metadata={"description": "the id in the path"}
+    )
+    name = _required(Name, NOT_A_STRING, metadata=_NAME_METADATA)
     version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION - 1, metadata=_VERSION_METADATA)
     date_created = DateTime(
         data_key="dateCreated", allow_none=True, load_default=None, metadata=_DATE_METADATA
@@ -98,7 +101,12 @@ class PortfolioUpdateSchema(_Input):
 class PortfolioIdsSchema(_Input):
     """The ids to look up."""
 
-    ids = _required(Ids, NOT_AN_ARRAY, data_key="portfolioIds")
+    ids = _required(
+        Ids,
+        NOT_AN_ARRAY,
+        data_key="portfolioIds",
+        metadata={"description": "ids to look up; what is not an id is invalid"},
+    )
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> list[str]:
@@ -133,7 +141,11 @@ class SearchQuerySchema(_Input):
         metadata={"description": "maximum number of portfolios"},
     )
     offset = Integer(
-        0, MAX_VERSION, load_default=0, metadata={"description": "number of portfolios to skip"}
+        0,
+        MAX_VERSION,
+        load_default=0,
+        # No default in the document: generated clients would send it beside a cursor.
+        metadata={"description": "number of portfolios to skip; absent means 0", "default": None},
     )
 
     @post_load

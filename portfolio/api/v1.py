@@ -77,6 +77,8 @@ def list_portfolios() -> Response:
 @describe(
     "createPortfolio",
     "Create a portfolio",
+    description="With an `Idempotency-Key` the request can be sent again until it is answered: it "
+    "creates one portfolio.",
     parameters=("Idempotency-Key",),
     body=Body(PortfolioCreateSchema, {"name": "Growth Fund"}),
     responses={
@@ -103,12 +105,13 @@ def create_portfolio() -> Response:
 @describe(
     "getPortfolio",
     "Get a portfolio",
+    description="`ETag` names its version, for conditional requests.",
     parameters=("If-None-Match",),
     responses={
         200: Result("The portfolio", "Portfolio", example=EXAMPLE, headers=("ETag",)),
         304: Result("Not modified", headers=("ETag",)),
     },
-    errors=("NotFound", "URITooLong", "ServiceUnavailable"),
+    errors=("NotFound", "ServiceUnavailable"),
 )
 def get_portfolio(portfolio_id: str) -> Response:
     """Return one portfolio, or 304."""
@@ -131,7 +134,7 @@ def get_portfolio(portfolio_id: str) -> Response:
             headers=("ETag",),
         )
     },
-    errors=("NotFound", "URITooLong", "VersionConflict", "PreconditionFailed", *BODY_ERRORS),
+    errors=("NotFound", "VersionConflict", "PreconditionFailed", *BODY_ERRORS),
 )
 def update_portfolio(portfolio_id: str) -> Response:
     """Update one portfolio if the version is the stored one."""
@@ -152,12 +155,12 @@ def update_portfolio(portfolio_id: str) -> Response:
 @describe(
     "deletePortfolio",
     "Delete a portfolio",
+    description="`version` is the one that you have seen; 409 if it is not the current one.",
     query=DeleteQuerySchema,
     parameters=("If-Match",),
     responses={204: Result("Deleted")},
     errors=(
         "NotFound",
-        "URITooLong",
         "VersionConflict",
         "PreconditionFailed",
         "UnprocessableEntity",
@@ -185,6 +188,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
 @describe(
     "validatePortfolios",
     "Check which portfolios exist",
+    description="Up to 1000 ids in one request. What is not an id is invalid, not an error.",
     body=Body(PortfolioIdsSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
     responses={
         200: Result(

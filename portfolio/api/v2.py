@@ -38,7 +38,7 @@ _bulk_schema = StrictPortfolioCreateSchema(many=True)
     responses={
         200: Result("A page", "PortfolioPage", example=PAGE_EXAMPLE, headers=("Link",)),
     },
-    errors=("BadRequest", "URITooLong", "UnprocessableEntity", "ServiceUnavailable"),
+    errors=("BadRequest", "UnprocessableEntity", "ServiceUnavailable"),
 )
 def search_portfolios() -> Response:
     """Return a page of the portfolios that match, by offset or by cursor."""
@@ -61,6 +61,8 @@ def search_portfolios() -> Response:
 @describe(
     "createPortfolios",
     "Create up to 100 portfolios: all or none",
+    description="With an `Idempotency-Key` the request can be sent again until it is answered: it "
+    "creates each portfolio once.",
     parameters=("Idempotency-Key",),
     body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
     responses={

@@ -74,8 +74,34 @@ def test_it_describes_every_route_and_nothing_else(
 def test_every_operation_says_what_it_is_for(document: dict[str, Any]) -> None:
     for operation in operations(document).values():
         assert operation["summary"]
+        assert operation["description"]
         assert operation["tags"]
-        assert len(operation["responses"]) >= 2
+
+
+def test_every_operation_describes_an_error_of_the_client(document: dict[str, Any]) -> None:
+    for operation in operations(document).values():
+        assert any(status.startswith("4") for status in operation["responses"])
+
+
+def test_every_parameter_and_property_is_described(document: dict[str, Any]) -> None:
+    for operation in operations(document).values():
+        for parameter in operation.get("parameters", ()):
+            assert parameter["description"], (operation["operationId"], parameter["name"])
+    for name, schema in document["components"]["schemas"].items():
+        for field, described in schema["properties"].items():
+            assert described.get("description"), (name, field)
+
+
+def test_no_default_of_a_parameter_breaks_a_search_by_cursor(
+    unit_client: FlaskClient, document: dict[str, Any]
+) -> None:
+    # A generated client sends the defaults of the document unless it is told otherwise.
+    parameters = document["paths"]["/api/v2/portfolios"]["get"]["parameters"]
+    schemas = {parameter["name"]: parameter["schema"] for parameter in parameters}
+    query = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
+    assert query == {"limit": 50}
+    page = unit_client.get("/api/v2/portfolios", query_string=query | {"cursor": ""})
+    assert page.status_code == 200, page.text
 
 
 def test_operation_ids_are_unique_camel_case_verbs(document: dict[str, Any]) -> None:
@@ -200,9 +226,13 @@ def test_api_keys_are_described_where_they_are_required() -> None:
     document = client.get("/openapi.json").json
     assert set(document["components"]["securitySchemes"]) == {"apiKey", "bearer"}
     for (_, path), operation in operations(document).items():
-        assert ("security" in operation) == path.startswith("/api/")
+        assert operation.get("security", document["security"]) == (
+            [{"apiKey": []}, {"bearer": []}] if path.startswith("/api/") else []
+        )
         assert ("401" in operation["responses"]) == path.startswith("/api/")
 
 
 def test_without_api_keys_none_is_described(document: dict[str, Any]) -> None:
+    assert document["security"] == []
     assert "securitySchemes" not in document["components"]
+    assert "Unauthorized" not in document["components"]["responses"]

@@ -36,7 +36,7 @@ PAGE_EXAMPLE: dict[str, Any] = {
 }
 BULK_EXAMPLE = [{"name": "Income Fund"}, {"name": "Bond Fund", "version": 3}]
 
-# Errors that endpoints share, by their names in the document; 500 applies to all of them.
+# Errors that endpoints share, by their names in the document; 414 and 500 apply to all of them.
 BODY_ERRORS = (
     "PayloadTooLarge",
     "UnsupportedMediaType",
@@ -92,9 +92,9 @@ class Operation(NamedTuple):
     Attributes:
         operation_id: a unique name, which generated clients give to their method.
         summary: what it does, in a few words.
+        description: what it does, in sentences.
         responses: the results by HTTP status.
         errors: the names of the errors.
-        description: more about it.
         body: the request body.
         query: the schema of the query string.
         parameters: the names of headers and of query parameters that no schema has.
@@ -102,19 +102,19 @@ class Operation(NamedTuple):
 
     operation_id: str
     summary: str
+    description: str
     responses: dict[int, Result]
     errors: tuple[str, ...] = ()
-    description: str | None = None
     body: Body | None = None
     query: type[Schema] | None = None
     parameters: tuple[str, ...] = ()
 
 
 def describe(
-    operation_id: str, summary: str, responses: dict[int, Result], **more: Any
+    operation_id: str, summary: str, description: str, responses: dict[int, Result], **more: Any
 ) -> Callable[[View], View]:
     """Return a decorator that attaches an ``Operation`` of these attributes to a view."""
-    operation = Operation(operation_id, summary, responses, **more)
+    operation = Operation(operation_id, summary, description, responses, **more)
 
     def attach(view: View) -> View:
         setattr(view, _ATTRIBUTE, operation)

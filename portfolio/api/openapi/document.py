@@ -53,6 +53,8 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
         # that a request's header claims is not used: anybody can send one.
         servers=[{"url": ".", "description": "where this document comes from"}],
         tags=list(TAGS.values()),
+        # Operations that need an API key say so; all others need none.
+        security=[],
     )
     converter: Any = marshmallow.converter
     converter.add_attribute_function(describe_field)
@@ -73,7 +75,8 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
     spec.components.schema("Pagination", schema=response_schemas.PaginationSchema)
     spec.components.schema("CursorPagination", schema=response_schemas.CursorPaginationSchema)
     for name, error in ERRORS.items():
-        spec.components.response(name, _error(error))
+        if name != "Unauthorized" or settings.api_keys:
+            spec.components.response(name, _error(error))
     if settings.api_keys:
         spec.components.security_scheme(
             "apiKey", {"type": "apiKey", "in": "header", "name": "X-API-Key"}
@@ -89,9 +92,8 @@ def _add_path(
         "operationId": operation.operation_id,
         "tags": [TAGS[blueprint]["name"]],
         "summary": operation.summary,
+        "description": operation.description,
     }
-    if operation.description:
-        described["description"] = operation.description
     parameters = [
         PARAMETERS[name] | {"name": name} for name in (*rule.arguments, *operation.parameters)
     ]
@@ -101,7 +103,7 @@ def _add_path(
         described["parameters"] = parameters
     if operation.body:
         described["requestBody"] = _body(operation.body)
-    errors = [*operation.errors, "InternalServerError"]
+    errors = [*operation.errors, "URITooLong", "InternalServerError"]
     if protected and rule.rule.startswith("/api/"):
         described["security"] = [{"apiKey": []}, {"bearer": []}]
         errors.append("Unauthorized")

@@ -18,57 +18,56 @@ class _Response(Schema):
         unknown = EXCLUDE
 
 
-def _text(description: str | None = None, **metadata: Any) -> fields.String:
-    return fields.String(required=True, metadata=_described(description, metadata))
+def _text(description: str, **metadata: Any) -> fields.String:
+    return fields.String(required=True, metadata={"description": description, **metadata})
 
 
-def _enum(*values: str) -> fields.String:
-    return fields.String(required=True, validate=validate.OneOf(values))
+def _enum(description: str, *values: str) -> fields.String:
+    one_of = validate.OneOf(values)
+    return fields.String(required=True, validate=one_of, metadata={"description": description})
 
 
-def _count(description: str | None = None, minimum: int = 0) -> fields.Integer:
-    return fields.Integer(required=True, metadata=_described(description, {"minimum": minimum}))
+def _count(description: str, minimum: int = 0) -> fields.Integer:
+    metadata = {"description": description, "minimum": minimum}
+    return fields.Integer(required=True, metadata=metadata)
 
 
-def _number(**metadata: Any) -> fields.Float:
-    return fields.Float(required=True, metadata={"minimum": 0, **metadata})
+def _number(description: str, **metadata: Any) -> fields.Float:
+    metadata = {"description": description, "minimum": 0, **metadata}
+    return fields.Float(required=True, metadata=metadata)
 
 
-def _flag(description: str | None = None) -> fields.Boolean:
-    return fields.Boolean(required=True, metadata=_described(description, {}))
+def _flag(description: str) -> fields.Boolean:
+    return fields.Boolean(required=True, metadata={"description": description})
 
 
-def _date_time(description: str | None = None) -> fields.DateTime:
-    return fields.DateTime(required=True, metadata=_described(description, {}))
+def _date_time(description: str) -> fields.DateTime:
+    return fields.DateTime(required=True, metadata={"description": description})
 
 
-def _nested(schema: type[Schema], **kwargs: Any) -> fields.Nested:
-    return fields.Nested(schema, **{"required": True, **kwargs})
+def _nested(schema: type[Schema], description: str, required: bool = True) -> fields.Nested:
+    return fields.Nested(schema, required=required, metadata={"description": description})
 
 
-def _texts(description: str) -> fields.List[str]:
-    return fields.List(fields.String(), required=True, metadata={"description": description})
+def _list_of(values: fields.Field[Any], description: str) -> fields.List[Any]:
+    return fields.List(values, required=True, metadata={"description": description})
 
 
-def _map_of(values: fields.Field[Any], **kwargs: Any) -> fields.Dict:
-    return fields.Dict(values=values, **{"required": True, **kwargs})
-
-
-def _described(description: str | None, metadata: dict[str, Any]) -> dict[str, Any]:
-    return metadata if description is None else {"description": description, **metadata}
+def _map_of(values: fields.Field[Any], description: str, required: bool = True) -> fields.Dict:
+    return fields.Dict(values=values, required=required, metadata={"description": description})
 
 
 def _health() -> fields.String:
-    return _enum("healthy", "unhealthy", "degraded", "disabled")
+    return _enum("the state of this part", "healthy", "unhealthy", "degraded", "disabled")
 
 
 # Portfolios
 
 
 class PortfolioSchema(_Response):
-    portfolioId = _text(pattern="^[0-9a-f]{24}$")
-    name = _text()
-    dateCreated = _date_time("UTC, milliseconds, with Z")
+    portfolioId = _text("the id, 24 hexadecimal digits", pattern="^[0-9a-f]{24}$")
+    name = _text("the name; several portfolios can have the same one")
+    dateCreated = _date_time("when it was created; UTC, milliseconds, with Z")
     version = fields.Integer(
         required=True,
         metadata={
@@ -79,23 +78,25 @@ class PortfolioSchema(_Response):
 
 
 def _portfolios() -> fields.List[Any]:
-    return fields.List(fields.Nested(PortfolioSchema), required=True)
+    return _list_of(fields.Nested(PortfolioSchema), "the portfolios, in order")
 
 
 class PaginationSchema(_Response):
     totalElements = _count("portfolios that match, on all pages")
-    totalPages = _count()
+    totalPages = _count("pages of this size")
     currentPage = _count("offset divided by limit; the first is 0")
     pageSize = _count("the limit of the request", minimum=1)
     hasNext = _flag("whether a portfolio lies beyond this page")
-    hasPrevious = _flag()
+    hasPrevious = _flag("whether a portfolio lies before this page")
 
 
 class CursorPaginationSchema(_Response):
     pageSize = _count("the limit of the request", minimum=1)
     hasNext = _flag("whether a portfolio lies beyond this page")
     nextCursor = fields.String(
-        required=True, allow_none=True, metadata={"description": "the cursor of the next page"}
+        required=True,
+        allow_none=True,
+        metadata={"description": "the cursor of the next page; null on the last page"},
     )
 
 
@@ -104,30 +105,31 @@ class PortfolioPageSchema(_Response):
     pagination = fields.Raw(
         required=True,
         metadata={
+            "description": "by offset, or by cursor if the request has one",
             "anyOf": [
                 {"$ref": "#/components/schemas/Pagination"},
                 {"$ref": "#/components/schemas/CursorPagination"},
-            ]
+            ],
         },
     )
 
 
 class FastPortfolioPageSchema(_Response):
     portfolios = _portfolios()
-    pagination = _nested(PaginationSchema)
-    processingTimeMs = _number()
+    pagination = _nested(PaginationSchema, "the place of this page among all")
+    processingTimeMs = _number("milliseconds that the service took")
 
 
 class BulkCreateResultSchema(_Response):
     portfolios = _portfolios()
-    count = _count()
-    processingTimeMs = _number()
+    count = _count("portfolios created")
+    processingTimeMs = _number("milliseconds that the service took")
 
 
 class IdValidationResultSchema(_Response):
-    valid = _texts("ids of portfolios that exist")
-    invalid = _texts("ids of portfolios that don't")
-    inactive = _texts("always empty")
+    valid = _list_of(fields.String(), "ids of portfolios that exist")
+    invalid = _list_of(fields.String(), "ids of portfolios that don't")
+    inactive = _list_of(fields.String(), "always empty")
 
 
 # Errors
@@ -138,145 +140,146 @@ class ErrorSchema(_Response):
 
 
 class FieldErrorSchema(_Response):
-    loc = fields.List(
+    loc = _list_of(
         fields.Raw(metadata={"type": ["string", "integer"]}),
-        required=True,
-        metadata={"description": "the path to the value; body, query or path first"},
+        "the path to the value; body, query or path first",
     )
-    msg = _text()
+    msg = _text("what is wrong, in a sentence")
     type = _text("the kind of error, for programs")
 
 
 class ValidationErrorSchema(_Response):
-    detail = fields.List(fields.Nested(FieldErrorSchema), required=True)
+    detail = _list_of(fields.Nested(FieldErrorSchema), "every error of the request")
 
 
 # Health
 
 
 class ServiceInfoSchema(_Response):
-    message = _text()
-    version = _text()
-    environment = _enum("development", "staging", "production")
-    status = _text()
-    features = _map_of(fields.Boolean())
+    message = _text("the name of the service")
+    version = _text("the version of the API")
+    environment = _enum("the profile", "development", "staging", "production")
+    status = _text("always operational")
+    features = _map_of(fields.Boolean(), "whether each optional feature is on")
 
 
 class _Probe(_Response):
-    timestamp = _date_time()
-    service = _text()
-    probe_type = _text()
-    response_time_ms = _number()
+    timestamp = _date_time("when the response was made")
+    service = _text("the name of the service")
+    probe_type = _text("which probe this is")
+    response_time_ms = _number("milliseconds that the check took")
 
 
 class LivenessSchema(_Probe):
-    status = _enum("alive")
-    cached = _flag()
+    status = _enum("always alive", "alive")
+    cached = _flag("always false")
 
 
 class DatabaseStatusSchema(_Response):
     status = _health()
-    response_time_ms = _number()
+    response_time_ms = _number("milliseconds that the latest ping took")
 
 
 class BreakersStatusSchema(_Response):
     status = _health()
-    healthy_ratio = _number(maximum=1)
+    healthy_ratio = _number("fraction of the breakers that are closed", maximum=1)
 
 
 class ReadinessChecksSchema(_Response):
-    database = _nested(DatabaseStatusSchema)
-    circuit_breakers = _nested(BreakersStatusSchema)
+    database = _nested(DatabaseStatusSchema, "MongoDB")
+    circuit_breakers = _nested(BreakersStatusSchema, "the circuit breakers")
 
 
 class ReadinessSchema(_Probe):
-    status = _enum("ready", "not_ready")
-    checks = _nested(ReadinessChecksSchema)
+    status = _enum("whether requests can be served", "ready", "not_ready")
+    checks = _nested(ReadinessChecksSchema, "what readiness depends on")
 
 
 class StartupSchema(_Probe):
-    status = _enum("started", "starting")
+    status = _enum("whether MongoDB was reached", "started", "starting")
 
 
 class PoolSchema(_Response):
-    max = _count()
-    min = _count()
-    in_use = _count()
-    available = _count()
-    waiting = _count()
+    max = _count("connections allowed")
+    min = _count("connections kept open")
+    in_use = _count("connections in use")
+    available = _count("connections that can still be checked out")
+    waiting = _count("callers that wait for a connection")
 
 
 class DatabaseReportSchema(DatabaseStatusSchema):
-    server_version = _text()
-    topology = _enum("standalone", "replica set", "sharded", "unknown")
-    pool = _nested(PoolSchema)
+    server_version = _text("the version of MongoDB")
+    topology = _enum("the topology", "standalone", "replica set", "sharded", "unknown")
+    pool = _nested(PoolSchema, "the connections of all workers")
 
 
 class BreakerSchema(_Response):
-    state = _enum("closed", "half-open", "open")
-    failure_count = _count()
+    state = _enum("the state, of all workers the worst", "closed", "half-open", "open")
+    failure_count = _count("consecutive failures")
 
 
 class BreakersReportSchema(_Response):
     status = _health()
-    total_breakers = _count()
-    healthy_breakers = _count()
-    open_breakers = _count()
+    total_breakers = _count("breakers")
+    healthy_breakers = _count("breakers that are closed")
+    open_breakers = _count("breakers that are open")
     overall_health = _health()
-    breakers = _map_of(fields.Nested(BreakerSchema))
+    breakers = _map_of(fields.Nested(BreakerSchema), "each breaker by its name")
 
 
 class CacheReportSchema(_Response):
     status = _health()
-    size = _count()
-    max_size = _count()
-    hits = _count()
-    misses = _count()
-    hit_rate = _number(maximum=1)
-    evictions = _count()
+    size = _count("entries")
+    max_size = _count("entries allowed")
+    hits = _count("look-ups answered from the cache")
+    misses = _count("look-ups that were not")
+    hit_rate = _number("fraction of look-ups answered from the cache", maximum=1)
+    evictions = _count("entries removed to make room")
 
 
 class HealthChecksSchema(_Response):
-    database = _nested(DatabaseReportSchema)
-    circuit_breakers = _nested(BreakersReportSchema)
-    validation_cache = _nested(CacheReportSchema)
-    telemetry = fields.Dict()
+    database = _nested(DatabaseReportSchema, "MongoDB")
+    circuit_breakers = _nested(BreakersReportSchema, "the circuit breakers")
+    validation_cache = _nested(CacheReportSchema, "the validation cache")
+    telemetry = fields.Dict(metadata={"description": "the exports of metrics and spans"})
 
 
 class HealthReportSchema(_Probe):
-    status = _enum("healthy", "unhealthy")
-    version = _text()
-    environment = _text()
-    checks = _nested(HealthChecksSchema)
+    status = _enum("the worst state of all parts", "healthy", "unhealthy")
+    version = _text("the version of the API")
+    environment = _text("the profile")
+    checks = _nested(HealthChecksSchema, "the state of each part, over all workers")
 
 
 class ServiceMetricsSchema(_Response):
-    service = _text()
-    timestamp = _date_time()
-    uptime_seconds = _number()
-    pool = _nested(PoolSchema, required=False)
-    circuit_breakers = _map_of(fields.Nested(BreakerSchema), required=False)
-    validation_cache = _nested(CacheReportSchema, required=False)
+    service = _text("the name of the service")
+    timestamp = _date_time("when the response was made")
+    uptime_seconds = _number("seconds since the start")
+    pool = _nested(PoolSchema, "the connections of all workers", required=False)
+    circuit_breakers = _map_of(
+        fields.Nested(BreakerSchema), "each breaker by its name", required=False
+    )
+    validation_cache = _nested(CacheReportSchema, "the validation cache", required=False)
 
 
 class FastHealthSchema(_Response):
-    status = _enum("healthy")
-    service = _text()
-    timestamp = _date_time()
+    status = _enum("always healthy", "healthy")
+    service = _text("the name of the fast path")
+    timestamp = _date_time("when the response was made")
 
 
 class FastPathLimitsSchema(_Response):
-    enabled = _flag()
-    maxBulkSize = _count()
-    maxRequestSizeBytes = _count()
+    enabled = _flag("always true")
+    maxBulkSize = _count("portfolios that one request can create")
+    maxRequestSizeBytes = _count("bytes that a request body can have")
 
 
 class FastPathEnvironmentSchema(_Response):
-    profile = _text()
-    databaseTracing = _flag()
+    profile = _text("the profile")
+    databaseTracing = _flag("whether database commands have spans")
 
 
 class FastPathStatsSchema(_Response):
-    fastPath = _nested(FastPathLimitsSchema)
-    environment = _nested(FastPathEnvironmentSchema)
-    endpoints = _map_of(fields.String())
+    fastPath = _nested(FastPathLimitsSchema, "the limits")
+    environment = _nested(FastPathEnvironmentSchema, "how the service runs")
+    endpoints = _map_of(fields.String(), "what each endpoint does, by its path")
