@@ -6,7 +6,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from portfolio.errors import Conflict, LocatedError, NotFound, UnprocessableEntity
+from portfolio.errors import (
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    NameConflict,
+    NotFound,
+    VersionConflict,
+)
 from portfolio.models import (
     CreateResult,
     IdempotencyKey,
@@ -25,12 +31,6 @@ from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.writer import KeyTakenError, PortfolioWriter
 from portfolio.timestamps import utc_now
 
-KEY_IN_FLIGHT = "A request with this Idempotency-Key is in flight"
-KEY_REUSED = LocatedError(
-    loc=["body"],
-    msg="Idempotency-Key was used for another request",
-    type="idempotency_key_reused",
-)
 # Longer than any request may take. A creation that is not done by then was abandoned.
 _IN_FLIGHT_LIMIT = timedelta(seconds=15)
 
@@ -101,9 +101,10 @@ class PortfolioService:
 
         Raises:
             BadRequest: the bulk violates a rule of ``check_bulk``.
-            Conflict: names are stored already; or a creation with this key is in flight, or not yet
-                on a majority of the replica set.
-            UnprocessableEntity: the key was used for another request.
+            NameConflict: names are stored already.
+            IdempotencyKeyInUse: a creation with this key is in flight, or not yet on a majority of
+                the replica set.
+            IdempotencyKeyReused: the key was used for another request.
         """
         check_bulk(bulk)
         return self._create_all(bulk, new_names=new_names, key=key)
@@ -125,7 +126,7 @@ class PortfolioService:
 
         Raises:
             NotFound: there is no such portfolio.
-            Conflict: the stored version is another one.
+            VersionConflict: the stored version is another one.
         """
         portfolio = self._repository.update(portfolio_id, update)
         if portfolio is None:
@@ -137,7 +138,7 @@ class PortfolioService:
 
         Raises:
             NotFound: there is no such portfolio.
-            Conflict: the stored version is another one.
+            VersionConflict: the stored version is another one.
         """
         if not self._repository.delete(portfolio_id, version):
             raise self._explain_mismatch(portfolio_id)
@@ -176,7 +177,7 @@ class PortfolioService:
                 # Perhaps by a concurrent request with this very key.
                 if replay := self._find_replay(key):
                     return replay
-                raise Conflict(f"Portfolio names already exist: {', '.join(sorted(taken))}")
+                raise NameConflict(taken)
         now = utc_now()
         portfolios = [_to_portfolio(new, now) for new in bulk]
         if key is None:
@@ -188,7 +189,7 @@ class PortfolioService:
             # If it is still not found, a failover may yet undo the other creation.
             if replay := self._find_replay(key):
                 return replay
-            raise Conflict(KEY_IN_FLIGHT) from None
+            raise IdempotencyKeyInUse from None
         return CreateResult(portfolios)
 
     def _find_replay(self, key: IdempotencyKey | None) -> CreateResult | None:
@@ -197,10 +198,10 @@ class PortfolioService:
         if record is None:
             return None
         if record.key != key:
-            raise UnprocessableEntity([KEY_REUSED])
+            raise IdempotencyKeyReused
         if not record.done:
             if utc_now() - record.created < _IN_FLIGHT_LIMIT:
-                raise Conflict(KEY_IN_FLIGHT)
+                raise IdempotencyKeyInUse
             # The process that began it has died or given up; this one keeps its promise.
             self._writer.complete(record)
         return CreateResult(record.portfolios, replayed=True)
@@ -221,9 +222,9 @@ class PortfolioService:
             return Page(found[: search.limit], total, has_next)
         return Page(found, seen, has_next)
 
-    def _explain_mismatch(self, portfolio_id: str) -> NotFound | Conflict:
+    def _explain_mismatch(self, portfolio_id: str) -> NotFound | VersionConflict:
         exists = self._repository.existing_ids([portfolio_id])
-        return Conflict("Version conflict") if exists else NotFound()
+        return VersionConflict() if exists else NotFound()
 
 
 def _to_portfolio(new: PortfolioCreate, now: datetime) -> Portfolio:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from flask import Request, Response
 
 from portfolio.api.responses import json_response
-from portfolio.errors import Conflict, PreconditionFailed
+from portfolio.errors import PreconditionFailed, VersionConflict
 from portfolio.models import Portfolio
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def check_if_match(
 
     Raises:
         PreconditionFailed: ``If-Match`` does not have the current tag.
-        Conflict: it has, but the current version is not ``version``.
+        VersionConflict: it has, but the current version is not ``version``.
         NotFound: the portfolio does not exist.
     """
     if "HTTP_IF_MATCH" not in request.environ:
@@ -76,9 +76,9 @@ def check_if_match(
     if wanted.contains(tag(portfolio_id.lower(), version)):
         try:
             return change()
-        except Conflict:
+        except VersionConflict:
             pass
     found = current()
     if not wanted.contains(tag(found.id, found.version)):
         raise PreconditionFailed
-    raise Conflict("Version conflict")
+    raise VersionConflict

@@ -10,7 +10,14 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from portfolio.api.flask_app import JSONResponse
-from portfolio.errors import MalformedJSON, PortfolioError, Unavailable, UnprocessableEntity
+from portfolio.errors import (
+    ErrorCode,
+    MalformedJSON,
+    PortfolioError,
+    Unavailable,
+    code_for_status,
+    error_body,
+)
 from portfolio.models import Portfolio
 from portfolio.timestamps import rfc3339
 
@@ -53,14 +60,12 @@ def register_error_handlers(app: Flask) -> None:
 
 def handle_malformed_json_as_bad_request(error: MalformedJSON) -> Response:
     """Return 400 for malformed JSON, as the fast API does; v1 and v2 return 422."""
-    return json_response({"detail": error.errors[0]["msg"]}, 400)
+    return json_response(error_body(error.code, error.errors[0]["msg"]), 400)
 
 
 def handle_api_error(error: PortfolioError) -> Response:
     """Return the response to an error of the service's own."""
-    if isinstance(error, UnprocessableEntity):
-        return json_response({"detail": error.errors}, error.status)
-    response = json_response({"detail": error.detail}, error.status)
+    response = json_response(error_body(error.code, error.detail), error.status)
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
@@ -73,7 +78,8 @@ def handle_http_error(error: HTTPException) -> Response:
     if isinstance(error, InternalServerError):
         return handle_unexpected_error(error.original_exception or error)
     detail = TOO_LARGE if isinstance(error, RequestEntityTooLarge) else error.name
-    response = json_response({"detail": detail}, error.code or 500)
+    status = error.code or 500
+    response = json_response(error_body(code_for_status(status), detail), status)
     for name, value in error.get_headers():
         if name.lower() in ("allow", "location", "retry-after"):
             response.headers[name] = value
@@ -83,4 +89,4 @@ def handle_http_error(error: HTTPException) -> Response:
 def handle_unexpected_error(error: BaseException) -> Response:
     """Log an exception that nothing else handles, and return 500 without its text."""
     log.error("request failed", exc_info=error)
-    return json_response({"detail": "Internal server error"}, 500)
+    return json_response(error_body(ErrorCode.INTERNAL_ERROR, "Internal server error"), 500)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from portfolio.errors import ErrorCode, error_body
 from portfolio.observability.metrics import ENDPOINT, REJECTED
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _CUT = 0.7
 _RISE = 1.2
 _MIN_LIMIT = 2.0
 
-_BODY = orjson.dumps({"detail": "Too many requests are in flight"})
+_BODY = orjson.dumps(error_body(ErrorCode.OVERLOADED, "Too many requests are in flight"))
 _HEADERS = [
     ("Content-Type", "application/json"),
     ("Content-Length", str(len(_BODY))),

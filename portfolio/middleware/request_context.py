@@ -13,7 +13,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from portfolio.config import Settings
+from portfolio.errors import ErrorCode, error_body
 from portfolio.observability.logging import LogLevelController, request_id
 from portfolio.observability.metrics import ENDPOINT, REJECTED, RequestMetrics
 from portfolio.observability.trace_context import parse, trace_context
@@ -37,6 +40,7 @@ _PRODUCTION_HEADERS = [
     ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 ]
+_NOT_FOUND = orjson.dumps(error_body(ErrorCode.NOT_FOUND, "Not Found"))
 
 
 def common_headers(settings: Settings) -> list[tuple[str, str]]:
@@ -180,7 +184,6 @@ def _is_normal(path: str) -> bool:
 
 
 def _not_found(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    body = b'{"detail":"Not Found"}'
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(_NOT_FOUND)))]
     start_response("404 NOT FOUND", headers)
-    return [body]
+    return [_NOT_FOUND]

@@ -10,14 +10,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gunicorn.http import errors
-from werkzeug.exceptions import (
-    HTTPException,
-    RequestEntityTooLarge,
-    RequestTimeout,
-    ServiceUnavailable,
-)
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from portfolio.api.responses import MAX_BODY_BYTES
+from portfolio.errors import Overloaded
 from portfolio.scheduling import yield_to_hub
 from portfolio.server.deadline_socket import (
     IO_TIMEOUT_S,
@@ -39,8 +35,8 @@ _CHUNKED_ALLOWANCE_BYTES = 4 * _PIECE_BYTES
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def _no_room() -> HTTPException:
-    return ServiceUnavailable(retry_after=1)
+def _no_room() -> Exception:
+    return Overloaded("Service Unavailable")
 
 
 class BodyMemory:
@@ -53,7 +49,7 @@ class BodyMemory:
 class RejectedBody:
     """A body that is not received: reading it raises the error for the client."""
 
-    def __init__(self, error: Callable[[], HTTPException]) -> None:
+    def __init__(self, error: Callable[[], Exception]) -> None:
         self._error = error
 
     def read(self, *size: int) -> NoReturn:
@@ -126,7 +122,7 @@ class BodyReceiver:
         self._counted = 0
         self._body = ReceivedBody()
 
-    def receive(self, request: Any, framing: Framing) -> Callable[[], HTTPException] | None:
+    def receive(self, request: Any, framing: Framing) -> Callable[[], Exception] | None:
         """Replace ``request.body`` by what was received.
 
         A body that is too large, too slow or too much for the worker is replaced by one whose
@@ -146,7 +142,7 @@ class BodyReceiver:
         request._expected_100_continue = False
         if framing.length > MAX_BODY_BYTES:
             # Nobody is asked to continue with a body that will not be read.
-            error: Callable[[], HTTPException] | None = RequestEntityTooLarge
+            error: Callable[[], Exception] | None = RequestEntityTooLarge
         else:
             if expects_continue:
                 self._socket.sendall(_CONTINUE)
@@ -159,7 +155,7 @@ class BodyReceiver:
         self._all.used -= self._counted
         self._counted = 0
 
-    def _receive(self, request: Any, framing: Framing) -> Callable[[], HTTPException] | None:
+    def _receive(self, request: Any, framing: Framing) -> Callable[[], Exception] | None:
         self._socket.deadline = time.monotonic() + IO_TIMEOUT_S
         try:
             if framing.chunked:
@@ -170,7 +166,7 @@ class BodyReceiver:
         except AllowanceExceeded:
             return RequestEntityTooLarge
 
-    def _receive_length(self, unreader: Any, length: int) -> Callable[[], HTTPException] | None:
+    def _receive_length(self, unreader: Any, length: int) -> Callable[[], Exception] | None:
         """Receive ``length`` bytes past Gunicorn's reader, which would keep some of its own."""
         data: bytes = unreader.take_buffered()
         if len(data) > length:
@@ -187,7 +183,7 @@ class BodyReceiver:
             if not data:
                 raise errors.NoMoreData
 
-    def _receive_chunks(self, source: Any) -> Callable[[], HTTPException] | None:
+    def _receive_chunks(self, source: Any) -> Callable[[], Exception] | None:
         while True:
             self._socket.allowance = _CHUNKED_ALLOWANCE_BYTES
             data = source.read(_PIECE_BYTES)

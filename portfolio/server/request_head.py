@@ -52,7 +52,7 @@ def check_head(request: Any) -> Framing:
     return Framing(length, coding is not None)
 
 
-_STATUSES: dict[type[Exception], int] = {
+STATUSES: dict[type[Exception], int] = {
     errors.LimitRequestLine: 414,
     errors.LimitRequestHeaders: 431,
     errors.ExpectationFailed: 417,
@@ -71,7 +71,7 @@ _OTHER_CODINGS = frozenset(
 
 def status_of(error: Exception) -> int:
     """Return the HTTP status for the exception that a connection failed with."""
-    for kind, status in _STATUSES.items():
+    for kind, status in STATUSES.items():
         if isinstance(error, kind):
             return status
     if not isinstance(error, errors.ParseException):

@@ -11,6 +11,7 @@ from gunicorn import util
 from gunicorn.http import wsgi
 from werkzeug.http import HTTP_STATUS_CODES
 
+from portfolio.errors import code_for_status, error_body
 from portfolio.middleware.request_context import request_id_for
 
 # Formatting a date is slow, and it changes once a second.
@@ -56,7 +57,7 @@ def error_response(request: Any, status: int, common_headers: list[tuple[str, st
     """
     reason = HTTP_STATUS_CODES[status]
     detail = "Internal server error" if status == 500 else reason
-    body = orjson.dumps({"detail": detail})
+    body = orjson.dumps(error_body(code_for_status(status), detail))
     given = dict(request.headers) if request is not None else {}
     headers = [
         ("Date", _date(int(time.time()))),

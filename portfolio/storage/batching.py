@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from portfolio.errors import Unavailable
+from portfolio.errors import DeadlineExceeded
 from portfolio.storage.guard import time_left
 
 Key = TypeVar("Key", bound=Hashable)
@@ -49,7 +49,7 @@ class BatchLoader(Generic[Key, Value]):
         """Return the value of ``key``, or None.
 
         Raises:
-            Unavailable: the deadline passed before the batch was done.
+            DeadlineExceeded: the deadline passed before the batch was done.
             Exception: whatever ``load`` raises for this caller.
         """
         slot = self._slot(key)
@@ -66,7 +66,7 @@ class BatchLoader(Generic[Key, Value]):
             return self._lead(batch, slot).get(key)
         if batch.done is not None and not batch.done.wait(time_left()):
             self._close(batch, slot)
-            raise Unavailable("Database timed out")
+            raise DeadlineExceeded
         values = batch.values if batch.values is not None else self._load([key])
         return values.get(key)
 

@@ -21,7 +21,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from portfolio.errors import Unavailable
+from portfolio.errors import DeadlineExceeded, Unavailable
 from portfolio.storage.breaker import Breaker
 
 log = logging.getLogger(__name__)
@@ -153,8 +153,9 @@ class Guard:
             if not is_outage(error):
                 raise
             log.warning("database call failed", extra={"error": f"{type(error).__name__}: {error}"})
-            detail = "Database timed out" if error.timeout else "Database unavailable"
-            raise Unavailable(detail) from error
+            raise (
+                DeadlineExceeded() if error.timeout else Unavailable("Database unavailable")
+            ) from error
 
 
 def _attempt(operation: Callable[[], T], deadline: float, retry: bool) -> T:

@@ -14,7 +14,7 @@ from bson import MaxKey, MinKey, ObjectId, Regex, Timestamp
 from pymongo import ReturnDocument
 from pymongo.cursor import Cursor
 
-from portfolio.errors import Unavailable
+from portfolio.errors import DeadlineExceeded, Overloaded
 from portfolio.models import DEFAULT_VERSION, Portfolio, PortfolioUpdate, Search, SortKey
 from portfolio.storage.batching import BatchLoader
 from portfolio.storage.client import COLLECTION, READ_CONCERN, Database
@@ -28,7 +28,7 @@ from portfolio.storage.documents import (
 )
 from portfolio.storage.guard import time_left
 from portfolio.storage.indexes import CASE_INSENSITIVE
-from portfolio.storage.parallel_search import PARALLEL_THRESHOLD, ParallelSearch
+from portfolio.storage.parallel_search import ParallelSearch
 
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 _BY_ID = {"_id": 1}
@@ -39,7 +39,7 @@ _ANY_DATE = {"$gte": MinKey()}
 _ABOVE_DATES = (Timestamp, Regex, MaxKey)
 # A page that ends deeper is not searched in parallel, since both halves would be read that deep.
 _MAX_PARALLEL_DEPTH = 2000
-_BATCH_SIZE = 1000
+_STREAM_BATCH = 1000
 # A search for a substring holds up to two connections: half of the pool stays for other calls.
 _CONNECTIONS_PER_SEARCH = 4
 _QUEUE_TIMEOUT_S = 0.5
@@ -50,24 +50,12 @@ class PortfolioRepository:
 
     Reads of a single batch are sent as ``find`` commands, without the overhead of PyMongo's
     cursors; the guard retries instead of PyMongo.
-
-    Args:
-        database: where they are stored.
-        batch_size: how many one batch of all portfolios has.
-        parallel_threshold: from how many on a search for a substring runs in parallel.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        batch_size: int = _BATCH_SIZE,
-        parallel_threshold: int = PARALLEL_THRESHOLD,
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._batch_size = batch_size
         self._by_id = BatchLoader(self._find_by_ids)
-        self._parallel_search = ParallelSearch(database, parallel_threshold)
+        self._parallel_search = ParallelSearch(database)
         self._substring_searches = threading.BoundedSemaphore(
             max(database.pool.max // _CONNECTIONS_PER_SEARCH, 1)
         )
@@ -151,13 +139,13 @@ class PortfolioRepository:
         """
 
         def begin() -> tuple[Cursor[Document], list[Portfolio]]:
-            cursor = self._database.portfolios.find({}, PROJECTION, batch_size=self._batch_size)
+            cursor = self._database.portfolios.find({}, PROJECTION, batch_size=_STREAM_BATCH)
             cursor.sort([("$natural", 1)])
             return cursor, take(cursor)
 
         def take(cursor: Cursor[Document]) -> list[Portfolio]:
             with pymongo.timeout(None):
-                return [from_document(document) for document in islice(cursor, self._batch_size)]
+                return [from_document(document) for document in islice(cursor, _STREAM_BATCH)]
 
         cursor, batch = self._database.read(begin)
         with cursor:
@@ -179,7 +167,7 @@ class PortfolioRepository:
         """
         beyond: Document = {} if after is None else {"_id": {"$gt": ObjectId(after)}}
         while documents := self._find_documents(
-            beyond, projection=PROJECTION, sort=_BY_ID, limit=self._batch_size
+            beyond, projection=PROJECTION, sort=_BY_ID, limit=_STREAM_BATCH
         ):
             yield [from_document(document) for document in documents]
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}
@@ -229,13 +217,16 @@ class PortfolioRepository:
         """Limit the concurrent searches for substrings; other searches run at once.
 
         Raises:
-            Unavailable: too many are in flight.
+            DeadlineExceeded: the deadline passed while it waited for its turn.
+            Overloaded: too many are in flight.
         """
         if search.name_like is None:
             yield
             return
         if not self._substring_searches.acquire(timeout=min(time_left(), _QUEUE_TIMEOUT_S)):
-            raise Unavailable("Too many searches are in flight")
+            if not time_left():
+                raise DeadlineExceeded
+            raise Overloaded("Too many searches are in flight")
         try:
             yield
         finally:

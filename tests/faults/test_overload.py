@@ -23,7 +23,7 @@ from tests.support.slow import BODY, HEADERS, LARGEST_BODY, SlowSenders, open_sl
 
 # What the worker gives a head or a body to arrive in is 10 s; the rest is for a busy machine.
 _ARRIVAL_S = 10.0 + 10.0
-REFUSAL = '{"detail":"Too many requests are in flight"}'
+REFUSAL = '{"detail":"Too many requests are in flight","code":"overloaded"}'
 # More of the largest bodies than a worker takes at once.
 _TOO_MANY_BODIES = 32
 

@@ -23,6 +23,29 @@ _STRICT_NAME = re.compile(r"[A-Za-z0-9_ -]{1,200}")
 _MOST_OF_64_BITS = 2**63 - 1
 
 
+# The codes that fit each status of an error.
+_CODES = {
+    400: {"bad_request", "invalid_json"},
+    401: {"unauthorized"},
+    404: {"not_found"},
+    405: {"method_not_allowed"},
+    408: {"timeout"},
+    409: {"version_conflict", "name_conflict", "idempotency_key_in_use"},
+    412: {"precondition_failed"},
+    413: {"payload_too_large"},
+    415: {"unsupported_media_type"},
+    422: {"validation_error", "invalid_json", "idempotency_key_reused"},
+    500: {"internal_error"},
+    503: {"service_unavailable", "timeout", "overloaded"},
+}
+_ANY_OTHER = {"bad_request"}
+
+
+def fits(status: int, code: str) -> bool:
+    """Whether an error of ``status`` may have ``code``."""
+    return code in _CODES.get(status, _ANY_OTHER)
+
+
 def check(answer: Answer, *statuses: int) -> None:
     """Assert that ``answer`` has one of ``statuses``, every header and an error's shape."""
     assert answer.status in statuses, answer
@@ -30,6 +53,8 @@ def check(answer: Answer, *statuses: int) -> None:
         assert answer.headers[name] == value, answer
     assert answer.headers["X-Request-ID"], answer
     assert not re.search(r"[0-9]", answer.headers.get("Server", "")), answer
+    if answer.status >= 400:
+        assert fits(answer.status, answer.body["code"]), answer
     if answer.status == 422:
         assert answer.body["detail"], answer
         for fault in answer.body["detail"]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from portfolio.devserver.mongod import Mongod
+from tests.fuzz.contract import fits
 from tests.support.gunicorn import Gunicorn
 
 _POST = b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -116,5 +117,6 @@ def test_improper_http_is_refused(gunicorn: Gunicorn, sent: bytes, status: int) 
     head, _, body = exchange(gunicorn, sent).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status), head
     assert isinstance(json.loads(body)["detail"], str | list)
+    assert fits(status, json.loads(body)["code"])
     assert gunicorn.status("/health/live") == 200
     assert [line for line in gunicorn.log_lines() if "exception" in line] == []

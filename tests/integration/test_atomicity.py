@@ -55,7 +55,10 @@ def test_a_bulk_of_which_one_is_refused_leaves_nothing_behind(
     create_all(client, ["Kept"])
     refuse_name(refused)
     response = client.post(path, json=bulk(NAMES))
-    assert (response.status_code, response.json) == (500, {"detail": "Internal server error"})
+    assert (response.status_code, response.json) == (
+        500,
+        {"detail": "Internal server error", "code": "internal_error"},
+    )
     assert listed(client) == ["Kept"]
 
 

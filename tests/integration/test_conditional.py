@@ -80,7 +80,10 @@ def test_a_change_under_another_tag_is_412_and_not_made(
     assert update(client, path, created.json, If_Match=wanted).status_code == 412
     answer = client.delete(f"{path}?version=1", headers={"If-Match": wanted})
     assert answer.status_code == 412
-    assert answer.json == {"detail": "Precondition failed: the portfolio has changed"}
+    assert answer.json == {
+        "detail": "Precondition failed: the portfolio has changed",
+        "code": "precondition_failed",
+    }
     assert client.get(path).json == created.json
 
 

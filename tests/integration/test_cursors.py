@@ -212,7 +212,7 @@ def test_cursor_and_offset_exclude_each_other(client: FlaskClient) -> None:
     answer = client.get(f"{PATH}?cursor=&offset=0")
     assert (answer.status_code, answer.json) == (
         400,
-        {"detail": "Only one of cursor and offset allowed"},
+        {"detail": "Only one of cursor and offset allowed", "code": "bad_request"},
     )
 
 

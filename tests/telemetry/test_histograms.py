@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portfolio.errors import Conflict, Unavailable
+from portfolio.errors import NameConflict, Unavailable
 from portfolio.observability.metrics import BOUNDS, HistogramData, Metrics
 
 
@@ -42,7 +42,11 @@ def test_requests_in_flight_return_to_zero_and_are_counted_once() -> None:
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(Conflict("taken"), "refused"), (Unavailable("gone"), "failure"), (OSError(), "failure")],
+    [
+        (NameConflict(["taken"]), "refused"),
+        (Unavailable("gone"), "failure"),
+        (OSError(), "failure"),
+    ],
 )
 def test_a_bulk_that_raises_is_counted_by_whose_fault_it_is(error: Exception, outcome: str) -> None:
     metrics = Metrics()

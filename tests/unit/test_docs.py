@@ -14,7 +14,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from portfolio.config import PROFILES, settings_fields
+from portfolio.errors import ErrorCode, PortfolioError, code_for_status
 from portfolio.observability.registry import METRICS
+from portfolio.server.request_head import STATUSES
 from tests.support.gunicorn import ROOT
 
 DOCS = ROOT / "docs"
@@ -89,6 +91,31 @@ def test_every_metric_is_in_the_reference_as_it_is() -> None:
     command = [sys.executable, str(DOCS / "generate.py"), "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def all_errors(kind: type[PortfolioError] = PortfolioError) -> Iterator[type[PortfolioError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from all_errors(narrower)
+
+
+def test_every_error_code_is_in_the_reference_with_its_statuses() -> None:
+    expected: dict[str, set[int]] = {code.value: set() for code in ErrorCode}
+    for error in all_errors():
+        expected[error.code].add(error.status)
+    # Malformed JSON on fast; what Flask refuses; what the worker refuses.
+    expected["invalid_json"].add(400)
+    for status in (404, 405, 408, 413, *STATUSES.values()):
+        expected[code_for_status(status)].add(status)
+    rows = [row.split(" | ") for row in table("Error codes")]
+    documented = {row[0].strip("| `"): set(map(int, row[1].split(", "))) for row in rows}
+    assert list(documented.items()) == list(expected.items())
+
+
+def test_the_codes_are_those_of_the_contract() -> None:
+    section = (DOCS / "contract.md").read_text().split("\n## 6.")[1].split("\n## ")[0]
+    line = section.split('`"code"`:')[1].split(" (A sibling")[0]
+    assert re.findall(r"`(\w+)`", line) == [code.value for code in ErrorCode]
 
 
 def contract_metrics() -> Iterator[tuple[str, set[str]]]:

@@ -5,6 +5,22 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from portfolio.api.openapi.annotations import EXAMPLE_ID
+from portfolio.api.responses import TOO_LARGE
+from portfolio.errors import (
+    BadRequest,
+    IdempotencyKeyInUse,
+    LocatedError,
+    NameConflict,
+    NotFound,
+    PortfolioError,
+    PreconditionFailed,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnprocessableEntity,
+    UnsupportedMediaType,
+    VersionConflict,
+)
 
 # By blueprint.
 TAGS = {
@@ -99,65 +115,55 @@ class ErrorResponse(NamedTuple):
     """An error response that endpoints share.
 
     Attributes:
-        status: the HTTP status.
+        error: an example.
         description: what it means.
-        detail: an example of its ``detail``.
-        schema: the name of its schema.
-        headers: the names of its headers.
     """
 
-    status: int
+    error: PortfolioError
     description: str
-    detail: Any
-    schema: str = "Error"
-    headers: tuple[str, ...] = ()
+
+
+class _URITooLong(BadRequest):
+    status = 414
 
 
 ERRORS = {
     "BadRequest": ErrorResponse(
-        400,
+        BadRequest("Only one search parameter allowed: name or name_like"),
         "The request breaks a rule.",
-        "Only one search parameter allowed: name or name_like",
     ),
     "Unauthorized": ErrorResponse(
-        401, "The API key is missing or unknown.", "A valid API key is required"
+        Unauthorized("A valid API key is required"), "The API key is missing or unknown."
     ),
-    "NotFound": ErrorResponse(404, "The portfolio does not exist.", "Portfolio not found"),
-    "VersionConflict": ErrorResponse(409, "The version is not the stored one.", "Version conflict"),
+    "NotFound": ErrorResponse(NotFound(), "The portfolio does not exist."),
+    "VersionConflict": ErrorResponse(VersionConflict(), "The version is not the stored one."),
     "IdempotencyKeyInFlight": ErrorResponse(
-        409,
-        "The first request with this key is in flight.",
-        "A request with this Idempotency-Key is in flight",
+        IdempotencyKeyInUse(), "The first request with this key is in flight."
     ),
     "NameConflict": ErrorResponse(
-        409,
+        NameConflict(["Growth Fund"]),
         "Portfolios with these names exist, or the first request with this key is in flight.",
-        "Portfolio names already exist: Growth Fund",
     ),
     "PreconditionFailed": ErrorResponse(
-        412,
-        "If-Match does not have the current ETag.",
-        "Precondition failed: the portfolio has changed",
+        PreconditionFailed(), "If-Match does not have the current ETag."
     ),
-    "PayloadTooLarge": ErrorResponse(
-        413, "The body is larger than 1 MiB.", "Request body cannot be larger than 1048576 bytes"
-    ),
+    "PayloadTooLarge": ErrorResponse(TooLarge(TOO_LARGE), "The body is larger than 1 MiB."),
     "URITooLong": ErrorResponse(
-        414, "The request line is longer than 4 KiB.", "Request URI Too Long"
+        _URITooLong("Request URI Too Long"), "The request line is longer than 4 KiB."
     ),
     "UnsupportedMediaType": ErrorResponse(
-        415, "The body is not declared as JSON.", "Content-Type must be application/json"
+        UnsupportedMediaType(), "The body is not declared as JSON."
     ),
     "UnprocessableEntity": ErrorResponse(
-        422,
+        UnprocessableEntity(
+            [LocatedError(loc=["body", "name"], msg="Field required", type="missing")]
+        ),
         "Values are invalid; all errors are listed.",
-        [{"loc": ["body", "name"], "msg": "Field required", "type": "missing"}],
-        schema="ValidationError",
     ),
     "InternalServerError": ErrorResponse(
-        500, "An unexpected error; the log has it.", "Internal server error"
+        PortfolioError("Internal server error"), "An unexpected error; the log has it."
     ),
     "ServiceUnavailable": ErrorResponse(
-        503, "The database is unavailable.", "Database unavailable", headers=("Retry-After",)
+        Unavailable("Database unavailable"), "The database is unavailable."
     ),
 }

@@ -22,6 +22,7 @@ from portfolio.api.openapi.components import (
 )
 from portfolio.api.openapi.fields import describe_field, describe_parameter
 from portfolio.config import VERSION, Settings
+from portfolio.errors import ErrorCode, Unavailable, UnprocessableEntity, error_body
 
 _DESCRIPTION = """\
 Stores the portfolios of GlobeCo: a name, a date of creation and a version each.
@@ -30,7 +31,8 @@ Stores the portfolios of GlobeCo: a name, a date of creation and a version each.
   names the version that the client has seen, and fails with 409 if another one came first.
 * Every response has `X-Request-ID`: the one of the request, or a new one. Log lines and traces have
   it too.
-* Every error is JSON with `detail`: a sentence, or, with status 422, a list of all errors.
+* Every error is JSON with `detail`, a sentence or, with status 422, a list of all errors, and
+  `code`, a word for programs.
 * 503 means that the database is unavailable; `Retry-After` says when to retry.
 """
 
@@ -74,6 +76,14 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
     # Named here since a field of PortfolioPage refers to either.
     spec.components.schema("Pagination", schema=response_schemas.PaginationSchema)
     spec.components.schema("CursorPagination", schema=response_schemas.CursorPaginationSchema)
+    spec.components.schema(
+        "ErrorCode",
+        {
+            "type": "string",
+            "enum": [code.value for code in ErrorCode],
+            "description": "the kind of an error; the reference says which to retry",
+        },
+    )
     for name, error in ERRORS.items():
         if name != "Unauthorized" or settings.api_keys:
             spec.components.response(name, _error(error))
@@ -109,7 +119,7 @@ def _add_path(
         errors.append("Unauthorized")
     described["responses"] = {
         **{str(status): _result(result) for status, result in operation.responses.items()},
-        **{str(ERRORS[name].status): name for name in errors},
+        **{str(ERRORS[name].error.status): name for name in errors},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
     spec.path(view=app.view_functions[rule.endpoint], app=app, operations={method: described})
@@ -142,11 +152,13 @@ def _result(result: Result) -> dict[str, Any]:
     return described
 
 
-def _error(error: ErrorResponse) -> dict[str, Any]:
-    content = {"schema": _schema(error.schema), "example": {"detail": error.detail}}
-    described: dict[str, Any] = {"description": error.description, "content": {JSON: content}}
-    if error.headers:
-        described["headers"] = {name: HEADERS[name] for name in error.headers}
+def _error(response: ErrorResponse) -> dict[str, Any]:
+    error = response.error
+    schema = _schema("ValidationError" if isinstance(error, UnprocessableEntity) else "Error")
+    content = {"schema": schema, "example": error_body(error.code, error.detail)}
+    described: dict[str, Any] = {"description": response.description, "content": {JSON: content}}
+    if isinstance(error, Unavailable):
+        described["headers"] = {"Retry-After": HEADERS["Retry-After"]}
     return described
 
 

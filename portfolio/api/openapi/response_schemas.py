@@ -135,8 +135,17 @@ class IdValidationResultSchema(_Response):
 # Errors
 
 
+def _code() -> fields.Raw:
+    metadata = {
+        "description": "what is wrong, in a word for programs",
+        "$ref": "#/components/schemas/ErrorCode",
+    }
+    return fields.Raw(required=True, metadata=metadata)
+
+
 class ErrorSchema(_Response):
     detail = _text("what is wrong, in a sentence")
+    code = _code()
 
 
 class FieldErrorSchema(_Response):
@@ -150,6 +159,7 @@ class FieldErrorSchema(_Response):
 
 class ValidationErrorSchema(_Response):
     detail = _list_of(fields.Nested(FieldErrorSchema), "every error of the request")
+    code = _code()
 
 
 # Health

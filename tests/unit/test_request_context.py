@@ -15,14 +15,13 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Unavailable
-from portfolio.models import Search
 from portfolio.observability.logging import JSONFormatter
-from portfolio.storage.repository import PortfolioRepository
-from tests.support.parts import storage
+from portfolio.service import PortfolioService
 
 V1 = "/api/v1/portfolios"
 V2 = "/api/v2/portfolios"
 FAST = "/api/fast/portfolios/bulk"
+NOT_FOUND = {"detail": "Not Found", "code": "not_found"}
 
 
 def make_app(**variables: str) -> Flask:
@@ -90,10 +89,10 @@ def test_every_answer_has_a_request_id_of_its_own(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ANSWERS if kind.startswith("4")])
-def test_every_error_is_json_with_a_detail(unit_client: FlaskClient, kind: str) -> None:
+def test_every_error_is_json_with_a_detail_and_a_code(unit_client: FlaskClient, kind: str) -> None:
     response = ANSWERS[kind](unit_client)
     assert response.mimetype == "application/json"
-    assert list(response.json) == ["detail"]
+    assert list(response.json) == ["detail", "code"]
     assert response.json["detail"]
 
 
@@ -137,7 +136,7 @@ def test_the_request_id_is_in_the_log(
 @pytest.mark.parametrize("path", ["/nowhere", "/api/v1/nowhere", "/api/v3/portfolios"])
 def test_an_unknown_path_is_not_found(unit_client: FlaskClient, path: str) -> None:
     response = unit_client.get(path)
-    assert (response.status_code, response.json) == (404, {"detail": "Not Found"})
+    assert (response.status_code, response.json) == (404, NOT_FOUND)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,10 @@ def test_an_unknown_path_is_not_found(unit_client: FlaskClient, path: str) -> No
 )
 def test_a_wrong_method_is_not_allowed(unit_client: FlaskClient, method: str, path: str) -> None:
     response = unit_client.open(path, method=method)
-    assert (response.status_code, response.json) == (405, {"detail": "Method Not Allowed"})
+    assert (response.status_code, response.json) == (
+        405,
+        {"detail": "Method Not Allowed", "code": "method_not_allowed"},
+    )
     assert response.headers["Allow"]
 
 
@@ -230,29 +232,33 @@ def test_a_get_may_declare_json_without_a_body(unit_client: FlaskClient) -> None
 
 
 def test_a_failure_of_ours_tells_nothing_but_that(
-    unit_client: FlaskClient, caplog: pytest.LogCaptureFixture
+    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Failing(PortfolioRepository):
-        def get(self, id: str) -> Any:
-            raise RuntimeError("secret")
+    def fail(*_: Any) -> None:
+        raise RuntimeError("secret")
 
-    with storage(unit_client.application, Failing):
-        response = unit_client.get("/api/v1/portfolio/0123456789abcdef01234567")
-    assert (response.status_code, response.json) == (500, {"detail": "Internal server error"})
+    monkeypatch.setattr(PortfolioService, "get", fail)
+    response = unit_client.get("/api/v1/portfolio/0123456789abcdef01234567")
+    assert (response.status_code, response.json) == (
+        500,
+        {"detail": "Internal server error", "code": "internal_error"},
+    )
     assert "RuntimeError: secret" in caplog.text
     assert unit_client.get("/health").status_code == 200
 
 
 def test_an_unavailable_database_is_503_and_says_when_to_come_back(
-    unit_client: FlaskClient,
+    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Unreachable(PortfolioRepository):
-        def find(self, search: Search, limit: int) -> Any:
-            raise Unavailable("Database unavailable", retry_after=7)
+    def refuse(*_: Any) -> None:
+        raise Unavailable("Database unavailable", retry_after=7)
 
-    with storage(unit_client.application, Unreachable):
-        response = unit_client.get(V2)
-    assert (response.status_code, response.json) == (503, {"detail": "Database unavailable"})
+    monkeypatch.setattr(PortfolioService, "search", refuse)
+    response = unit_client.get(V2)
+    assert (response.status_code, response.json) == (
+        503,
+        {"detail": "Database unavailable", "code": "service_unavailable"},
+    )
     assert response.headers["Retry-After"] == "7"
 
 
@@ -382,7 +388,7 @@ def test_a_key_may_have_letters_beyond_ascii(key: str, written_in: str) -> None:
 @pytest.mark.parametrize("path", ["//api/v1/portfolios", "///api/v1/portfolios", "//health/live"])
 def test_a_path_with_an_empty_first_segment_is_not_found(guarded: FlaskClient, path: str) -> None:
     response = guarded.open("/", environ_overrides={"PATH_INFO": path})
-    assert (response.status_code, response.json) == (404, {"detail": "Not Found"})
+    assert (response.status_code, response.json) == (404, NOT_FOUND)
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from portfolio.errors import Unavailable
+from portfolio.errors import DeadlineExceeded
 from portfolio.storage.batching import BatchLoader, SingleFlight
 from portfolio.storage.guard import budget
 from tests.support.gunicorn import wait_until
@@ -129,7 +129,7 @@ def test_a_follower_waits_no_longer_than_its_own_deadline() -> None:
     loader = BatchLoader(Loads(answer_when_the_follower_has_given_up), pause=join)
     with ThreadPoolExecutor(1) as pool:
         assert loader.get("a") == 1
-    assert isinstance(followers[0].exception(), Unavailable)
+    assert isinstance(followers[0].exception(), DeadlineExceeded)
 
 
 class Interrupt(BaseException):
@@ -137,33 +137,30 @@ class Interrupt(BaseException):
 
 
 def test_a_leader_that_is_interrupted_leaves_no_batch_behind() -> None:
-    interrupts: list[type[Interrupt]] = [Interrupt]
+    def interrupt(_seconds: float) -> None:
+        raise Interrupt
 
-    def interrupt_once(_seconds: float) -> None:
-        if interrupts:
-            raise interrupts.pop()
-
-    loader = BatchLoader(Loads(), pause=interrupt_once)
+    loader = BatchLoader(Loads(), pause=interrupt)
     with pytest.raises(Interrupt):
         loader.get("a")
     assert loader.waiting == 0
+    loader._pause = lambda _seconds: None
     assert loader.get("a") == 1
 
 
 def test_a_batch_whose_leader_never_comes_back_is_left_by_who_gives_it_up() -> None:
     lost = threading.Event()
-    leaders = iter([lost])
 
     def never_come_back(_seconds: float) -> None:
-        for leader in leaders:  # the first alone
-            leader.wait(30)
+        lost.wait(30)
 
     loader = BatchLoader(Loads(), pause=never_come_back)
     with ThreadPoolExecutor(1) as pool:
         leader = pool.submit(loader.get, "a")
         wait_until(lambda: loader.waiting == 1, "a leader waits")
-        with budget(0.05), pytest.raises(Unavailable):
+        with budget(0.05), pytest.raises(DeadlineExceeded):
             loader.get("b")
+        loader._pause = lambda _seconds: None
         assert loader.get("b") == 2
         lost.set()
         assert leader.result() == 1

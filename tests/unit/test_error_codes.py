@@ -1,0 +1,153 @@
+"""Every error carries a stable word for programs: section 6 of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from pymongo.errors import AutoReconnect, ExecutionTimeout, NetworkTimeout
+from werkzeug.test import TestResponse
+
+from portfolio.app import create_app
+from portfolio.config import Settings
+from portfolio.devserver.mongomock_client import MongomockClient
+from portfolio.errors import Unavailable
+from portfolio.models import Search
+from portfolio.storage.guard import Guard, budget
+from portfolio.storage.repository import PortfolioRepository
+
+V1 = "/api/v1/portfolios"
+V2 = "/api/v2/portfolios"
+BULK = "/api/fast/portfolios/bulk"
+SEARCH = "/api/fast/portfolios/search"
+
+Call = Callable[[FlaskClient], TestResponse]
+
+
+def created(client: FlaskClient) -> str:
+    return f"/api/v1/portfolio/{client.post(V1, json={'name': 'Growth'}).json['portfolioId']}"
+
+
+def send(path: str, data: bytes) -> Call:
+    return lambda client: client.post(path, data=data, content_type="application/json")
+
+
+def with_one_key(client: FlaskClient) -> TestResponse:
+    for name in ("Growth", "Value"):
+        response = client.post(V1, json={"name": name}, headers={"Idempotency-Key": "k"})
+    return response
+
+
+def update(client: FlaskClient) -> TestResponse:
+    path = created(client)
+    body = {"portfolioId": path[-24:], "name": "Value", "version": 2}
+    return client.put(path, json=body)
+
+
+def create_twice(client: FlaskClient) -> TestResponse:
+    client.post(V1, json={"name": "Growth"})
+    return client.post(BULK, json=[{"name": "growth"}])
+
+
+ERRORS: list[tuple[int, str, Call]] = [
+    (400, "bad_request", lambda client: client.get(V2 + "?name=")),
+    (400, "bad_request", lambda client: client.get(V2 + "?cursor=x")),
+    (400, "bad_request", lambda client: client.post(V2, json=[])),
+    (400, "bad_request", lambda client: client.get(SEARCH + "?limit=0")),
+    (400, "bad_request", lambda client: client.post(BULK, json=[{}])),
+    (400, "bad_request", lambda client: client.post(V2, json=[{"name": "."}])),
+    (422, "invalid_json", send(V1, b"{")),
+    (422, "invalid_json", send(V2, b"\xff")),
+    (400, "invalid_json", send(BULK, b"{")),
+    (422, "validation_error", lambda client: client.post(V1, json={})),
+    (422, "validation_error", lambda client: client.post(V2, json={})),
+    (422, "validation_error", lambda client: client.get(V2 + "?limit=0")),
+    (422, "validation_error", lambda client: client.delete(created(client))),
+    (404, "not_found", lambda client: client.get("/api/v1/portfolio/nonsense")),
+    (404, "not_found", lambda client: client.get("/nowhere")),
+    (404, "not_found", lambda client: client.get("/", environ_overrides={"PATH_INFO": "//"})),
+    (405, "method_not_allowed", lambda client: client.patch(V1)),
+    (409, "version_conflict", update),
+    (409, "version_conflict", lambda client: client.delete(created(client) + "?version=2")),
+    (409, "name_conflict", create_twice),
+    (422, "idempotency_key_reused", with_one_key),
+    (
+        412,
+        "precondition_failed",
+        lambda client: client.delete(created(client) + "?version=1", headers={"If-Match": '"x"'}),
+    ),
+    (413, "payload_too_large", send(V1, b" " * 1048577)),
+    (413, "payload_too_large", lambda client: client.post(BULK, json=[{}] * 101)),
+    (415, "unsupported_media_type", lambda client: client.post(V1, data="name=Growth")),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "call"), ERRORS)
+def test_every_error_carries_its_code_beside_the_detail(
+    unit_client: FlaskClient, status: int, code: str, call: Call
+) -> None:
+    response = call(unit_client)
+    assert (response.status_code, response.json["code"]) == (status, code)
+    assert response.json.keys() == {"detail", "code"}
+    assert response.json["detail"]
+
+
+def client_of(**settings: Any) -> FlaskClient:
+    found = Settings.from_environment({}, mongodb_uri="mongomock://localhost", **settings)
+    return create_app(found, MongomockClient).test_client()
+
+
+def test_a_call_without_an_api_key_is_unauthorized() -> None:
+    response = client_of(api_keys=("secret",)).get(V2)
+    assert (response.status_code, response.json["code"]) == (401, "unauthorized")
+
+
+def test_a_rejection_in_overload_is_overloaded() -> None:
+    client = client_of(max_requests_in_flight=1)
+    client.application.extensions["portfolio"].admission.in_flight = 1
+    response = client.get(V2)
+    assert (response.status_code, response.json["code"]) == (503, "overloaded")
+    assert response.headers["Retry-After"] == "1"
+
+
+def test_a_failure_is_an_internal_error(
+    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PortfolioRepository, "get", lambda *_: 1 / 0)
+    response = unit_client.get("/api/v1/portfolio/0123456789abcdef01234567")
+    assert (response.status_code, response.json["code"]) == (500, "internal_error")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NetworkTimeout("slow"), "timeout"),
+        (ExecutionTimeout("slow", code=50), "timeout"),
+        (AutoReconnect("gone"), "service_unavailable"),
+    ],
+)
+def test_a_passed_deadline_is_told_from_a_database_that_is_gone(
+    error: Exception, code: str
+) -> None:
+    def operation() -> None:
+        raise error
+
+    with pytest.raises(Unavailable) as raised:
+        Guard(None, default_budget_s=0.1).call(operation, retry=False)
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(0.01, "timeout"), (5.0, "overloaded")])
+def test_a_search_that_waits_in_vain_is_overloaded_unless_its_deadline_passed(
+    unit_client: FlaskClient, seconds: float, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portfolio.storage.repository._QUEUE_TIMEOUT_S", 0.05)
+    service = unit_client.application.extensions["portfolio"]
+    turns = service.portfolios._repository._substring_searches
+    while turns.acquire(blocking=False):
+        pass
+    with budget(seconds), pytest.raises(Unavailable) as raised:
+        service.portfolios.search(Search(name_like="a"))
+    assert raised.value.code == code
