@@ -18,7 +18,7 @@ from portfolio.storage.indexes import PAGES_INDEX
 T = TypeVar("T")
 
 # A search among fewer portfolios is fast enough as one command.
-_PARALLEL_THRESHOLD = 100_000
+PARALLEL_THRESHOLD = 100_000
 _SAMPLE_SIZE = 63
 # MongoDB's code for a hint that names no index.
 _BAD_VALUE = 2
@@ -31,10 +31,15 @@ class ParallelSearch:
 
     A search for a substring reads every key of an index, and MongoDB runs a command in one thread.
     The median of ``dateCreated`` separates the halves.
+
+    Args:
+        database: where to search.
+        threshold: from how many stored portfolios on.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, threshold: int) -> None:
         self._database = database
+        self._threshold = threshold
         self._median: datetime | None = None
         self._expires = 0.0
 
@@ -79,7 +84,7 @@ class ParallelSearch:
 
     def _sample(self) -> datetime | None:
         portfolios = self._database.portfolios
-        if portfolios.estimated_document_count() < _PARALLEL_THRESHOLD:
+        if portfolios.estimated_document_count() < self._threshold:
             return None
         sample = portfolios.aggregate(
             [{"$sample": {"size": _SAMPLE_SIZE}}, {"$project": {"dateCreated": 1}}]

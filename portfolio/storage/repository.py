@@ -28,7 +28,7 @@ from portfolio.storage.documents import (
 )
 from portfolio.storage.guard import time_left
 from portfolio.storage.indexes import CASE_INSENSITIVE
-from portfolio.storage.parallel_search import ParallelSearch
+from portfolio.storage.parallel_search import PARALLEL_THRESHOLD, ParallelSearch
 
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 _BY_ID = {"_id": 1}
@@ -39,7 +39,7 @@ _ANY_DATE = {"$gte": MinKey()}
 _ABOVE_DATES = (Timestamp, Regex, MaxKey)
 # A page that ends deeper is not searched in parallel, since both halves would be read that deep.
 _MAX_PARALLEL_DEPTH = 2000
-_STREAM_BATCH = 1000
+_BATCH_SIZE = 1000
 # A search for a substring holds up to two connections: half of the pool stays for other calls.
 _CONNECTIONS_PER_SEARCH = 4
 _QUEUE_TIMEOUT_S = 0.5
@@ -50,12 +50,24 @@ class PortfolioRepository:
 
     Reads of a single batch are sent as ``find`` commands, without the overhead of PyMongo's
     cursors; the guard retries instead of PyMongo.
+
+    Args:
+        database: where they are stored.
+        batch_size: how many one batch of all portfolios has.
+        parallel_threshold: from how many on a search for a substring runs in parallel.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        batch_size: int = _BATCH_SIZE,
+        parallel_threshold: int = PARALLEL_THRESHOLD,
+    ) -> None:
         self._database = database
+        self._batch_size = batch_size
         self._by_id = BatchLoader(self._find_by_ids)
-        self._parallel_search = ParallelSearch(database)
+        self._parallel_search = ParallelSearch(database, parallel_threshold)
         self._substring_searches = threading.BoundedSemaphore(
             max(database.pool.max // _CONNECTIONS_PER_SEARCH, 1)
         )
@@ -139,13 +151,13 @@ class PortfolioRepository:
         """
 
         def begin() -> tuple[Cursor[Document], list[Portfolio]]:
-            cursor = self._database.portfolios.find({}, PROJECTION, batch_size=_STREAM_BATCH)
+            cursor = self._database.portfolios.find({}, PROJECTION, batch_size=self._batch_size)
             cursor.sort([("$natural", 1)])
             return cursor, take(cursor)
 
         def take(cursor: Cursor[Document]) -> list[Portfolio]:
             with pymongo.timeout(None):
-                return [from_document(document) for document in islice(cursor, _STREAM_BATCH)]
+                return [from_document(document) for document in islice(cursor, self._batch_size)]
 
         cursor, batch = self._database.read(begin)
         with cursor:
@@ -167,7 +179,7 @@ class PortfolioRepository:
         """
         beyond: Document = {} if after is None else {"_id": {"$gt": ObjectId(after)}}
         while documents := self._find_documents(
-            beyond, projection=PROJECTION, sort=_BY_ID, limit=_STREAM_BATCH
+            beyond, projection=PROJECTION, sort=_BY_ID, limit=self._batch_size
         ):
             yield [from_document(document) for document in documents]
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from pymongo.collection import Collection
 
 from portfolio.errors import Unavailable
 from portfolio.models import Portfolio
-from portfolio.service import PortfolioService
 from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.writer import PortfolioWriter
 from tests.support.commands import run
+from tests.support.parts import storage
 
 
 def every(client: FlaskClient) -> list[dict[str, Any]]:
@@ -116,22 +118,21 @@ def test_bad_lines_are_skipped_where_that_is_asked_for(
 
 @pytest.mark.parametrize("landed", [False, True], ids=["not stored", "stored but unheard of"])
 def test_an_import_that_lost_the_database_goes_on_without_gap_or_double(
-    app: Flask, client: FlaskClient, lines: Path, monkeypatch: pytest.MonkeyPatch, landed: bool
+    app: Flask, client: FlaskClient, lines: Path, landed: bool
 ) -> None:
     bulks = 0
-    store_missing = PortfolioService.store_missing
 
-    def fail_at_the_second(service: PortfolioService, portfolios: Any) -> None:
-        nonlocal bulks
-        bulks += 1
-        if bulks == 2 and not landed:
-            raise Unavailable("Database unavailable")
-        store_missing(service, portfolios)
-        if bulks == 2:
-            raise Unavailable("Database unavailable")
+    class FailingAtTheSecond(PortfolioWriter):
+        def insert_missing(self, portfolios: Sequence[Portfolio]) -> None:
+            nonlocal bulks
+            bulks += 1
+            if bulks == 2 and not landed:
+                raise Unavailable("Database unavailable")
+            super().insert_missing(portfolios)
+            if bulks == 2:
+                raise Unavailable("Database unavailable")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(PortfolioService, "store_missing", fail_at_the_second)
+    with storage(app, writer=FailingAtTheSecond):
         failed = run(app, "import", lines)
     assert failed.exit_code == 1
     assert "Database unavailable" in failed.output
@@ -140,18 +141,19 @@ def test_an_import_that_lost_the_database_goes_on_without_gap_or_double(
 
 
 def test_an_export_that_fails_leaves_the_file_as_it_was(
-    app: Flask, client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: Flask, client: FlaskClient, tmp_path: Path
 ) -> None:
     client.post("/api/v1/portfolios", json={"name": "Growth"})
     file = tmp_path / "all.ndjson"
     file.write_text("before\n")
 
-    def fail(repository: PortfolioRepository, after: Any) -> Any:
-        yield [Portfolio("0" * 24, "x", datetime(2024, 1, 1), 1)]
-        raise Unavailable("Database unavailable")
+    class Failing(PortfolioRepository):
+        def batches_by_id(self, after: str | None = None) -> Any:
+            yield [Portfolio("0" * 24, "x", datetime(2024, 1, 1), 1)]
+            raise Unavailable("Database unavailable")
 
-    monkeypatch.setattr(PortfolioRepository, "batches_by_id", fail)
-    assert run(app, "export", file).exit_code == 1
+    with storage(app, Failing):
+        assert run(app, "export", file).exit_code == 1
     assert file.read_text() == "before\n"
 
 

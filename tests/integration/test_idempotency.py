@@ -24,6 +24,7 @@ from portfolio.storage.documents import new_id, record_to_document
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.timestamps import utc_now
 from tests.support.calls import to_stored
+from tests.support.parts import storage
 
 pytestmark = pytest.mark.both_topologies
 
@@ -99,18 +100,19 @@ def test_of_many_requests_with_one_key_at_once_one_creates(
 
 
 def test_a_retry_that_overlaps_the_first_is_not_told_that_its_own_names_are_taken(
-    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    app: Flask, client: FlaskClient
 ) -> None:
-    look = PortfolioRepository.existing_names
-    first = []
+    first: list[Any] = []
 
-    def look_late(self: PortfolioRepository, names: Sequence[str]) -> list[str]:
-        monkeypatch.setattr(PortfolioRepository, "existing_names", look)
-        first.append(post(app.test_client(), *FAST).json)
-        return look(self, names)
+    class LookingLate(PortfolioRepository):
+        def existing_names(self, names: Sequence[str]) -> list[str]:
+            if not first:
+                first.append(None)
+                first[0] = post(app.test_client(), *FAST).json
+            return super().existing_names(names)
 
-    monkeypatch.setattr(PortfolioRepository, "existing_names", look_late)
-    retry = post(client, *FAST)
+    with storage(app, LookingLate):
+        retry = post(client, *FAST)
     assert retry.status_code == 201, retry.text
     assert retry.headers["Idempotent-Replay"] == "true"
     assert retry.json["portfolios"] == first[0]["portfolios"]

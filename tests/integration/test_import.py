@@ -21,7 +21,6 @@ from pymongo.collection import Collection
 from portfolio.app import create_app
 from portfolio.cli.transfer.files import Note
 from portfolio.config import Settings
-from portfolio.devserver.mongod import Mongod
 from tests.support.commands import run, run_process, start_process
 
 Documents = Collection[dict[str, Any]]
@@ -60,15 +59,6 @@ PLACES = {
     "a note is half replaced": 'Path, "replace", before=True',
     "a note is written": 'Note, "write", before=False',
 }
-
-
-@pytest.fixture
-def mongod(request: pytest.FixtureRequest) -> Mongod:
-    """A replica set, where a test does not ask for more: an import uses no transaction."""
-    return request.getfixturevalue(getattr(request, "param", "replica_set"))
-
-
-both = pytest.mark.parametrize("mongod", ["standalone", "replica_set"], indirect=True)
 
 
 @pytest.fixture
@@ -155,7 +145,7 @@ def test_a_file_that_another_import_reads_is_refused(app: Flask, file: Path) -> 
     imported(app, file)
 
 
-@both
+@pytest.mark.both_topologies
 def test_two_imports_of_two_copies_at_once_take_nothing_from_each_other(
     app: Flask, collection: Documents, tmp_path: Path
 ) -> None:
@@ -218,10 +208,10 @@ def test_a_note_of_another_database_is_refused(
 
 
 def test_a_note_of_a_collection_that_was_dropped_is_refused(
-    app: Flask, collection: Documents, file: Path, prepared: set[str], settings: Settings
+    app: Flask, collection: Documents, file: Path, prepared: dict[str, Any], settings: Settings
 ) -> None:
     stop_midway(app, file)
-    prepared.discard(settings.mongodb_uri)
+    prepared.pop(settings.mongodb_uri).close()
     collection.drop()
     assert "whose collection was dropped since" in refused(app, file)
     imported(app, file, "--restart")

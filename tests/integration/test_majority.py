@@ -23,7 +23,6 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
-from portfolio.storage.writer import PortfolioWriter
 from tests.support.calls import BULK, SEARCH, V1, V2, create, create_all, one, to_stored
 from tests.support.gunicorn import wait_until
 
@@ -155,26 +154,29 @@ def test_a_creation_whose_first_attempt_landed_is_acknowledged_once_a_majority_h
 
 
 def test_a_creation_that_was_rolled_back_between_two_attempts_is_stored_again(
-    client: FlaskClient,
-    collection: Documents,
-    fail: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, collection: Documents, fail: Callable[..., None]
 ) -> None:
-    confirm = PortfolioWriter._confirm
-    found: list[bool] = []
+    inserted: list[Any] = []
 
-    def confirm_late(self: PortfolioWriter, document: dict[str, Any]) -> bool:
-        if not found:
-            collection.delete_one({"_id": document["_id"]})
-        found.append(confirm(self, document))
-        return found[-1]
+    class RolledBack(Listener):
+        """Deletes what was inserted once the second attempt has met it."""
 
-    monkeypatch.setattr(PortfolioWriter, "_confirm", confirm_late)
+        def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+            if event.command_name == "insert":
+                inserted.append(event.reply.get("writeErrors"))
+                if len(inserted) == 2:
+                    collection.delete_many({})
+
+    app = create_app(settings)
+    database = app.extensions["portfolio"].database
+    database.listeners.append(RolledBack())
     fail(["insert"], 1, writeConcernError={"code": 64, "errmsg": "waiting timed out"})
-    created = client.post(V1, json={"name": "Growth"})
+    created = app.test_client().post(V1, json={"name": "Growth"})
+    database.close()
     assert created.status_code == 201
-    assert found == [False]
-    assert client.get(V1).json == [created.json]
+    # Stored, met by the second attempt, stored again.
+    assert [bool(errors) for errors in inserted] == [False, True, False]
+    assert [str(each["_id"]) for each in collection.find()] == [created.json["portfolioId"]]
 
 
 def test_every_read_asks_for_what_a_majority_has(app: Flask, settings: Settings) -> None:
@@ -196,7 +198,15 @@ def test_every_read_asks_for_what_a_majority_has(app: Flask, settings: Settings)
     assert all(levels == {"majority"} for levels in reads.levels.values())
 
 
-class Reads(monitoring.CommandListener):
+class Listener(monitoring.CommandListener):
+    """Hears of commands, and does nothing."""
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None: ...
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
+    def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+
+class Reads(Listener):
     """The read concerns of the reads that were sent."""
 
     def __init__(self) -> None:
@@ -206,9 +216,3 @@ class Reads(monitoring.CommandListener):
         if event.command_name in ("find", "aggregate", "distinct", "count"):
             level = event.command.get("readConcern", {}).get("level")
             self.levels.setdefault(event.command_name, set()).add(level)
-
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        pass
-
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        pass

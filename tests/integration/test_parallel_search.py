@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.models import Search
-from portfolio.storage import parallel_search
 from portfolio.storage.guard import budget
 from portfolio.storage.indexes import PAGES_INDEX
+from portfolio.storage.repository import PortfolioRepository
+from tests.support.parts import storage
 
 Stored = Collection[dict[str, Any]]
 
@@ -30,14 +32,14 @@ SEARCH = "/api/v2/portfolios?name_like=Fund"
 
 
 @pytest.fixture
-def halve(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Flask]]:
+def halve(settings: Settings) -> Iterator[Callable[[], Flask]]:
     """Start another application on the same portfolios, for which a few are very many."""
     with ExitStack() as stack:
 
         def start() -> Flask:
-            monkeypatch.setattr(parallel_search, "_PARALLEL_THRESHOLD", 10)
             app = create_app(settings)
             stack.callback(app.extensions["portfolio"].database.close)
+            stack.enter_context(storage(app, partial(PortfolioRepository, parallel_threshold=10)))
             return app
 
         yield start

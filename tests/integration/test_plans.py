@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from pymongo import MongoClient, monitoring
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.storage import parallel_search
+from portfolio.storage.repository import PortfolioRepository
 from tests.support.calls import BULK, V2, one
+from tests.support.parts import storage
 
 DOCUMENTS = 2000
 # What a command says of its query; the rest concerns sessions and deadlines.
@@ -168,12 +170,12 @@ def test_a_common_substring_is_answered_from_the_newest(plans: Any) -> None:
 
 
 def test_among_very_many_either_half_looks_at_keys_of_its_own(
-    plans: Any, monkeypatch: pytest.MonkeyPatch
+    plans: Any,
 ) -> None:
     search = V2 + "?name_like=folio&limit=10"
     _, whole = plans(search)
-    monkeypatch.setattr(parallel_search, "_PARALLEL_THRESHOLD", DOCUMENTS)
-    _sample, *pages, newer, older = plans(search, plans.another)
+    with storage(plans.another, partial(PortfolioRepository, parallel_threshold=DOCUMENTS)):
+        _sample, *pages, newer, older = plans(search, plans.another)
     assert len(pages) == 2
     assert_no_scan_and_no_sort([*pages, newer, older])
     # A key at either end tells where a half begins and that it is over.

@@ -9,6 +9,7 @@ import io
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from portfolio.app import create_app
 from portfolio.cli.transfer.files import Note
 from portfolio.config import Settings
 from portfolio.errors import Unavailable
-from portfolio.storage import repository
 from portfolio.storage.repository import PortfolioRepository
 from tests.support.commands import run, run_process
+from tests.support.parts import storage
 
 Documents = Collection[dict[str, Any]]
 
@@ -38,20 +39,21 @@ BATCH = 40
 # Runs ``flask``, and dies by kill -9 when it asks for the fourth list of an export.
 KILLED = """
 import os, signal
+from functools import partial
 from flask.cli import main
-from portfolio.storage import repository
+from portfolio.storage.repository import PortfolioRepository
+from tests.support.parts import storage
+from wsgi import app
 
-whole = repository.PortfolioRepository.batches_by_id
+class Killed(PortfolioRepository):
+    def batches_by_id(self, after=None):
+        for number, batch in enumerate(super().batches_by_id(after)):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
 
-def killed(self, after=None):
-    for number, batch in enumerate(whole(self, after)):
-        if number == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield batch
-
-repository._STREAM_BATCH = 70
-repository.PortfolioRepository.batches_by_id = killed
-main()
+with storage(app, partial(Killed, batch_size=70)):
+    main()
 """
 
 
@@ -109,19 +111,17 @@ def ids(file: Path) -> list[ObjectId]:
     return [ObjectId(row["portfolioId"]) for row in rows]
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, app: Flask, file: Path, error: Any) -> str:
+def interrupt(app: Flask, file: Path, error: Any) -> str:
     """Let an export meet ``error`` at its third list; return what it said."""
-    batches_by_id = PortfolioRepository.batches_by_id
 
-    def broken(self: PortfolioRepository, after: ObjectId | None) -> Iterator[Any]:
-        for number, batch in enumerate(batches_by_id(self, after)):
-            if number == 2:
-                raise error
-            yield batch
+    class Broken(PortfolioRepository):
+        def batches_by_id(self, after: str | None = None) -> Iterator[Any]:
+            for number, batch in enumerate(super().batches_by_id(after)):
+                if number == 2:
+                    raise error
+                yield batch
 
-    with monkeypatch.context() as patched:
-        patched.setattr(repository, "_STREAM_BATCH", BATCH)
-        patched.setattr(PortfolioRepository, "batches_by_id", broken)
+    with storage(app, partial(Broken, batch_size=BATCH)):
         result = run(app, "export", file)
     assert result.exit_code == 1
     assert not file.exists()
@@ -137,10 +137,10 @@ def test_an_export_is_in_the_order_of_ids_and_has_what_lacks_a_date(
 
 @pytest.mark.parametrize("error", [Unavailable("Database unavailable"), KeyboardInterrupt()])
 def test_a_resumed_export_equals_a_whole_one(
-    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch, error: Any
+    app: Flask, stored: Documents, file: Path, error: Any
 ) -> None:
     expected = whole(app, file)
-    interrupt(monkeypatch, app, file, error)
+    interrupt(app, file, error)
     told = export(app, file).splitlines()
     assert told[0].startswith(f"Going on after {2 * BATCH} portfolios, behind {IDS[2 * BATCH - 1]}")
     assert told[-1] == f"{COUNT} written to {file}"
@@ -149,11 +149,11 @@ def test_a_resumed_export_equals_a_whole_one(
 
 
 def test_an_export_goes_on_as_often_as_it_is_interrupted(
-    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch
+    app: Flask, stored: Documents, file: Path
 ) -> None:
     expected = whole(app, file)
     for _ in range(3):
-        interrupt(monkeypatch, app, file, KeyboardInterrupt())
+        interrupt(app, file, KeyboardInterrupt())
     assert f"Going on after {6 * BATCH} portfolios" in export(app, file)
     assert content(file) == expected
 
@@ -170,7 +170,7 @@ def test_an_export_goes_on_wherever_its_last_row_was_torn(
         patched.setattr(Note, "remove", lambda _: None)
         export(app, file)
     note = note_of(file).read_bytes()
-    # tests/unit/test_part_file.py tears it at every byte.
+    # tests/unit/cli/test_part_file.py tears it at every byte.
     for end in range(0, len(expected) + 1, 11):
         part_of(file).write_bytes(expected[:end])
         note_of(file).write_bytes(note)
@@ -192,9 +192,9 @@ def test_an_export_goes_on_after_kill_9_midway(
 
 
 def test_what_existed_all_along_comes_once_whatever_others_do_meanwhile(
-    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch
+    app: Flask, stored: Documents, file: Path
 ) -> None:
-    interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    interrupt(app, file, KeyboardInterrupt())
     gone = {IDS[0], IDS[2 * BATCH - 1], IDS[2 * BATCH], IDS[-1]}
     stored.delete_many({"_id": {"$in": list(gone)}})
     stored.insert_many(
@@ -208,9 +208,9 @@ def test_what_existed_all_along_comes_once_whatever_others_do_meanwhile(
 
 
 def test_an_export_begins_anew_where_that_is_asked_for(
-    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch
+    app: Flask, stored: Documents, file: Path
 ) -> None:
-    interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    interrupt(app, file, KeyboardInterrupt())
     stored.update_one({"_id": IDS[0]}, {"$set": {"name": "Changed"}})
     assert "Going on" not in export(app, file, "--restart")
     assert ids(file) == IDS
@@ -258,9 +258,8 @@ def test_an_export_does_not_go_on_from_another_database(
     stored: Documents,
     file: Path,
     settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    interrupt(app, file, KeyboardInterrupt())
     other = create_app(replace(settings, mongodb_db=f"{settings.mongodb_db}-other"))
     refused = run(other, "export", file)
     other.extensions["portfolio"].database.close()
@@ -272,9 +271,9 @@ def test_an_export_does_not_go_on_from_another_database(
 
 
 def test_an_export_does_not_go_on_where_nothing_tells_the_database(
-    app: Flask, stored: Documents, file: Path, monkeypatch: pytest.MonkeyPatch
+    app: Flask, stored: Documents, file: Path
 ) -> None:
-    interrupt(monkeypatch, app, file, KeyboardInterrupt())
+    interrupt(app, file, KeyboardInterrupt())
     note_of(file).unlink()
     refused = run(app, "export", file)
     assert refused.exit_code == 1

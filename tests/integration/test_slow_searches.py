@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,11 +10,11 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
+from pymongo import MongoClient
+from pymongo.database import Database
 
+from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.models import Search
-from portfolio.storage.repository import PortfolioRepository
 from tests.support.calls import V2, create, one
 from tests.support.gunicorn import wait_until
 
@@ -30,24 +29,35 @@ def settings(settings: Settings) -> Settings:
     return replace(settings, request_timeout_ms=500, max_pool_size=8)
 
 
-@pytest.fixture
-def started(app: Flask) -> Flask:
-    """The application as a worker runs it: MongoDB is pinged."""
-    app.extensions["portfolio"].database.start()
-    return app
+class SlowDatabase(Database[dict[str, Any]]):
+    """Has MongoDB search for a substring longer than any deadline here."""
+
+    def command(self, command: Any, *arguments: Any, **options: Any) -> Any:
+        if "$regex" in options.get("filter", {}).get("name", ()):
+            options["filter"] = _SLOW_FILTER
+        return super().command(command, *arguments, **options)
+
+
+class SlowClient(MongoClient[dict[str, Any]]):
+    """A client of which every database is a slow one."""
+
+    def get_database(self, name: str | None = None, *arguments: Any, **options: Any) -> Any:
+        return SlowDatabase(self, name or "", *arguments, **options)
 
 
 @pytest.fixture
-def slow_searches(started: Flask, monkeypatch: pytest.MonkeyPatch) -> Any:
+def started(app: Flask, settings: Settings) -> Iterator[Flask]:
+    """The application as a worker runs it, MongoDB being pinged, beside the one with indexes."""
+    started = create_app(settings, SlowClient)
+    database = started.extensions["portfolio"].database
+    database.start()
+    yield started
+    database.close()
+
+
+@pytest.fixture
+def slow_searches(started: Flask) -> Any:
     """Keep so many clients busy with searches by substring that MongoDB never gets done with."""
-    criteria = PortfolioRepository._criteria
-
-    def slow_criteria(self: PortfolioRepository, search: Search) -> Any:
-        if search.name_like is not None:
-            return _SLOW_FILTER, {}
-        return criteria(self, search)
-
-    monkeypatch.setattr(PortfolioRepository, "_criteria", slow_criteria)
 
     @contextmanager
     def search(clients: int) -> Iterator[list[int]]:
@@ -76,8 +86,9 @@ def slow_searches(started: Flask, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("clients", [4, 40])
 def test_while_searches_time_out_all_else_is_served(
-    started: Flask, client: FlaskClient, slow_searches: Callable[[int], Any], clients: int
+    started: Flask, slow_searches: Callable[[int], Any], clients: int
 ) -> None:
+    client = started.test_client()
     path = one(create(client)["portfolioId"])
     database = started.extensions["portfolio"].database
     with slow_searches(clients) as searches:
@@ -90,11 +101,13 @@ def test_while_searches_time_out_all_else_is_served(
     assert set(searches) == {503}
 
 
-def test_a_timeout_counts_where_nothing_else_is_answered(app: Flask, client: FlaskClient) -> None:
+def test_a_timeout_counts_where_pings_fail_as_well(
+    started: Flask, fail: Callable[..., None]
+) -> None:
+    client = started.test_client()
     create(client)
-    database = app.extensions["portfolio"].database
-    database.health._failing_since = time.monotonic()  # as pings do when they are not answered
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PortfolioRepository, "_criteria", lambda *_: (_SLOW_FILTER, {}))
-        assert client.get(f"{SLOW}x").status_code == 503
+    database = started.extensions["portfolio"].database
+    fail(["count"], 1000, closeConnection=True)
+    wait_until(lambda: not database.health.reachable, "a ping has failed")
+    assert client.get(f"{SLOW}x").status_code == 503
     assert database.breaker.failure_count == 1

@@ -18,9 +18,10 @@ from click.testing import Result
 from flask import Flask
 from pymongo.collection import Collection
 
-from portfolio.cli.transfer.exporter import Exporter
 from portfolio.config import Settings
+from portfolio.storage.repository import PortfolioRepository
 from tests.support.commands import run, run_process, run_script
+from tests.support.parts import storage
 
 Documents = Collection[dict[str, Any]]
 NAMES = [f"Fund {number}" for number in range(30)]
@@ -170,18 +171,22 @@ def test_what_a_link_leads_to_is_written_with_its_mode(
 
 
 def test_an_unfinished_export_is_as_private_as_the_file_that_it_replaces(
-    app: Flask, filled: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: Flask, filled: Documents, tmp_path: Path
 ) -> None:
     file = tmp_path / "all.ndjson"
     file.touch(mode=0o600)
 
-    def look(exporter: Any, after: Any) -> Any:
-        part = tmp_path / "all.ndjson.part"
-        assert stat.S_IMODE(part.stat().st_mode) == 0o600
-        return iter(())
+    modes: list[int] = []
 
-    monkeypatch.setattr(Exporter, "_batches", look)
-    assert run(app, "export", file).exit_code == 0
+    class Looking(PortfolioRepository):
+        def batches_by_id(self, after: str | None = None) -> Any:
+            part = tmp_path / "all.ndjson.part"
+            modes.append(stat.S_IMODE(part.stat().st_mode))
+            return iter(())
+
+    with storage(app, Looking):
+        assert run(app, "export", file).exit_code == 0
+    assert modes == [0o600]
 
 
 def test_a_link_in_the_place_of_an_unfinished_export_is_not_followed(

@@ -15,8 +15,10 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Unavailable
+from portfolio.models import Search
 from portfolio.observability.logging import JSONFormatter
-from portfolio.service import PortfolioService
+from portfolio.storage.repository import PortfolioRepository
+from tests.support.parts import storage
 
 V1 = "/api/v1/portfolios"
 V2 = "/api/v2/portfolios"
@@ -232,13 +234,14 @@ def test_a_get_may_declare_json_without_a_body(unit_client: FlaskClient) -> None
 
 
 def test_a_failure_of_ours_tells_nothing_but_that(
-    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    unit_client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("secret")
+    class Failing(PortfolioRepository):
+        def get(self, id: str) -> Any:
+            raise RuntimeError("secret")
 
-    monkeypatch.setattr(PortfolioService, "get", fail)
-    response = unit_client.get("/api/v1/portfolio/0123456789abcdef01234567")
+    with storage(unit_client.application, Failing):
+        response = unit_client.get("/api/v1/portfolio/0123456789abcdef01234567")
     assert (response.status_code, response.json) == (
         500,
         {"detail": "Internal server error", "code": "internal_error"},
@@ -248,13 +251,14 @@ def test_a_failure_of_ours_tells_nothing_but_that(
 
 
 def test_an_unavailable_database_is_503_and_says_when_to_come_back(
-    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    unit_client: FlaskClient,
 ) -> None:
-    def refuse(*_: Any) -> None:
-        raise Unavailable("Database unavailable", retry_after=7)
+    class Unreachable(PortfolioRepository):
+        def find(self, search: Search, limit: int) -> Any:
+            raise Unavailable("Database unavailable", retry_after=7)
 
-    monkeypatch.setattr(PortfolioService, "search", refuse)
-    response = unit_client.get(V2)
+    with storage(unit_client.application, Unreachable):
+        response = unit_client.get(V2)
     assert (response.status_code, response.json) == (
         503,
         {"detail": "Database unavailable", "code": "service_unavailable"},
