@@ -57,10 +57,11 @@ def arena() -> Iterator[Arena]:
     """Start what all contestants need; it ends with the block, its data with it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
-        # A standalone, as existing manifests run it.
-        mongod = Mongod(folder / "mongod")
+        # Bulks of all contestants are transactions, which a standalone does not offer.
+        mongod = Mongod(folder / "mongod", replica_set="benchmark")
         mongod.start()
         stack.callback(mongod.stop)
+        mongod.initiate()
         yield Arena(mongod, stack.enter_context(collector()), folder)
 
 

@@ -30,6 +30,7 @@ from benchmarks.baselines.portfolio import (
 @asynccontextmanager
 async def _connected(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncMongoClient[dict[str, Any]](os.environ["MONGODB_URI"]) as client:
+        app.state.client = client
         app.state.database = client.get_database(os.environ["MONGODB_DB"], write_concern=SAFE)
         app.state.collection = app.state.database[COLLECTION]
         yield
@@ -74,7 +75,12 @@ async def create_portfolio(request: Request) -> Response:
 async def create_portfolios(request: Request) -> Response:
     """Create several portfolios."""
     documents = [to_document(fields) for fields in orjson.loads(await request.body())]
-    await app.state.collection.insert_many(documents)
+    # All or none, as the contract promises.
+    async with (
+        app.state.client.start_session() as session,
+        await session.start_transaction(write_concern=SAFE),
+    ):
+        await app.state.collection.insert_many(documents, session=session)
     return _json([from_document(document) for document in documents], 201)
 
 

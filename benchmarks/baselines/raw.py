@@ -64,7 +64,9 @@ def _create(path: str, body: Any) -> Any:
         collection.insert_one(document)
         return from_document(document)
     documents = [to_document(fields) for fields in body]
-    collection.insert_many(documents)
+    # All or none, as the contract promises.
+    with client.start_session() as session, session.start_transaction(write_concern=SAFE):
+        collection.insert_many(documents, session=session)
     return [from_document(document) for document in documents]
 
 

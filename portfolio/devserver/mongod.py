@@ -248,8 +248,10 @@ class Mongod:
 
     def _has_primary(self) -> bool:
         try:
-            with self.client() as client:
-                return bool(client.admin.command("hello").get("primary"))
+            # Found by the driver, since a member that was just elected is not writable yet.
+            with MongoClient[dict[str, Any]](self.uri, serverSelectionTimeoutMS=1000) as client:
+                client.admin.command("ping")
+                return True
         except PyMongoError:
             return False
 

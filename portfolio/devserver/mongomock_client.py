@@ -46,6 +46,9 @@ class _MongomockDatabase:
     def command(self, command: str, collection: str = "", **options: Any) -> Any:
         if command == "count":
             return {"n": self._database[collection].estimated_document_count()}
+        if command == "insert":
+            self._database[collection].insert_many(options["documents"])
+            return {}
         if command != "find":
             return self._database.command(command)
         cursor = self._database[collection].find(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -26,6 +27,7 @@ class BatchLoader(Generic[Key, Value]):
 
     Args:
         load: returns the values of distinct keys, without those that have none.
+        max_keys: the most keys in one batch.
         pause: yields to other callers, as ``time.sleep`` does.
     """
 
@@ -33,9 +35,11 @@ class BatchLoader(Generic[Key, Value]):
         self,
         load: Callable[[Sequence[Key]], dict[Key, Value]],
         *,
+        max_keys: int = sys.maxsize,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._load = load
+        self._max_keys = max_keys
         self._pause = pause
         self._lock = threading.Lock()
         self._open: dict[Hashable, _Batch[Key, Value]] = {}
@@ -55,8 +59,8 @@ class BatchLoader(Generic[Key, Value]):
         slot = self._slot(key)
         with self._lock:
             batch = self._open.get(slot)
-            is_leader = batch is None
-            if batch is None:
+            is_leader = batch is None or len(batch.keys) >= self._max_keys
+            if batch is None or is_leader:
                 batch = self._open[slot] = _Batch()
             elif batch.done is None:
                 batch.done = threading.Event()

@@ -1,4 +1,4 @@
-"""Attempts at inserts, and the end of the sessions in which they run."""
+"""Inserts that ran before, and the end of the sessions in which they run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import logging
 
 import pymongo
 from pymongo.client_session import ClientSession
-from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from portfolio.scheduling import run_later
-from portfolio.storage.guard import error_codes
 
 log = logging.getLogger(__name__)
 
@@ -17,31 +16,17 @@ DUPLICATE_KEY = 11000
 _ABORT_TIMEOUT_S = 5.0
 
 
-class Attempts:
-    """Detects that an earlier attempt had succeeded, by the duplicate key error of a later one.
+def is_stored(error: OperationFailure) -> bool:
+    """Tell whether ``error`` says that a document with such an ``_id`` is stored.
 
-    Attributes:
-        landed: whether the latest attempt found what an earlier one had stored.
+    Ids are new, so an earlier attempt has stored it. Other unique indexes are an operator's.
     """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self.landed = False
-
-    @property
-    def first(self) -> bool:
-        """Whether the latest attempt is the first."""
-        return self._count == 1
-
-    def __enter__(self) -> None:
-        self._count += 1
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        duplicate = isinstance(error, DuplicateKeyError | BulkWriteError) and (
-            error_codes(error) == {DUPLICATE_KEY}
-        )
-        self.landed = duplicate and not self.first
-        return self.landed
+    details = error.details or {}
+    reasons = details.get("writeErrors", [details])
+    return all(
+        reason.get("code") == DUPLICATE_KEY and reason.get("keyPattern") == {"_id": 1}
+        for reason in reasons
+    )
 
 
 def rolled_back() -> AutoReconnect:

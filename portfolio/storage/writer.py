@@ -13,17 +13,13 @@ from collections.abc import Sequence
 
 from bson import ObjectId
 from pymongo.client_session import ClientSession
-from pymongo.errors import (
-    BulkWriteError,
-    InvalidOperation,
-    OperationFailure,
-    PyMongoError,
-)
+from pymongo.errors import BulkWriteError, InvalidOperation, OperationFailure, PyMongoError
 
 from portfolio.errors import Unavailable
 from portfolio.models import IdempotencyKey, IdempotencyRecord, Portfolio
 from portfolio.scheduling import run_later
-from portfolio.storage.client import READ_CONCERN, WRITE_CONCERN, Database
+from portfolio.storage.batching import BatchLoader
+from portfolio.storage.client import COLLECTION, READ_CONCERN, WRITE_CONCERN, Database
 from portfolio.storage.documents import (
     Document,
     record_from_document,
@@ -31,8 +27,8 @@ from portfolio.storage.documents import (
     record_to_document,
     to_document,
 )
-from portfolio.storage.guard import error_codes
-from portfolio.storage.transactions import DUPLICATE_KEY, Attempts, end_session, rolled_back
+from portfolio.storage.guard import error_codes, is_outage
+from portfolio.storage.transactions import DUPLICATE_KEY, end_session, is_stored, rolled_back
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +37,12 @@ log = logging.getLogger(__name__)
 _UNDO_TIMES = 3
 _PAUSE_S = 1.0
 _WRITE_CONFLICT = 112
+# The most bulks in one transaction.
+_MAX_BULKS = 16
+
+
+# What one call stores as a whole; hashable.
+Bulk = tuple[Portfolio, ...]
 
 
 class KeyTakenError(Exception):
@@ -48,31 +50,29 @@ class KeyTakenError(Exception):
 
 
 class PortfolioWriter:
-    """Stores new portfolios."""
+    """Stores new portfolios.
+
+    Concurrent calls share one acknowledged write: the wait for the journal and for a majority costs
+    more than the documents do.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._singles = BatchLoader(self._insert_singles)
+        self._bulks = BatchLoader(self._insert_bulks, max_keys=_MAX_BULKS)
 
     def insert(self, portfolio: Portfolio) -> None:
         """Store one portfolio."""
-        document = to_document(portfolio)
-        attempts = Attempts()
-
-        def insert() -> None:
-            with attempts:
-                self._database.portfolios.insert_one(document)
-            if attempts.landed and not self._confirm(document):
-                raise rolled_back()
-
-        self._database.run(insert, retry=True)
+        refusal = self._singles.get(portfolio)
+        if refusal is not None:
+            raise refusal
 
     def insert_all(self, portfolios: Sequence[Portfolio]) -> None:
         """Store all portfolios or none: in a transaction, or by deleting what was stored."""
-        documents = _to_documents(portfolios)
-        if self._database.has_transactions:
-            self._insert_in_transaction(documents)
-        else:
-            self._insert_or_undo(documents)
+        if not self._database.has_transactions:
+            self._insert_or_undo(_to_documents(portfolios))
+        elif not self._bulks.get(tuple(portfolios)):
+            self._insert_in_transaction(_to_documents(portfolios))
 
     def insert_missing(self, portfolios: Sequence[Portfolio]) -> None:
         """Store those of ``portfolios`` whose ids are not stored; may run any number of times.
@@ -85,7 +85,7 @@ class PortfolioWriter:
 
         def insert() -> None:
             try:
-                self._database.portfolios.insert_many(documents, ordered=False)
+                self._insert(documents, ordered=False)
             except BulkWriteError as error:
                 if error_codes(error) != {DUPLICATE_KEY}:
                     raise
@@ -136,27 +136,84 @@ class PortfolioWriter:
         )
         return record_from_document(document, key) if document is not None else None
 
+    def _insert_singles(self, portfolios: Sequence[Portfolio]) -> dict[Portfolio, PyMongoError]:
+        """Store portfolios that are independent of each other; return why some were refused."""
+        documents = _to_documents(portfolios)
+
+        def insert() -> dict[Portfolio, PyMongoError]:
+            refusals: dict[Portfolio, PyMongoError] = {}
+            try:
+                self._insert(documents, ordered=False)
+            except BulkWriteError as error:
+                if is_outage(error):
+                    raise
+                for each in error.details["writeErrors"]:
+                    refusal = BulkWriteError({"writeErrors": [each]})
+                    if not is_stored(refusal):
+                        refusals[portfolios[each["index"]]] = refusal
+                    elif not self._confirm(documents[each["index"]]):
+                        raise rolled_back() from error
+            return refusals
+
+        return self._database.run(insert, retry=True)
+
+    def _insert_bulks(self, bulks: Sequence[Bulk]) -> dict[Bulk, bool]:
+        """Store all bulks in one transaction; return those that were stored: all or none."""
+        try:
+            self._insert_in_transaction(_to_documents([each for bulk in bulks for each in bulk]))
+        except PyMongoError:
+            return {}  # one of the bulks was refused
+        return dict.fromkeys(bulks, True)
+
     def _insert_in_transaction(
         self, documents: Sequence[Document], record: IdempotencyRecord | None = None
     ) -> None:
-        attempts = Attempts()
+        first = True
 
         def insert() -> None:
+            nonlocal first
             session = self._database.client.start_session()
             try:
-                with attempts:
-                    session.start_transaction(READ_CONCERN, WRITE_CONCERN)
-                    if record is not None:
-                        self._insert_record(record, session, detect_conflict=attempts.first)
-                    self._database.portfolios.insert_many(documents, session=session)
-                    session.commit_transaction()
+                session.start_transaction(READ_CONCERN, WRITE_CONCERN)
+                if record is not None:
+                    detect_conflict, first = first, False
+                    self._insert_record(record, session, detect_conflict=detect_conflict)
+                self._insert(documents, session=session)
+                session.commit_transaction()
+            except OperationFailure as error:
+                if not is_stored(error):
+                    raise
+            else:
+                return
             finally:
                 end_session(session)
-            if attempts.landed and not self._confirm(documents[0]):
+            if not self._confirm(documents[0]):
                 # A record without these documents belongs to a concurrent creation.
                 raise rolled_back() if record is None else KeyTakenError
 
         self._database.run(insert, retry=True)
+
+    def _insert(
+        self,
+        documents: Sequence[Document],
+        *,
+        session: ClientSession | None = None,
+        ordered: bool = True,
+    ) -> None:
+        """Send one ``insert`` command. The guard retries it instead of PyMongo.
+
+        Raises:
+            BulkWriteError: documents were refused, or are not known to be on a majority.
+        """
+        options: Document = {"documents": documents, "ordered": ordered}
+        if session is None:  # a transaction has its own
+            options["writeConcern"] = WRITE_CONCERN.document
+        reply = self._database.database.command("insert", COLLECTION, session=session, **options)
+        errors = reply.get("writeErrors", [])
+        concern_error = reply.get("writeConcernError")
+        if errors or concern_error:
+            concern_errors = [concern_error] if concern_error else []
+            raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concern_errors})
 
     def _confirm(self, document: Document) -> bool:
         """Wait until a majority has what an earlier attempt stored; tell whether it is there.
@@ -209,7 +266,7 @@ class PortfolioWriter:
         def insert() -> None:
             nonlocal attempted
             attempted = True
-            self._database.portfolios.insert_many(documents)
+            self._insert(documents)
 
         try:
             self._database.run(insert, retry=False)
@@ -250,7 +307,7 @@ class PortfolioWriter:
 
     def _insert_missing(self, documents: Sequence[Document]) -> None:
         try:
-            self._database.portfolios.insert_many(documents, ordered=False)
+            self._insert(documents, ordered=False)
         except BulkWriteError as error:
             if error_codes(error) != {DUPLICATE_KEY}:
                 raise
