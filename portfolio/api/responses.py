@@ -48,7 +48,13 @@ def json_response(
 ) -> Response:
     """Return ``payload`` as a JSON response."""
     body = orjson.dumps(payload, default=to_json)
-    return JSONResponse(body, status, headers, content_type="application/json")
+    # A body in a list, and headers that are complete, leave Werkzeug nothing to set.
+    response_headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        *(headers or {}).items(),
+    ]
+    return JSONResponse([body], status, response_headers)
 
 
 def register_error_handlers(app: Flask) -> None:

@@ -167,10 +167,14 @@ class AdmissionMiddleware:
         if permit is None:
             return self._reject(environ, start_response)
         try:
-            return _AdmittedResponse(self._app(environ, start_response), permit)
+            body = self._app(environ, start_response)
         except BaseException:
             permit.release()
             raise
+        if isinstance(body, list):  # it is complete
+            permit.release()
+            return body
+        return _AdmittedResponse(body, permit)
 
     def _reject(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[ENDPOINT] = REJECTED
@@ -179,7 +183,7 @@ class AdmissionMiddleware:
 
 
 class _AdmittedResponse:
-    """The body of an admitted request's response, which holds the permit up to its first part.
+    """The body of a streamed response, which holds the permit up to its first part.
 
     The rest of a stream goes at the pace of its client.
     """

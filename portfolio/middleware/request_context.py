@@ -142,19 +142,16 @@ class _RequestScope:
         finally:
             seconds = time.perf_counter() - self._begun
             method, status = self._environ["REQUEST_METHOD"], self._status[:3]
-            self._middleware.requests.end(method, self._endpoint, status, seconds)
-            self._log(seconds)
+            endpoint = str(self._environ.get(ENDPOINT, "unmatched"))
+            self._middleware.requests.end(method, endpoint, status, seconds)
+            self._log(endpoint, seconds)
             request_id.reset(self._token)
 
-    @property
-    def _endpoint(self) -> str:
-        return str(self._environ.get(ENDPOINT, "unmatched"))
-
-    def _log(self, seconds: float) -> None:
+    def _log(self, endpoint: str, seconds: float) -> None:
         # A probe that reports 503 has not failed; its cause is logged once, where it happens.
         probe = self._environ["PATH_INFO"].startswith("/health")
         failed = self._status >= "5" and not (probe and self._status.startswith("503"))
-        if self._endpoint == REJECTED:
+        if endpoint == REJECTED:
             return  # admission control logs an overload once
         rate = self._middleware.log_level_controller.request_sampling_rate
         if not failed and (rate == 0.0 or random.random() >= rate):
@@ -167,7 +164,7 @@ class _RequestScope:
                 "method": environ["REQUEST_METHOD"],
                 # WSGI decodes paths as Latin-1.
                 "path": environ["PATH_INFO"].encode("latin-1").decode(errors="replace"),
-                "endpoint": self._endpoint,
+                "endpoint": endpoint,
                 "status": int(self._status[:3]),
                 "duration_ms": round(seconds * 1000, 3),
             },

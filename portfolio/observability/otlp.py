@@ -202,13 +202,15 @@ class _NotSentError(Exception):
 
 
 def _guarded(breaker: Breaker, send: Callable[[], bool]) -> bool:
+    def attempt() -> bool:
+        if not send():
+            raise _NotSentError
+        return True
+
     try:
-        with breaker.calling():
-            if not send():
-                raise _NotSentError
+        return breaker.call(attempt)
     except (pybreaker.CircuitBreakerError, _NotSentError):
         return False
-    return True
 
 
 def _first(environ: Mapping[str, str], *variables: str) -> str:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import pybreaker
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class Breaker:
     """A circuit breaker that bounds trial calls, and counts and logs its transitions.
 
-    ``pybreaker`` holds its lock while a function given to ``call`` runs, so that calls would run
-    one at a time; its ``calling`` context manager holds it only on entry and exit.
+    ``pybreaker`` holds its lock while a function given to its ``call`` runs, so that calls would
+    run one at a time. So it is told of outcomes afterwards, and of trial calls by ``calling``,
+    which holds the lock only on entry and exit.
 
     Args:
         name: what it guards; the ``circuit_name`` of metrics.
@@ -96,31 +99,60 @@ class Breaker:
         if self.state != pybreaker.STATE_CLOSED:
             self._breaker.close()
 
-    @contextmanager
-    def calling(self) -> Iterator[None]:
-        """Guard what runs inside.
+    def call(self, operation: Callable[[], T]) -> T:
+        """Run ``operation`` and return what it returns.
 
         Raises:
             pybreaker.CircuitBreakerError: it is open, or enough trial calls are in flight.
+            BaseException: whatever ``operation`` raises.
         """
-        trial = self._breaker.current_state != pybreaker.STATE_CLOSED
-        if trial and self._trials >= self._successes:
+        if self._breaker.current_state != pybreaker.STATE_CLOSED:
+            return self._try(operation)
+        try:
+            result = operation()
+        except BaseException as error:
+            self._report(error)
+            raise
+        if self._breaker.fail_counter:
+            self._report(None)
+        self.outcomes["success"] += 1
+        return result
+
+    def _try(self, operation: Callable[[], T]) -> T:
+        """Run a trial call, if it is allowed."""
+        if self._trials >= self._successes:
             self.outcomes["refused"] += 1
             raise pybreaker.CircuitBreakerError("Enough trial calls are in flight")
-        self._trials += trial
+        self._trials += 1
         try:
             with self._breaker.calling():
-                yield
+                result = operation()
         except pybreaker.CircuitBreakerError:
             self.outcomes["refused"] += 1
             raise
         except BaseException as error:
-            self.outcomes["failure" if self._counts(error) else "success"] += 1
+            self._count(error)
             raise
-        else:
-            self.outcomes["success"] += 1
         finally:
-            self._trials -= trial
+            self._trials -= 1
+        self.outcomes["success"] += 1
+        return result
+
+    def _report(self, error: BaseException | None) -> None:
+        """Tell ``pybreaker`` how a call ended that began while the breaker was closed."""
+
+        def outcome() -> None:
+            if error is not None:
+                raise error
+
+        if error is not None:
+            self._count(error)
+        # Meanwhile another call may have opened it.
+        with suppress(pybreaker.CircuitBreakerError, *([type(error)] if error else [])):
+            self._breaker.call(outcome)
+
+    def _count(self, error: BaseException) -> None:
+        self.outcomes["failure" if self._counts(error) else "success"] += 1
 
     def changed(self, old: str, new: str) -> None:
         """Record a transition; called by ``pybreaker``."""

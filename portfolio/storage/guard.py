@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TypeVar
 
 import pybreaker
@@ -144,8 +145,7 @@ class Guard:
         try:
             if self.breaker is None:
                 return _attempt(operation, deadline, retry)
-            with self.breaker.calling():
-                return _attempt(operation, deadline, retry)
+            return self.breaker.call(partial(_attempt, operation, deadline, retry))
         except pybreaker.CircuitBreakerError:
             retry_after = self.breaker.retry_after if self.breaker else 1
             raise Unavailable("Database unavailable: circuit breaker open", retry_after) from None
