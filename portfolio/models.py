@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
+# Stored versions have 64 bits. New portfolios stay within 32, which clients in Java read.
+MIN_VERSION = -(2**63)
 MAX_VERSION = 2**63 - 1
+MAX_NEW_VERSION = 2**31 - 1
 # The version of a new portfolio, and of a stored one that has none.
 DEFAULT_VERSION = 1
 

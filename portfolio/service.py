@@ -11,7 +11,6 @@ from portfolio.errors import (
     IdempotencyKeyReused,
     NameConflict,
     NotFound,
-    VersionConflict,
 )
 from portfolio.models import (
     CreateResult,
@@ -128,10 +127,7 @@ class PortfolioService:
             NotFound: there is no such portfolio.
             VersionConflict: the stored version is another one.
         """
-        portfolio = self._repository.update(portfolio_id, update)
-        if portfolio is None:
-            raise self._explain_mismatch(portfolio_id)
-        return portfolio
+        return self._repository.update(portfolio_id, update)
 
     def delete(self, portfolio_id: str, version: int) -> None:
         """Delete one portfolio.
@@ -140,8 +136,7 @@ class PortfolioService:
             NotFound: there is no such portfolio.
             VersionConflict: the stored version is another one.
         """
-        if not self._repository.delete(portfolio_id, version):
-            raise self._explain_mismatch(portfolio_id)
+        self._repository.delete(portfolio_id, version)
 
     def search(self, search: Search) -> Page:
         """Return one page of the portfolios that match, newest first."""
@@ -221,10 +216,6 @@ class PortfolioService:
                 total = max(total, seen)
             return Page(found[: search.limit], total, has_next)
         return Page(found, seen, has_next)
-
-    def _explain_mismatch(self, portfolio_id: str) -> NotFound | VersionConflict:
-        exists = self._repository.existing_ids([portfolio_id])
-        return VersionConflict() if exists else NotFound()
 
 
 def _to_portfolio(new: PortfolioCreate, now: datetime) -> Portfolio:

@@ -1,13 +1,54 @@
-"""The time now, and timestamps as responses and logs write them."""
+"""Dates: the time now, dates that others wrote, timestamps of responses and logs."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, date, datetime, timedelta
+
+_ISO_8601 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+)
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
+_EPOCH = datetime(1970, 1, 1)
+# The rule of the original service: a number beyond is milliseconds.
+_MAX_SECONDS = 2e10
 
 
 def utc_now() -> datetime:
     """Return the time now, naive and in UTC, as PyMongo takes and returns dates."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def parse_date(value: object) -> datetime:
+    """Return the date that ``value`` means, naive and in UTC (CONTRACT.md section 1).
+
+    Args:
+        value: an ISO 8601 date or date-time, where no offset means UTC; or a number, also as a
+            string of digits: seconds since the epoch, or milliseconds where its absolute value is
+            above 2e10.
+
+    Raises:
+        ValueError: it is no date, or outside the years 1 to 9999.
+    """
+    try:
+        if isinstance(value, str):
+            if _ISO_8601.fullmatch(value):
+                return _parse_iso_8601(value.upper().replace(",", "."))
+            value = float(value) if _NUMBER.fullmatch(value) else None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            unit = "milliseconds" if abs(value) > _MAX_SECONDS else "seconds"
+            return _EPOCH + timedelta(**{unit: value})
+    except OverflowError:
+        pass
+    raise ValueError("not a date in the years 1 to 9999")
+
+
+def _parse_iso_8601(text: str) -> datetime:
+    if len(text) == 10:
+        return datetime.combine(date.fromisoformat(text), datetime.min.time())
+    parsed = datetime.fromisoformat(text)
+    return parsed.astimezone(UTC).replace(tzinfo=None) if parsed.tzinfo else parsed
 
 
 def rfc3339(time: datetime) -> str:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields
 
 from portfolio.errors import FieldError
+from portfolio.timestamps import parse_date
 
 MAX_NAME_LENGTH = 200
 MAX_IDS = 1000
 
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
-_ISO_8601 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
-)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_EPOCH = datetime(1970, 1, 1)
 # Persian, several scripts of India and emoji need these.
 _JOINERS = "\u200c\u200d"
 
@@ -30,7 +26,7 @@ NOT_AN_ARRAY = FieldError("Input should be an array", "list_type")
 NOT_A_STRING = FieldError("Input should be a string", "string_type")
 NOT_AN_INTEGER = FieldError("Input should be an integer or a string of digits", "int_type")
 NOT_A_DATE = FieldError(
-    "Input should be an ISO 8601 date or date-time, or seconds since the epoch, "
+    "Input should be an ISO 8601 date or date-time, or seconds or milliseconds since the epoch, "
     "within the years 1 to 9999",
     "datetime_type",
 )
@@ -103,24 +99,13 @@ class Integer(fields.Field[int]):
 
 
 class DateTime(fields.Field[datetime]):
-    """A date: ISO 8601 (no offset means UTC), or seconds since the epoch; naive UTC once loaded."""
+    """A date as ``parse_date`` reads it; naive and in UTC once loaded."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         try:
-            if isinstance(value, str) and _ISO_8601.fullmatch(value):
-                return _parse_iso_8601(value.upper().replace(",", "."))
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return _EPOCH + timedelta(seconds=value)
-        except (ValueError, OverflowError):
-            pass
-        raise ValidationError([NOT_A_DATE])
-
-
-def _parse_iso_8601(text: str) -> datetime:
-    if len(text) == 10:
-        return datetime.combine(date.fromisoformat(text), datetime.min.time())
-    parsed = datetime.fromisoformat(text)
-    return parsed.astimezone(UTC).replace(tzinfo=None) if parsed.tzinfo else parsed
+            return parse_date(value)
+        except ValueError:
+            raise ValidationError([NOT_A_DATE]) from None
 
 
 def _is_text(value: Any) -> bool:

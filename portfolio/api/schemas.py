@@ -20,7 +20,14 @@ from portfolio.api.fields import (
     Text,
 )
 from portfolio.errors import FieldError, FieldErrors, LocatedError, UnprocessableEntity
-from portfolio.models import MAX_VERSION, PortfolioCreate, PortfolioUpdate, Search
+from portfolio.models import (
+    MAX_NEW_VERSION,
+    MAX_VERSION,
+    MIN_VERSION,
+    PortfolioCreate,
+    PortfolioUpdate,
+    Search,
+)
 
 MAX_LIMIT = 1000
 
@@ -64,7 +71,7 @@ class StrictPortfolioCreateSchema(_Input):
     )
     version = Integer(
         0,
-        MAX_VERSION,
+        MAX_NEW_VERSION,
         allow_none=True,
         load_default=None,
         metadata={"description": "0, absent or null means 1"},
@@ -81,6 +88,12 @@ class PortfolioCreateSchema(StrictPortfolioCreateSchema):
     name = _required(Name, NOT_A_STRING, metadata=_NAME_METADATA)
 
 
+class PortfolioImportSchema(PortfolioCreateSchema):
+    """A portfolio to import; it may have any version that is stored somewhere."""
+
+    version = Integer(MIN_VERSION, MAX_VERSION, allow_none=True, load_default=None)
+
+
 class PortfolioUpdateSchema(_Input):
     """An update through v1; the version must leave room for the next one."""
 
@@ -88,7 +101,9 @@ class PortfolioUpdateSchema(_Input):
         Text, NOT_A_STRING, data_key="portfolioId", metadata={"description": "the id in the path"}
     )
     name = _required(Name, NOT_A_STRING, metadata=_NAME_METADATA)
-    version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION - 1, metadata=_VERSION_METADATA)
+    version = _required(
+        Integer, NOT_AN_INTEGER, MIN_VERSION, MAX_VERSION - 1, metadata=_VERSION_METADATA
+    )
     date_created = DateTime(
         data_key="dateCreated", allow_none=True, load_default=None, metadata=_DATE_METADATA
     )
@@ -116,7 +131,9 @@ class PortfolioIdsSchema(_Input):
 class DeleteQuerySchema(_Input):
     """The query string of a deletion."""
 
-    version = _required(Integer, NOT_AN_INTEGER, 0, MAX_VERSION, metadata=_VERSION_METADATA)
+    version = _required(
+        Integer, NOT_AN_INTEGER, MIN_VERSION, MAX_VERSION, metadata=_VERSION_METADATA
+    )
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> int:

@@ -6,17 +6,20 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from bson import CodecOptions, DatetimeMS, ObjectId
+from bson import CodecOptions, DatetimeMS, Decimal128, ObjectId
 from bson.codec_options import DatetimeConversion
 from bson.errors import InvalidId
 
 from portfolio.models import (
     DEFAULT_VERSION,
+    MAX_VERSION,
+    MIN_VERSION,
     IdempotencyKey,
     IdempotencyRecord,
     Portfolio,
     PortfolioUpdate,
 )
+from portfolio.timestamps import parse_date
 
 Document = dict[str, Any]
 
@@ -28,18 +31,27 @@ CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
 _CLAMP: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
 
 
+def _read_name(value: Any, _id: ObjectId) -> str:
+    return "" if value is None else str(value)
+
+
 def _read_date(value: Any, id: ObjectId) -> datetime:
     """Return a stored date, clamped to Python's range; where there is none, that of the id."""
-    if isinstance(value, datetime):
-        return value
     if isinstance(value, DatetimeMS):
         return value.as_datetime(_CLAMP)
-    return id.generation_time.replace(tzinfo=None)
+    try:
+        return parse_date(float(str(value)) if isinstance(value, Decimal128) else value)
+    except ValueError:
+        return id.generation_time.replace(tzinfo=None)
 
 
 def _read_version(value: Any, _id: ObjectId) -> int:
-    # The mongo shell stores numbers as doubles.
-    return DEFAULT_VERSION if value is None else int(value)
+    """Return a stored version; the default where there is none of 64 bits."""
+    try:
+        version = int(value.to_decimal() if isinstance(value, Decimal128) else value)
+    except (TypeError, ValueError, OverflowError):
+        return DEFAULT_VERSION
+    return version if MIN_VERSION <= version <= MAX_VERSION else DEFAULT_VERSION
 
 
 class _Field(NamedTuple):
@@ -48,22 +60,22 @@ class _Field(NamedTuple):
     Attributes:
         attribute: its name in ``Portfolio`` and ``PortfolioUpdate``.
         key: its name in documents.
-        default: its stored value where a document lacks the field.
-        read: turns the stored value, and the document's id, into the attribute; None where the
-            stored value is the attribute.
+        kind: the type of the stored values that this service writes, which are the attribute.
+        read: turns any other stored value, None where there is none, and the document's id into
+            the attribute.
     """
 
     attribute: str
     key: str
-    default: Any = None
-    read: Callable[[Any, ObjectId], Any] | None = None
+    kind: type
+    read: Callable[[Any, ObjectId], Any]
 
 
 # All fields but the id, in the order of ``Portfolio``.
 FIELDS = (
-    _Field("name", "name", default=""),
-    _Field("date_created", "dateCreated", read=_read_date),
-    _Field("version", "version", read=_read_version),
+    _Field("name", "name", str, _read_name),
+    _Field("date_created", "dateCreated", datetime, _read_date),
+    _Field("version", "version", int, _read_version),
 )
 PROJECTION = {field.key: 1 for field in FIELDS}
 _KEYS = tuple(PROJECTION)
@@ -91,9 +103,9 @@ def to_document(portfolio: Portfolio) -> Document:
 def from_document(document: Document) -> Portfolio:
     """Return the portfolio that ``document`` stores, whichever service wrote it."""
     id = document["_id"]
-    values = [
-        document.get(key, default) if read is None else read(document.get(key, default), id)
-        for _, key, default, read in FIELDS
+    values: list[Any] = [
+        value if type(value := document.get(key)) is kind else read(value, id)
+        for _, key, kind, read in FIELDS
     ]
     return Portfolio(str(id), *values)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import pymongo
 from bson import MaxKey, MinKey, ObjectId, Regex, Timestamp
 from pymongo import ReturnDocument
 from pymongo.cursor import Cursor
 
-from portfolio.errors import DeadlineExceeded, Overloaded
-from portfolio.models import DEFAULT_VERSION, Portfolio, PortfolioUpdate, Search, SortKey
+from portfolio.errors import DeadlineExceeded, NotFound, Overloaded, VersionConflict
+from portfolio.models import Portfolio, PortfolioUpdate, Search, SortKey
 from portfolio.storage.batching import BatchLoader
 from portfolio.storage.client import COLLECTION, READ_CONCERN, Database
 from portfolio.storage.documents import (
@@ -29,6 +29,8 @@ from portfolio.storage.documents import (
 from portfolio.storage.guard import time_left
 from portfolio.storage.indexes import CASE_INSENSITIVE
 from portfolio.storage.parallel_search import PARALLEL_THRESHOLD, ParallelSearch
+
+T = TypeVar("T")
 
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 _BY_ID = {"_id": 1}
@@ -184,37 +186,61 @@ class PortfolioRepository:
             yield [from_document(document) for document in documents]
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}
 
-    def update(self, id: str, update: PortfolioUpdate) -> Portfolio | None:
-        """Apply ``update`` where its version is the stored one, in one operation.
+    def update(self, id: str, update: PortfolioUpdate) -> Portfolio:
+        """Apply ``update`` where its version is the stored one; return the portfolio as it is then.
 
-        Returns:
-            the portfolio as it is now, or None where id or version matched nothing.
+        Raises:
+            NotFound: there is no such portfolio.
+            VersionConflict: its version is another one.
         """
-        parsed = parse_id(id)
-        if parsed is None:
-            return None
 
-        def find_and_update() -> Document | None:
+        def find_and_update(unchanged: Document) -> Document | None:
             return self._database.portfolios.find_one_and_update(
-                _unchanged(parsed, update.version),
+                unchanged,
                 {"$set": to_changes(update)},
                 projection=PROJECTION,
                 return_document=ReturnDocument.AFTER,
             )
 
-        document = self._database.run(find_and_update, retry=False)
-        return from_document(document) if document else None
+        return from_document(self._change(id, update.version, find_and_update))
 
-    def delete(self, id: str, version: int) -> bool:
-        """Delete where ``version`` is the stored one, in one operation; tell whether it was."""
+    def delete(self, id: str, version: int) -> None:
+        """Delete where ``version`` is the stored one.
+
+        Raises:
+            NotFound: there is no such portfolio.
+            VersionConflict: its version is another one.
+        """
+
+        def delete(unchanged: Document) -> int:
+            return self._database.portfolios.delete_one(unchanged).deleted_count
+
+        self._change(id, version, delete)
+
+    def _change(self, id: str, version: int, change: Callable[[Document], T | None]) -> T:
+        """Apply ``change`` if ``version`` is the portfolio's version in responses.
+
+        It gets a filter for the document, and returns nothing true where that matches none.
+        """
         parsed = parse_id(id)
         if parsed is None:
-            return False
-        filter = _unchanged(parsed, version)
-        deleted = self._database.run(
-            lambda: self._database.portfolios.delete_one(filter), retry=False
-        )
-        return deleted.deleted_count == 1
+            raise NotFound
+
+        def apply(stored: Any) -> T | None:
+            unchanged = {"_id": parsed, "version": stored}
+            return self._database.run(lambda: change(unchanged), retry=False)
+
+        if changed := apply(version):
+            return changed
+        documents = self._find_documents({"_id": parsed}, projection=PROJECTION, limit=1)
+        if not documents:
+            raise NotFound
+        # Another service may have stored the version in another type.
+        if from_document(documents[0]).version == version and (
+            changed := apply({"$eq": documents[0].get("version")})
+        ):
+            return changed
+        raise VersionConflict
 
     def _find_by_ids(self, identities: Sequence[ObjectId]) -> dict[ObjectId, Portfolio]:
         # MongoDB finds one id without planning.
@@ -294,12 +320,6 @@ def _merge(newer: list[Document], older: list[Document]) -> list[Document]:
     """Return the documents of both halves, newest first."""
     above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
     return [*above, *newer, *older[len(above) :]]
-
-
-def _unchanged(identity: ObjectId, version: int) -> Document:
-    """Match the portfolio if ``version`` is its version in responses."""
-    stored: Any = {"$in": [version, None]} if version == DEFAULT_VERSION else version
-    return {"_id": identity, "version": stored}
 
 
 def _after(after: SortKey) -> list[Document]:

@@ -20,7 +20,7 @@ _ALWAYS = {
 _IDENTITY = re.compile(r"[0-9a-f]{24}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _STRICT_NAME = re.compile(r"[A-Za-z0-9_ -]{1,200}")
-_MOST_OF_64_BITS = 2**63 - 1
+_MOST_OF_A_NEW_VERSION = 2**31 - 1
 
 
 # The codes that fit each status of an error.
@@ -103,4 +103,4 @@ def is_version(value: Any) -> bool:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 1.0 is not fractional
-    return type(value) is int and 0 <= value <= _MOST_OF_64_BITS
+    return type(value) is int and 0 <= value <= _MOST_OF_A_NEW_VERSION

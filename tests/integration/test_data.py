@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
-from bson import Int64, ObjectId
+from bson import Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
 from flask import Flask
 from flask.testing import FlaskClient
@@ -99,13 +100,112 @@ def test_a_document_has_the_four_fields_of_the_contract_and_their_types(
     ]
 
 
-def test_a_version_of_64_bits_is_kept(client: FlaskClient) -> None:
-    created = create(client, version=2**63 - 2)
-    updated = client.put(one(created["portfolioId"]), json=created)
-    assert updated.json["version"] == 2**63 - 1
-    assert client.get(one(created["portfolioId"])).json == updated.json
-    again = client.put(one(created["portfolioId"]), json=updated.json)
-    assert again.status_code == 422
+# Dates, versions and names in types that somebody else stored, and what they mean.
+OTHER_TYPES = [
+    pytest.param("dateCreated", "2024-01-20T15:45:00.123+01:00", "2024-01-20T14:45:00.123Z"),
+    pytest.param("dateCreated", "1705761900", "2024-01-20T14:45:00.000Z"),
+    pytest.param("dateCreated", "1705761900123", "2024-01-20T14:45:00.123Z"),
+    pytest.param("dateCreated", 1705761900, "2024-01-20T14:45:00.000Z"),
+    pytest.param("dateCreated", Int64(1705761900123), "2024-01-20T14:45:00.123Z"),
+    pytest.param("dateCreated", 1705761900.5, "2024-01-20T14:45:00.500Z"),
+    pytest.param("dateCreated", Decimal128("1705761900"), "2024-01-20T14:45:00.000Z"),
+    pytest.param("version", 3.0, 3),
+    pytest.param("version", "3", 3),
+    pytest.param("version", "-3", -3),
+    pytest.param("version", "003", 3),
+    pytest.param("version", Int64(2**40), 2**40),
+    pytest.param("version", -(2**63), -(2**63)),
+    pytest.param("version", Decimal128("3"), 3),
+    pytest.param("version", None, 1),
+    pytest.param("name", None, ""),
+    # What means nothing counts as missing.
+    pytest.param("dateCreated", "yesterday", "2024-01-20T14:41:00.000Z"),
+    pytest.param("dateCreated", float("nan"), "2024-01-20T14:41:00.000Z"),
+    pytest.param("dateCreated", 1e300, "2024-01-20T14:41:00.000Z"),
+    pytest.param("dateCreated", {"a": 1}, "2024-01-20T14:41:00.000Z"),
+    pytest.param("version", "abc", 1),
+    pytest.param("version", float("nan"), 1),
+    pytest.param("version", float("inf"), 1),
+    pytest.param("version", 1e300, 1),
+    pytest.param("version", {"$gt": 1}, 1),
+    pytest.param("version", [3], 1),
+    pytest.param("name", ObjectId(b"0" * 12), "303030303030303030303030"),
+]
+
+
+@pytest.mark.parametrize(("field", "stored", "meaning"), OTHER_TYPES)
+def test_what_is_stored_with_another_type_is_shown_as_what_it_means_and_can_be_changed(
+    client: FlaskClient, collection: Documents, field: str, stored: Any, meaning: Any
+) -> None:
+    document = {"_id": IDENTITY, "name": "Growth", "version": 1}
+    document |= {"dateCreated": datetime(2024, 1, 1)}
+    collection.insert_one(document | {field: stored})
+    path = one(str(IDENTITY))
+    response = client.get(path)
+    shown = response.json
+    assert shown[field] == meaning
+    assert client.get(V1).json == [shown]
+    assert client.get(V2).json["portfolios"] == [shown]
+    assert client.get(V2 + "?cursor=").json["portfolios"] == [shown]
+    assert response.headers["ETag"] == f'"{IDENTITY}-{shown["version"]}"'
+
+    change = {"portfolioId": str(IDENTITY), "name": "Value", "version": str(shown["version"])}
+    other = change | {"version": shown["version"] + 1}
+    assert client.put(path, json=other).status_code == 409
+    assert client.delete(f"{path}?version={shown['version'] + 1}").status_code == 409
+    updated = client.put(path, json=change, headers={"If-Match": response.headers["ETag"]})
+    assert updated.status_code == 200, updated.text
+    assert updated.json == shown | {"name": "Value", "version": shown["version"] + 1}
+    version = (collection.find_one(IDENTITY) or {})["version"]
+    assert isinstance(version, int)
+    assert version == shown["version"] + 1
+
+    collection.replace_one({"_id": IDENTITY}, document | {field: stored})
+    assert client.delete(f"{path}?version={shown['version']}").status_code == 204
+
+
+@pytest.mark.parametrize("stored", ["3", 3.0, Decimal128("3"), 3.7])
+def test_of_sixteen_updates_of_a_version_of_another_type_one_wins(
+    app: Flask, collection: Documents, stored: Any
+) -> None:
+    collection.insert_one({"_id": IDENTITY, "name": "Growth", "version": stored})
+
+    def update(number: int) -> int:
+        body = {"portfolioId": str(IDENTITY), "name": f"Update {number}", "version": 3}
+        return app.test_client().put(one(str(IDENTITY)), json=body).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(update, range(16))) == [200] + [409] * 15
+
+
+def test_a_new_version_above_31_bits_is_refused(client: FlaskClient) -> None:
+    assert create(client, version=2**31 - 1)["version"] == 2**31 - 1
+    for version in (2**31, str(2**31), -1, 1.5, True):
+        response = client.post(V1, json={"name": "Growth", "version": version})
+        assert response.status_code == 422, version
+        assert client.post(V2, json=[{"name": "A", "version": version}]).status_code == 422
+
+
+@pytest.mark.parametrize("version", [-(2**63), -5, -1, 0, 2**31 - 1, 2**40, 2**63 - 2])
+def test_every_version_of_64_bits_is_compared_on_update_and_delete(
+    client: FlaskClient, collection: Documents, version: int
+) -> None:
+    collection.insert_one({"_id": IDENTITY, "name": "Growth", "version": version})
+    path = one(str(IDENTITY))
+    body = {"portfolioId": str(IDENTITY), "name": "Value", "version": str(version)}
+    updated = client.put(path, json=body)
+    assert (updated.status_code, updated.json["version"]) == (200, version + 1)
+    assert client.delete(f"{path}?version={version}").status_code == 409
+    assert client.delete(f"{path}?version={version + 1}").status_code == 204
+
+
+def test_the_largest_version_has_no_next_one_and_can_be_deleted(
+    client: FlaskClient, collection: Documents
+) -> None:
+    collection.insert_one({"_id": IDENTITY, "name": "Growth", "version": 2**63 - 1})
+    body = {"portfolioId": str(IDENTITY), "name": "Value", "version": 2**63 - 1}
+    assert client.put(one(str(IDENTITY)), json=body).status_code == 422
+    assert client.delete(one(str(IDENTITY)) + f"?version={2**63 - 1}").status_code == 204
 
 
 def test_indexes_are_created_as_often_as_one_likes(app: Flask, collection: Documents) -> None:

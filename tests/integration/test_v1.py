@@ -194,7 +194,7 @@ def test_a_deletion_of_another_version_is_a_conflict(client: FlaskClient) -> Non
         ("?version=", "int_type"),
         ("?version=one", "int_type"),
         ("?version=1.0", "int_type"),
-        ("?version=-1", "greater_than_equal"),
+        ("?version=-9223372036854775809", "greater_than_equal"),
         ("?version=9223372036854775808", "less_than_equal"),
     ],
 )

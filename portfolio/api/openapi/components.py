@@ -78,7 +78,7 @@ def _header(description: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 HEADERS: dict[str, dict[str, Any]] = {
-    "ETag": _header("id and version; strong", _TEXT | {"pattern": '^"[0-9a-f]{24}-[0-9]+"$'}),
+    "ETag": _header("id and version; strong", _TEXT | {"pattern": '^"[0-9a-f]{24}--?[0-9]+"$'}),
     "Link": _header("first, previous, next and last page (RFC 8288)", _TEXT),
     "Retry-After": _header("seconds to wait before a retry", {"type": "integer", "minimum": 1}),
     "X-Processing-Time-Ms": _header(

@@ -26,15 +26,21 @@ _BLANK = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 NAME_PATTERN = f"^[^{_UNPRINTABLE}]*[^{_BLANK}{_UNPRINTABLE}][^{_UNPRINTABLE}]*$"
 STRICT_NAME_PATTERN = "^[A-Za-z0-9 _-]*[A-Za-z0-9_-][A-Za-z0-9 _-]*$"
 
-# Eighteen digits are below the maximum of every integer field.
-_DIGITS = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _DATE_TIME: list[dict[str, Any]] = [
     {"type": "string", "format": "date-time"},
     {"type": "string", "format": "date"},
-    {"type": "number", "description": "seconds since the epoch"},
+    {
+        "type": "number",
+        "description": "seconds since the epoch; milliseconds beyond 2e10",
+        "minimum": -62_135_596_800_000,
+        "maximum": 253_402_300_799_999,
+    },
+    {
+        "type": "string",
+        "description": "such a number",
+        "pattern": r"^-?[0-9]{1,13}(\.[0-9]{1,9})?$",
+    },
 ]
-_EARLIEST_S = -62_135_596_800
-_LATEST_S = 253_402_300_799
 
 
 def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any]) -> Any:
@@ -51,10 +57,9 @@ def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any
         case Name():
             return _name(NAME_PATTERN)
         case Integer():
-            alternatives = [_integer(field), _DIGITS]
+            alternatives = [_integer(field), _digits(field)]
         case DateTime():
-            number = _DATE_TIME[2] | {"minimum": _EARLIEST_S, "maximum": _LATEST_S}
-            alternatives = [*_DATE_TIME[:2], number]
+            alternatives = list(_DATE_TIME)
         case Ids():
             texts = {"type": "string"}
             return {"type": "array", "items": texts, "minItems": 1, "maxItems": MAX_IDS}
@@ -78,6 +83,13 @@ def describe_parameter(_converter: Any, field: fields.Field[Any], ret: dict[str,
 
 def _integer(field: Integer) -> dict[str, Any]:
     return {"type": "integer", "format": "int64", "minimum": field.low, "maximum": field.high}
+
+
+def _digits(field: Integer) -> dict[str, Any]:
+    # So many digits are within the bounds of the field.
+    digits = len(str(field.high)) - 1
+    sign = "-?" if field.low < 0 else ""
+    return {"type": "string", "pattern": f"^{sign}[0-9]{{1,{digits}}}$"}
 
 
 def _name(pattern: str) -> dict[str, Any]:

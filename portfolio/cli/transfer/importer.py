@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bson import ObjectId
 
-from portfolio.api.schemas import PortfolioCreateSchema, load
+from portfolio.api.schemas import PortfolioImportSchema, load
 from portfolio.cli.helpers import from_database
 from portfolio.cli.transfer.checkpoint import Checkpoint
 from portfolio.cli.transfer.files import TransferError
@@ -28,7 +28,7 @@ from portfolio.storage.guard import budget
 
 # By default, MongoDB keeps the locks of a killed client for up to a minute.
 DATABASE_BUDGET_S = 75.0
-_schema = PortfolioCreateSchema()
+_schema = PortfolioImportSchema()
 
 
 class BadRow(Exception):

@@ -26,6 +26,7 @@ from portfolio.rules import is_strict_name
 from portfolio.storage.documents import from_document, new_id, to_document
 
 NOW = datetime(2024, 1, 20, 14, 45, 0, 123999)
+INT32 = 2**31 - 1
 INT64 = 2**63 - 1
 STRICT = frozenset(string.ascii_letters + string.digits + " -_")
 
@@ -147,17 +148,37 @@ def test_a_date_time_is_read_in_utc_to_the_millisecond(
         (0, "1970-01-01T00:00:00.000Z"),
         (-1, "1969-12-31T23:59:59.000Z"),
         (1705761900.123, "2024-01-20T14:45:00.123Z"),
-        (253402300799, "9999-12-31T23:59:59.000Z"),
+        ("1705761900", "2024-01-20T14:45:00.000Z"),
+        ("1705761900.123", "2024-01-20T14:45:00.123Z"),
+        (1705761900123, "2024-01-20T14:45:00.123Z"),
+        (1705761900123.7, "2024-01-20T14:45:00.123Z"),
+        ("1705761900123", "2024-01-20T14:45:00.123Z"),
+        ("-1", "1969-12-31T23:59:59.000Z"),
+        (20_000_000_000, "2603-10-11T11:33:20.000Z"),
+        (20_000_000_001, "1970-08-20T11:33:20.001Z"),
+        (-20_000_000_000, "1336-03-23T12:26:40.000Z"),
+        (-20_000_000_001, "1969-05-14T12:26:39.999Z"),
+        (-62135596800000, "0001-01-01T00:00:00.000Z"),
+        (253402300799999, "9999-12-31T23:59:59.999Z"),
     ],
 )
 def test_a_date_may_have_any_of_the_forms_of_the_contract(given: Any, expected: str) -> None:
     assert on_the_wire(dateCreated=given)["dateCreated"] == expected
 
 
-@given(st.integers(-62135596800, 253402300799))
+@given(st.integers(-20_000_000_000, 20_000_000_000))
 def test_seconds_since_the_epoch_are_a_date(seconds: int) -> None:
     expected = datetime(1970, 1, 1) + timedelta(days=seconds // 86400, seconds=seconds % 86400)
     assert created(dateCreated=seconds).date_created == expected
+    assert created(dateCreated=str(seconds)).date_created == expected
+
+
+@given(st.integers(20_000_000_001, 253402300799999) | st.integers(-62135596800000, -20_000_000_001))
+def test_larger_numbers_are_milliseconds_since_the_epoch(number: int) -> None:
+    days, milliseconds = divmod(number, 86_400_000)
+    expected = datetime(1970, 1, 1) + timedelta(days=days, milliseconds=milliseconds)
+    assert created(dateCreated=number).date_created == expected
+    assert created(dateCreated=str(number)).date_created == expected
 
 
 @pytest.mark.parametrize("absent", [{}, {"dateCreated": None}])
@@ -181,8 +202,14 @@ def test_no_date_means_now_in_milliseconds(absent: dict[str, Any]) -> None:
         "-001-01-01",
         "\uff12\uff10\uff12\uff14-01-20",
         "2024-01-20\n",
-        -62135596801,
-        253402300800,
+        -62135596800001,
+        253402300800000,
+        "253402300800000",
+        "1.",
+        "1e9",
+        "+1",
+        "\u0663",
+        "9" * 30,
         1e300,
         10**400,
         True,
@@ -198,7 +225,9 @@ def test_other_values_and_years_outside_1_to_9999_are_rejected(value: Any) -> No
 
 # Versions
 
-numbers = st.integers(-(2**70), 2**70) | st.sampled_from([-1, 0, 1, INT64 - 1, INT64, INT64 + 1])
+numbers = st.integers(-(2**70), 2**70) | st.sampled_from(
+    [-INT64 - 2, -INT64 - 1, -1, 0, 1, INT32, INT32 + 1, INT64 - 1, INT64, INT64 + 1]
+)
 other = st.none() | st.booleans() | st.floats() | st.text(max_size=4) | st.lists(st.integers())
 
 
@@ -209,13 +238,13 @@ other = st.none() | st.booleans() | st.floats() | st.text(max_size=4) | st.lists
 @example("\u0663")
 @example(2.0)
 @example(2.5)
-def test_a_new_version_is_an_integer_of_64_bits_that_is_not_negative(value: Any) -> None:
+def test_a_new_version_is_an_integer_of_31_bits_that_is_not_negative(value: Any) -> None:
     number = value
     if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
         number = int(value)
     elif isinstance(value, float) and value % 1 == 0:
         number = int(value)  # JSON tells no difference between 1 and 1.0
-    is_number = type(number) is int and 0 <= number <= INT64
+    is_number = type(number) is int and 0 <= number <= INT32
     if value is None or is_number:
         assert created(version=value).version == (number or 1)
     else:
@@ -223,12 +252,12 @@ def test_a_new_version_is_an_integer_of_64_bits_that_is_not_negative(value: Any)
 
 
 @given(numbers | numbers.map(str))
-def test_a_seen_version_is_an_integer_of_64_bits_too(value: int | str) -> None:
+def test_a_seen_version_is_an_integer_of_64_bits(value: int | str) -> None:
     number = int(value)
-    assert accepts(DeleteQuerySchema(), {"version": value}) == (0 <= number <= INT64)
+    assert accepts(DeleteQuerySchema(), {"version": value}) == (-INT64 - 1 <= number <= INT64)
     # The next version has to fit as well.
     change = {"portfolioId": "x", "name": "Growth", "version": value}
-    assert accepts(PortfolioUpdateSchema(), change) == (0 <= number < INT64)
+    assert accepts(PortfolioUpdateSchema(), change) == (-INT64 - 1 <= number < INT64)
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, "", "one", [1]])
