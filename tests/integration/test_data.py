@@ -14,6 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from portfolio.app import create_app
 from portfolio.config import Settings
@@ -162,6 +163,37 @@ def test_what_is_stored_with_another_type_is_shown_as_what_it_means_and_can_be_c
 
     collection.replace_one({"_id": IDENTITY}, document | {field: stored})
     assert client.delete(f"{path}?version={shown['version']}").status_code == 204
+
+
+def test_an_update_of_a_document_of_this_service_is_one_command(
+    settings: Settings, collection: Documents
+) -> None:
+    class Commands(CommandListener):
+        def __init__(self) -> None:
+            self.names: list[str] = []
+
+        def started(self, event: CommandStartedEvent) -> None:
+            self.names.append(event.command_name)
+
+        def succeeded(self, event: object) -> None: ...
+
+        def failed(self, event: object) -> None: ...
+
+    app = create_app(settings)
+    commands = Commands()
+    database = app.extensions["portfolio"].database
+    database.listeners.append(commands)
+    collection.insert_one({"_id": IDENTITY, "name": "Growth", "version": 3})
+    body = {"portfolioId": str(IDENTITY), "name": "Value", "version": 3}
+    try:
+        assert app.test_client().put(one(str(IDENTITY)), json=body).status_code == 200
+        assert app.test_client().delete(one(str(IDENTITY)) + "?version=4").status_code == 204
+    finally:
+        database.close()
+    assert [name for name in commands.names if name in ("find", "findAndModify", "delete")] == [
+        "findAndModify",
+        "delete",
+    ]
 
 
 @pytest.mark.parametrize("stored", ["3", 3.0, Decimal128("3"), 3.7])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from pymongo.errors import AutoReconnect, ExecutionTimeout, NetworkTimeout
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from werkzeug.test import TestResponse
 
 from portfolio.app import create_app
@@ -15,6 +16,7 @@ from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Unavailable
 from portfolio.models import Search
+from portfolio.server.request_body import RejectedBody, _no_room
 from portfolio.storage.guard import Guard, budget
 from portfolio.storage.repository import PortfolioRepository
 
@@ -110,6 +112,23 @@ def test_a_rejection_in_overload_is_overloaded() -> None:
     response = client.get(V2)
     assert (response.status_code, response.json["code"]) == (503, "overloaded")
     assert response.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (RequestTimeout, 408, "timeout"),
+        (RequestEntityTooLarge, 413, "payload_too_large"),
+        (_no_room, 503, "overloaded"),
+    ],
+)
+def test_a_body_that_the_worker_did_not_receive_has_a_code_too(
+    unit_client: FlaskClient, error: Callable[[], Exception], status: int, code: str
+) -> None:
+    environ = {"wsgi.input": RejectedBody(error), "CONTENT_LENGTH": "2"}
+    response = unit_client.post(V1, content_type="application/json", environ_overrides=environ)
+    assert (response.status_code, response.json["code"]) == (status, code)
+    assert ("Retry-After" in response.headers) == (status == 503)
 
 
 def test_a_failure_is_an_internal_error(

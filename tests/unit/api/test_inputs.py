@@ -15,6 +15,7 @@ from portfolio.api.responses import to_json
 from portfolio.api.schemas import (
     DeleteQuerySchema,
     PortfolioCreateSchema,
+    PortfolioImportSchema,
     PortfolioUpdateSchema,
     SearchQuerySchema,
     StrictPortfolioCreateSchema,
@@ -267,6 +268,12 @@ def test_a_seen_version_has_to_be_given(value: Any) -> None:
     assert not accepts(
         PortfolioUpdateSchema(), {"portfolioId": "x", "name": "Growth", "version": value}
     )
+
+
+@pytest.mark.parametrize("version", [-INT64 - 1, -5, INT32 + 1, INT64])
+def test_an_import_takes_every_version_that_an_export_may_hold(version: int) -> None:
+    row = {"name": "Growth", "version": version}
+    assert load(PortfolioImportSchema(), row, "body").version == version
 
 
 def test_no_version_means_one() -> None:
