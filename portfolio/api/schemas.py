@@ -113,7 +113,7 @@ class PortfolioUpdateSchema(_Input):
         return PortfolioUpdate(data["name"], data["version"], data["date_created"])
 
 
-class PortfolioIdsSchema(_Input):
+class IdValidationSchema(_Input):
     """The ids to look up."""
 
     ids = _required(

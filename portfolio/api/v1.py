@@ -24,8 +24,8 @@ from portfolio.api.requests import json_body, query_arguments
 from portfolio.api.responses import json_response, to_json
 from portfolio.api.schemas import (
     DeleteQuerySchema,
+    IdValidationSchema,
     PortfolioCreateSchema,
-    PortfolioIdsSchema,
     PortfolioUpdateSchema,
     load,
 )
@@ -41,7 +41,7 @@ _NEW_NAME = "Growth and Income Fund"
 
 _create_schema = PortfolioCreateSchema()
 _update_schema = PortfolioUpdateSchema()
-_ids_schema = PortfolioIdsSchema()
+_ids_schema = IdValidationSchema()
 _delete_schema = DeleteQuerySchema()
 
 
@@ -189,7 +189,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
     "validatePortfolios",
     "Check which portfolios exist",
     description="Up to 1000 ids in one request. What is not an id is invalid, not an error.",
-    body=Body(PortfolioIdsSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
+    body=Body(IdValidationSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
     responses={
         200: Result(
             "The ids of portfolios that exist and of those that don't, in request order",

@@ -22,6 +22,7 @@ from portfolio.api.responses import to_json
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
+from portfolio.errors import ErrorCode
 from portfolio.models import Portfolio
 from tests.support.gunicorn import ROOT
 
@@ -90,6 +91,15 @@ def test_every_parameter_and_property_is_described(document: dict[str, Any]) -> 
     for name, schema in document["components"]["schemas"].items():
         for field, described in schema.get("properties", {}).items():
             assert described.get("description"), (name, field)
+
+
+def test_both_schemas_of_errors_have_the_codes_as_an_enum(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert schemas["ErrorCode"]["enum"] == [code.value for code in ErrorCode]
+    for name in ("Error", "ValidationError"):
+        assert schemas[name]["properties"]["code"]["allOf"] == [
+            {"$ref": "#/components/schemas/ErrorCode"}
+        ]
 
 
 def test_no_default_of_a_parameter_breaks_a_search_by_cursor(

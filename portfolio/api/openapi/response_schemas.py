@@ -138,7 +138,8 @@ class IdValidationResultSchema(_Response):
 def _code() -> fields.Raw:
     metadata = {
         "description": "what is wrong, in a word for programs",
-        "$ref": "#/components/schemas/ErrorCode",
+        # apispec drops a bare $ref.
+        "allOf": [{"$ref": "#/components/schemas/ErrorCode"}],
     }
     return fields.Raw(required=True, metadata=metadata)
 
