@@ -58,12 +58,31 @@ class PortfolioUpdate(NamedTuple):
 
 
 class Search(NamedTuple):
-    """A search for a page of portfolios; at most one of the names is set."""
+    """A search for a page of portfolios; at most one of the names is set.
+
+    Attributes:
+        fields: the fields of the JSON that to give; None means all. They choose no portfolios.
+    """
 
     name: str | None = None
     name_like: str | None = None
     limit: int = 50
     offset: int = 0
+    fields: tuple[str, ...] | None = None
+
+
+class Lookup(NamedTuple):
+    """The ids and the names of portfolios to resolve."""
+
+    ids: list[str]
+    names: list[str]
+
+
+class Resolution(NamedTuple):
+    """The portfolios of a lookup, each once, and what of it no portfolio has."""
+
+    portfolios: list[Portfolio]
+    missing: Lookup
 
 
 class Page(NamedTuple):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
-from portfolio.errors import BadRequest
-from portfolio.models import PortfolioCreate, Search
+from portfolio.errors import BadRequest, LocatedError, UnprocessableEntity
+from portfolio.models import Lookup, PortfolioCreate, Search
 
 MAX_BULK = 100
+MAX_LOOKUP = 1000
 INVALID_NAME = (
     "Invalid portfolio name format. Name must be 1-200 characters, alphanumeric, spaces, "
     "hyphens, and underscores only"
@@ -32,6 +34,22 @@ class InvalidName(BadRequest):
 def is_strict_name(name: str) -> bool:
     """Tell whether ``name`` has the format of v2 and fast: letters, digits, space, - and _."""
     return _STRICT_NAME.fullmatch(name) is not None and not name.isspace()
+
+
+def normalize_name(name: str) -> str:
+    """Return what equal names have in common: they are compared trimmed and without case."""
+    return unicodedata.normalize("NFC", name.strip().lower())
+
+
+def check_lookup(lookup: Lookup) -> None:
+    """Refuse a lookup that is empty or too large.
+
+    Raises:
+        UnprocessableEntity: there are not 1 to ``MAX_LOOKUP`` ids and names in all.
+    """
+    if not 1 <= len(lookup.ids) + len(lookup.names) <= MAX_LOOKUP:
+        size = f"ids and names should have 1 to {MAX_LOOKUP} items in all"
+        raise UnprocessableEntity([LocatedError(loc=["body"], msg=size, type="list_length")])
 
 
 def check_search(search: Search) -> Search:
@@ -77,12 +95,11 @@ def check_bulk(portfolios: Sequence[PortfolioCreate]) -> None:
     first: dict[str, str] = {}
     duplicates: dict[str, str] = {}
     for portfolio in portfolios:
-        name = portfolio.name.strip()
-        key = name.lower()
+        key = normalize_name(portfolio.name)
         if key in first:
             duplicates[key] = first[key]
         else:
-            first[key] = name
+            first[key] = portfolio.name.strip()
     if duplicates:
         names = ", ".join(duplicates.values())
         raise BadRequest(f"Duplicate portfolio names found in request: {names}")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from portfolio.errors import (
+    BadRequest,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
     NameConflict,
@@ -16,14 +17,16 @@ from portfolio.models import (
     CreateResult,
     IdempotencyKey,
     IdempotencyRecord,
+    Lookup,
     Page,
     Portfolio,
     PortfolioCreate,
     PortfolioUpdate,
+    Resolution,
     Search,
     SortKey,
 )
-from portfolio.rules import check_bulk
+from portfolio.rules import check_bulk, check_lookup, normalize_name
 from portfolio.storage.batching import SingleFlight
 from portfolio.storage.documents import new_id
 from portfolio.storage.repository import PortfolioRepository
@@ -32,6 +35,12 @@ from portfolio.timestamps import utc_now
 
 # Longer than any request may take. A creation that is not done by then was abandoned.
 _IN_FLIGHT_LIMIT = timedelta(seconds=15)
+# Bounds the memory of one lookup: names are not unique.
+MAX_NAMESAKES = 5000
+_TOO_MANY_NAMESAKES = (
+    f"More than {MAX_NAMESAKES} portfolios have these names: ask for fewer names, or search for "
+    "one name page by page"
+)
 
 
 class PortfolioService:
@@ -94,7 +103,7 @@ class PortfolioService:
 
         Args:
             bulk: what to store.
-            new_names: refuse names that are stored already, compared without case.
+            new_names: refuse names that are stored already, compared trimmed and without case.
             key: if a creation with this key was stored in the last day, store nothing and return
                 what that one created.
 
@@ -157,6 +166,48 @@ class PortfolioService:
         valid = [each for each in portfolio_ids if each in existing]
         return valid, [each for each in portfolio_ids if each not in existing]
 
+    def resolve(self, lookup: Lookup) -> Resolution:
+        """Return the portfolios with the ids and the names of ``lookup``.
+
+        They come in the order of the lookup, those of one name newest first. What is missing comes
+        in that order too, each spelling once.
+
+        Raises:
+            UnprocessableEntity: the lookup is empty or too large.
+            BadRequest: more than ``MAX_NAMESAKES`` portfolios have the names.
+        """
+        check_lookup(lookup)
+        by_id = self._repository.get_all(lookup.ids)
+        by_name, complete = self._find_by_names(lookup.names)
+        if not complete:
+            raise BadRequest(_TOO_MANY_NAMESAKES)
+        found = {each.id: each for each in by_id.values()}
+        found |= {each.id: each for namesakes in by_name.values() for each in namesakes}
+        missing_ids = [id for id in dict.fromkeys(lookup.ids) if id not in by_id]
+        missing_names = [
+            name for name in dict.fromkeys(lookup.names) if normalize_name(name) not in by_name
+        ]
+        return Resolution(list(found.values()), Lookup(missing_ids, missing_names))
+
+    def _find_by_names(self, names: Sequence[str]) -> tuple[dict[str, list[Portfolio]], bool]:
+        """Find the portfolios of ``names``, which are compared trimmed and without case.
+
+        Returns:
+            those of each normalized name that has any, newest first, and whether these are all.
+        """
+        wanted = {normalize_name(name): name.strip() for name in names}
+        if not wanted:
+            return {}, True
+        read = self._repository.find_by_names(list(wanted.values()), MAX_NAMESAKES + 1)
+        read.sort(key=lambda each: (each.date_created, each.id), reverse=True)
+        found: dict[str, list[Portfolio]] = {name: [] for name in wanted}
+        for portfolio in read:
+            # The index ignores all spaces; those inside a name count.
+            namesakes = found.get(normalize_name(portfolio.name))
+            if namesakes is not None:
+                namesakes.append(portfolio)
+        return {name: each for name, each in found.items() if each}, len(read) <= MAX_NAMESAKES
+
     def _create_all(
         self,
         bulk: Sequence[PortfolioCreate],
@@ -167,12 +218,14 @@ class PortfolioService:
         if replay := self._find_replay(key):
             return replay
         if new_names:
-            taken = self._repository.existing_names([new.name for new in bulk])
+            taken, complete = self._find_by_names([new.name for new in bulk])
             if taken:
                 # Perhaps by a concurrent request with this very key.
                 if replay := self._find_replay(key):
                     return replay
-                raise NameConflict(taken)
+                raise NameConflict([namesakes[0].name.strip() for namesakes in taken.values()])
+            if not complete:
+                raise BadRequest(_TOO_MANY_NAMESAKES)
         now = utc_now()
         portfolios = [_to_portfolio(new, now) for new in bulk]
         if key is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ NOT_AN_OBJECT = FieldError("Input should be an object", "dict_type")
 NOT_AN_ARRAY = FieldError("Input should be an array", "list_type")
 NOT_A_STRING = FieldError("Input should be a string", "string_type")
 NOT_AN_INTEGER = FieldError("Input should be an integer or a string of digits", "int_type")
+NOT_A_FLAG = FieldError("Input should be true or false", "bool_type")
 NOT_A_DATE = FieldError(
     "Input should be an ISO 8601 date or date-time, or seconds or milliseconds since the epoch, "
     "within the years 1 to 9999",
@@ -114,15 +116,61 @@ def _is_text(value: Any) -> bool:
 
 
 class Ids(fields.Field[list[str]]):
-    """A list of 1 to ``MAX_IDS`` strings."""
+    """A list of up to ``MAX_IDS`` strings.
+
+    Args:
+        low: the minimum number of them.
+    """
+
+    def __init__(self, low: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.low = low
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
         if not isinstance(value, list):
             raise ValidationError([NOT_AN_ARRAY])
-        if not 1 <= len(value) <= MAX_IDS:
-            size = f"List should have 1 to {MAX_IDS} items"
+        if not self.low <= len(value) <= MAX_IDS:
+            size = f"List should have {self.low} to {MAX_IDS} items"
             raise ValidationError([FieldError(size, "list_length")])
-        wrong = {i: [NOT_A_STRING] for i, item in enumerate(value) if not _is_text(item)}
+        wrong = {i: errors for i, item in enumerate(value) if (errors := self._check(item))}
         if wrong:
             raise ValidationError(wrong)
         return value
+
+    def _check(self, item: Any) -> list[Any]:
+        """Return the errors of one item."""
+        return [] if _is_text(item) else [NOT_A_STRING]
+
+
+class Names(Ids):
+    """A list of up to ``MAX_IDS`` names of v1."""
+
+    _name = Name()
+
+    def _check(self, item: Any) -> list[Any]:
+        try:
+            self._name.deserialize(item)
+        except ValidationError as error:
+            return error.messages  # type: ignore[return-value]
+        return []
+
+
+class FieldNames(fields.Field[tuple[str, ...]]):
+    """Names of a portfolio's fields, separated by commas.
+
+    Args:
+        known: the names that it has.
+    """
+
+    def __init__(self, known: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.known = known
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> tuple[str, ...]:
+        wanted = {name.strip() for name in value.split(",")}
+        if not wanted <= set(self.known):
+            allowed = f"Input should be some of {', '.join(self.known)}, separated by commas"
+            raise ValidationError([FieldError(allowed, "field_names")])
+        return tuple(name for name in self.known if name in wanted)

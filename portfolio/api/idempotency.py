@@ -13,11 +13,11 @@ from portfolio.models import CreateResult, IdempotencyKey
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 
 
-def idempotency_key(request: Request) -> IdempotencyKey | None:
+def idempotency_key(request: Request, *, unique: bool = False) -> IdempotencyKey | None:
     """Return the idempotency key of ``request``, or None.
 
     Two callers with different API keys never share a key. A trailing slash of the path does not
-    matter, as in routing.
+    matter, as in routing; whether names should be unique does, in whatever spelling.
 
     Raises:
         BadRequest: the key is empty, too long or unprintable.
@@ -27,7 +27,7 @@ def idempotency_key(request: Request) -> IdempotencyKey | None:
         return None
     if not _KEY.fullmatch(key):
         raise BadRequest("Idempotency-Key must have 1 to 128 printable characters")
-    path = request.path.rstrip("/").encode()
+    path = request.path.rstrip("/").encode() + (b"?unique=true" if unique else b"")
     digest = hashlib.sha256(path + b"\n" + request.get_data())
     return IdempotencyKey(key, digest.hexdigest(), g.get("caller"))
 

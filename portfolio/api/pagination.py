@@ -18,7 +18,8 @@ from bson.errors import BSONError
 from flask import Request
 from itsdangerous import BadData, Signer, base64_decode, base64_encode
 
-from portfolio.api.requests import query_arguments
+from portfolio.api.requests import load_query, query_arguments
+from portfolio.api.responses import select_fields
 from portfolio.api.schemas import SearchQuerySchema, load
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import Settings
@@ -29,8 +30,8 @@ from portfolio.storage.documents import CODEC_OPTIONS
 
 _schema = SearchQuerySchema()
 
-# The parameters that choose a page; all others choose the portfolios.
-_PAGE_PARAMETERS = ("limit", "offset")
+# The parameters that choose a page, or what it shows; all others choose the portfolios.
+_PAGE_PARAMETERS = ("limit", "offset", "fields")
 
 # The types that a stored dateCreated may have. A document or an array could be read as an operator.
 _DATE_TYPES = (
@@ -60,8 +61,7 @@ class PageQuery(NamedTuple):
         """
 
         def parse() -> PageQuery:
-            arguments, repeated = query_arguments(request, _schema.fields)
-            return cls(check_search(load(_schema, arguments, "query", repeated)))
+            return cls(check_search(load_query(_schema, request)))
 
         return cache.get_or_parse(_schema, request.query_string.decode("latin-1"), parse)
 
@@ -86,7 +86,7 @@ class PageQuery(NamedTuple):
         """Return the body of a page by offset (CONTRACT.md section 3)."""
         limit, offset = self.search.limit, self.search.offset
         return {
-            "portfolios": page.portfolios,
+            "portfolios": select_fields(page.portfolios, self.search.fields),
             "pagination": {
                 "totalElements": page.total,
                 "totalPages": -(-page.total // limit),
@@ -100,7 +100,7 @@ class PageQuery(NamedTuple):
     def cursor_body(self, portfolios: list[Portfolio], following: str | None) -> dict[str, Any]:
         """Return the body of a page by cursor, where ``following`` is the cursor of the next."""
         return {
-            "portfolios": portfolios,
+            "portfolios": select_fields(portfolios, self.search.fields),
             "pagination": {
                 "pageSize": self.search.limit,
                 "hasNext": following is not None,
@@ -127,6 +127,8 @@ class PageQuery(NamedTuple):
 
     def _links(self, path: str, pages: dict[str, str]) -> str:
         parameters = {"limit": self.search.limit} | _criteria(self.search)
+        if self.search.fields is not None:
+            parameters["fields"] = ",".join(self.search.fields)
         target = f"{path}?" + "".join(
             f"{name}={quote(str(value))}&"
             for name, value in parameters.items()

@@ -7,7 +7,9 @@ from collections.abc import Container
 from typing import Any, NoReturn
 
 from flask import Request
+from marshmallow import Schema
 
+from portfolio.api.schemas import load
 from portfolio.errors import FieldError, FieldErrors, MalformedJSON, UnsupportedMediaType
 
 _REPEATED = FieldError("Parameter should be given once", "repeated")
@@ -38,6 +40,16 @@ def json_body(request: Request) -> Any:
         raise MalformedJSON("nested too deeply") from None
     except ValueError as error:
         raise MalformedJSON(str(error)) from None
+
+
+def load_query(schema: Schema, request: Request) -> Any:
+    """Return what ``schema`` makes of the query string of ``request``.
+
+    Raises:
+        UnprocessableEntity: lists all errors; parameters that ``schema`` does not know have none.
+    """
+    arguments, repeated = query_arguments(request, schema.fields)
+    return load(schema, arguments, "query", repeated)
 
 
 def query_arguments(request: Request, known: Container[str]) -> tuple[dict[str, str], FieldErrors]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -18,7 +20,7 @@ from portfolio.errors import (
     code_for_status,
     error_body,
 )
-from portfolio.models import Portfolio
+from portfolio.models import DEFAULT_VERSION, Portfolio
 from portfolio.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,20 @@ def to_json(value: object) -> dict[str, Any]:
         "dateCreated": rfc3339(value.date_created),
         "version": value.version,
     }
+
+
+# The names of a portfolio's fields on the wire.
+FIELDS = tuple(to_json(Portfolio("", "", datetime.min, DEFAULT_VERSION)))
+
+
+def select_fields(
+    portfolios: Sequence[Portfolio], fields: Sequence[str] | None
+) -> Sequence[Portfolio] | list[dict[str, Any]]:
+    """Return what a response gives of ``portfolios``: some of ``FIELDS``, or all for None."""
+    if fields is None:
+        return portfolios
+    whole = map(to_json, portfolios)
+    return [{field: each[field] for field in fields} for each in whole]
 
 
 def json_response(

@@ -9,21 +9,26 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
 
 from portfolio.api.fields import (
     MISSING,
+    NOT_A_FLAG,
     NOT_A_STRING,
     NOT_AN_ARRAY,
     NOT_AN_INTEGER,
     NOT_AN_OBJECT,
     DateTime,
+    FieldNames,
     Ids,
     Integer,
     Name,
+    Names,
     Text,
 )
+from portfolio.api.responses import FIELDS
 from portfolio.errors import FieldError, FieldErrors, LocatedError, UnprocessableEntity
 from portfolio.models import (
     MAX_NEW_VERSION,
     MAX_VERSION,
     MIN_VERSION,
+    Lookup,
     PortfolioCreate,
     PortfolioUpdate,
     Search,
@@ -60,6 +65,13 @@ _STRICT_NAME_METADATA = {
 }
 _NAME_METADATA = {"description": "printable characters, not all of them spaces"}
 _VERSION_METADATA = {"description": "the version that you have seen", "examples": [1]}
+
+
+_FIELD_NAMES = FieldNames(
+    FIELDS,
+    load_default=None,
+    metadata={"description": "the fields to give of each portfolio, separated by commas"},
+)
 
 
 class StrictPortfolioCreateSchema(_Input):
@@ -128,6 +140,51 @@ class IdValidationSchema(_Input):
         return list(data["ids"])
 
 
+class LookupSchema(_Input):
+    """The ids and names to resolve; ``portfolio.rules`` checks how many they are."""
+
+    ids = Ids(0, allow_none=True, load_default=None, metadata={"description": "what may be ids"})
+    names = Names(
+        0,
+        allow_none=True,
+        load_default=None,
+        metadata={"description": "names, compared trimmed and without regard to case"},
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> Lookup:
+        return Lookup(data["ids"] or [], data["names"] or [])
+
+
+class FieldsQuerySchema(_Input):
+    """The query string of a lookup."""
+
+    class Meta(_Input.Meta):
+        """Adds a field that can't be an attribute: every schema has one of its name."""
+
+        include = {"fields": _FIELD_NAMES}  # noqa: RUF012
+
+    @post_load
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> tuple[str, ...] | None:
+        return data["fields"]  # type: ignore[no-any-return]
+
+
+class BulkQuerySchema(_Input):
+    """The query string of a bulk."""
+
+    unique = fields.Boolean(
+        truthy={"true", "True", "TRUE"},
+        falsy={"false", "False", "FALSE"},
+        load_default=False,
+        error_messages={"invalid": [NOT_A_FLAG]},
+        metadata={"description": "refuse names that are stored already, without regard to case"},
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> bool:
+        return bool(data["unique"])
+
+
 class DeleteQuerySchema(_Input):
     """The query string of a deletion."""
 
@@ -140,7 +197,7 @@ class DeleteQuerySchema(_Input):
         return int(data["version"])
 
 
-class SearchQuerySchema(_Input):
+class SearchQuerySchema(FieldsQuerySchema):
     """The query string of a search; ``portfolio.rules`` checks the names."""
 
     name = Text(

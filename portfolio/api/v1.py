@@ -20,7 +20,7 @@ from portfolio.api.openapi.annotations import (
     Result,
     describe,
 )
-from portfolio.api.requests import json_body, query_arguments
+from portfolio.api.requests import json_body, load_query
 from portfolio.api.responses import json_response, to_json
 from portfolio.api.schemas import (
     DeleteQuerySchema,
@@ -169,8 +169,7 @@ def update_portfolio(portfolio_id: str) -> Response:
 )
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete one portfolio if the version is the stored one."""
-    arguments, repeated = query_arguments(request, _delete_schema.fields)
-    version = load(_delete_schema, arguments, "query", repeated)
+    version = load_query(_delete_schema, request)
     portfolios = services().portfolios
     check_if_match(
         request,

@@ -6,18 +6,27 @@ from flask import Blueprint, Response, request
 
 from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.openapi.annotations import (
+    BODY_ERRORS,
     BULK_EXAMPLE,
     CREATE_ERRORS,
     EXAMPLE,
+    EXAMPLE_ID,
     PAGE_EXAMPLE,
     Body,
     Result,
     describe,
 )
 from portfolio.api.pagination import PageQuery
-from portfolio.api.requests import json_body
-from portfolio.api.responses import json_response
-from portfolio.api.schemas import SearchQuerySchema, StrictPortfolioCreateSchema, load
+from portfolio.api.requests import json_body, load_query
+from portfolio.api.responses import json_response, select_fields
+from portfolio.api.schemas import (
+    BulkQuerySchema,
+    FieldsQuerySchema,
+    LookupSchema,
+    SearchQuerySchema,
+    StrictPortfolioCreateSchema,
+    load,
+)
 from portfolio.api.services import services
 from portfolio.rules import MAX_BULK, check_bulk_size
 
@@ -25,6 +34,9 @@ blueprint = Blueprint("v2", __name__, url_prefix="/api/v2")
 
 _PATH = "/api/v2/portfolios"
 _bulk_schema = StrictPortfolioCreateSchema(many=True)
+_bulk_query_schema = BulkQuerySchema()
+_lookup_schema = LookupSchema()
+_fields_schema = FieldsQuerySchema()
 
 
 @blueprint.get("/portfolios")
@@ -63,6 +75,7 @@ def search_portfolios() -> Response:
     "Create up to 100 portfolios: all or none",
     description="With an `Idempotency-Key` the request can be sent again until it is answered: it "
     "creates each portfolio once.",
+    query=BulkQuerySchema,
     parameters=("Idempotency-Key",),
     body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
     responses={
@@ -74,16 +87,48 @@ def search_portfolios() -> Response:
             headers=("Idempotent-Replay",),
         )
     },
-    errors=CREATE_ERRORS,
+    errors=(*CREATE_ERRORS, "NameConflict"),
 )
 def create_portfolios() -> Response:
     """Create up to 100 portfolios: all or none."""
     s = services()
     with s.metrics.bulk("v2"):
+        unique = load_query(_bulk_query_schema, request)
         body = json_body(request)
         if isinstance(body, list):
             check_bulk_size(len(body))
         portfolios = load(_bulk_schema, body, "body")
-        created = s.portfolios.create_all(portfolios, key=idempotency_key(request))
+        key = idempotency_key(request, unique=unique)
+        created = s.portfolios.create_all(portfolios, new_names=unique, key=key)
     s.metrics.created("v2", created)
     return json_response(created.portfolios, 201, replay_header(created))
+
+
+@blueprint.post("/portfolios/resolve")
+@describe(
+    "resolvePortfolios",
+    "Get the portfolios with up to 1000 ids and names",
+    description="Names are compared trimmed and without regard to case; all portfolios of a name "
+    "are given, the newest first. Portfolios come in the order of the request, each once. What no "
+    "portfolio has is `missing`, an id that can't be one too.",
+    query=FieldsQuerySchema,
+    body=Body(LookupSchema, {"ids": [EXAMPLE_ID, "nonsense"], "names": ["growth fund", "R&D"]}),
+    responses={
+        200: Result(
+            "The portfolios, and what is missing",
+            "PortfolioResolution",
+            example={
+                "portfolios": [EXAMPLE],
+                "missing": {"ids": ["nonsense"], "names": ["R&D"]},
+            },
+        )
+    },
+    errors=("BadRequest", *BODY_ERRORS),
+)
+def resolve_portfolios() -> Response:
+    """Return the portfolios with the ids and the names of the request."""
+    fields = load_query(_fields_schema, request)
+    lookup = load(_lookup_schema, json_body(request), "body")
+    found = services().portfolios.resolve(lookup)
+    portfolios = select_fields(found.portfolios, fields)
+    return json_response({"portfolios": portfolios, "missing": found.missing._asdict()})

@@ -73,9 +73,6 @@ class _MongomockCollection:
     def count_documents(self, filter: dict[str, Any], collation: Any = None) -> int:
         return int(self._collection.count_documents(_fold(filter, collation)))
 
-    def distinct(self, key: str, filter: dict[str, Any], collation: Any = None) -> Any:
-        return self._collection.distinct(key, _fold(filter, collation))
-
 
 def _fold(filter: dict[str, Any], collation: Any) -> dict[str, Any]:
     """Say a filter in mongomock's terms: it knows patterns, but neither collations nor MinKey."""
@@ -86,7 +83,8 @@ def _fold(filter: dict[str, Any], collation: Any) -> dict[str, Any]:
         elif field == "name" and collation is not None:
             names = wanted["$in"] if isinstance(wanted, dict) else [wanted]
             pattern = "|".join(re.escape(name) for name in names)
-            folded[field] = re.compile(f"^(?:{pattern})$", re.IGNORECASE)
+            space = r"\s*" if collation.get("alternate") == "shifted" else ""
+            folded[field] = re.compile(f"^{space}(?:{pattern}){space}$", re.IGNORECASE)
         elif wanted != {"$gte": MinKey()}:
             folded[field] = wanted
     return folded

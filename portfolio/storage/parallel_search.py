@@ -9,6 +9,7 @@ from contextvars import copy_context
 from datetime import datetime
 from typing import TypeVar
 
+from bson import MaxKey, Regex, Timestamp
 from pymongo.errors import OperationFailure
 
 from portfolio.storage.client import Database
@@ -16,6 +17,9 @@ from portfolio.storage.documents import Document
 from portfolio.storage.indexes import PAGES_INDEX
 
 T = TypeVar("T")
+
+# BSON types that sort above dates.
+_ABOVE_DATES = (Timestamp, Regex, MaxKey)
 
 # A search among fewer portfolios is fast enough as one command.
 PARALLEL_THRESHOLD = 100_000
@@ -92,3 +96,9 @@ class ParallelSearch:
         found = (document.get("dateCreated") for document in sample)
         dates = sorted(date for date in found if isinstance(date, datetime))
         return dates[len(dates) // 2] if dates else None
+
+
+def merge(newer: list[Document], older: list[Document]) -> list[Document]:
+    """Return the documents of both halves, newest first."""
+    above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
+    return [*above, *newer, *older[len(above) :]]

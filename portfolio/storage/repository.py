@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import pymongo
-from bson import MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson import MinKey, ObjectId
 from pymongo import ReturnDocument
 from pymongo.cursor import Cursor
 
@@ -27,8 +27,8 @@ from portfolio.storage.documents import (
     to_changes,
 )
 from portfolio.storage.guard import time_left
-from portfolio.storage.indexes import CASE_INSENSITIVE
-from portfolio.storage.parallel_search import PARALLEL_THRESHOLD, ParallelSearch
+from portfolio.storage.indexes import CASE_INSENSITIVE, IGNORING_SPACES
+from portfolio.storage.parallel_search import PARALLEL_THRESHOLD, ParallelSearch, merge
 
 T = TypeVar("T")
 
@@ -37,8 +37,6 @@ _BY_ID = {"_id": 1}
 # Matches every document, with or without a date. With this condition MongoDB searches names in the
 # keys of the index of pages, and fetches only the documents that match.
 _ANY_DATE = {"$gte": MinKey()}
-# BSON types that sort above dates.
-_ABOVE_DATES = (Timestamp, Regex, MaxKey)
 # A page that ends deeper is not searched in parallel, since both halves would be read that deep.
 _MAX_PARALLEL_DEPTH = 2000
 _BATCH_SIZE = 1000
@@ -79,6 +77,12 @@ class PortfolioRepository:
         parsed = parse_id(id)
         return self._by_id.get(parsed) if parsed is not None else None
 
+    def get_all(self, ids: Sequence[str]) -> dict[str, Portfolio]:
+        """Return the stored portfolios with these ids, each under its id as it is given."""
+        parsed = {text: id for text in ids if (id := parse_id(text)) is not None}
+        found = self._find_by_ids(list(set(parsed.values()))) if parsed else {}
+        return {text: found[id] for text, id in parsed.items() if id in found}
+
     def existing_ids(self, ids: Sequence[str]) -> set[str]:
         """Return those of ``ids`` that are stored, as they are given."""
         parsed = {text: id for text in ids if (id := parse_id(text)) is not None}
@@ -89,12 +93,15 @@ class PortfolioRepository:
         stored = {document["_id"] for document in documents}
         return {text for text, id in parsed.items() if id in stored}
 
-    def existing_names(self, names: Sequence[str]) -> list[str]:
-        """Return the stored names that equal one of ``names``, without regard to case."""
-        filter = {"name": {"$in": list(names)}}
-        return self._database.read(
-            lambda: self._database.portfolios.distinct("name", filter, collation=CASE_INSENSITIVE)
+    def find_by_names(self, names: Sequence[str], limit: int) -> list[Portfolio]:
+        """Return up to ``limit`` portfolios with one of ``names``, ignoring case and all spaces."""
+        documents = self._find_documents(
+            {"name": {"$in": names}},
+            projection=PROJECTION,
+            limit=limit,
+            collation=IGNORING_SPACES.document,
         )
+        return [from_document(document) for document in documents]
 
     def find(self, search: Search, limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios that match, newest first, from the search's offset."""
@@ -290,7 +297,7 @@ class PortfolioRepository:
                 lambda half, hint: self._find_newest(filter | half, limit=skip + limit, hint=hint)
             )
             if halves is not None:
-                return _merge(*halves)[skip : skip + limit]
+                return merge(*halves)[skip : skip + limit]
         return self._find_newest(filter, skip=skip, limit=limit, **options)
 
     def _find_newest(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
@@ -314,12 +321,6 @@ class PortfolioRepository:
             return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
 
         return self._database.read(find)
-
-
-def _merge(newer: list[Document], older: list[Document]) -> list[Document]:
-    """Return the documents of both halves, newest first."""
-    above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
-    return [*above, *newer, *older[len(above) :]]
 
 
 def _after(after: SortKey) -> list[Document]:

@@ -19,7 +19,7 @@ from portfolio.api.idempotency import idempotency_key
 from portfolio.api.schemas import PortfolioCreateSchema, load
 from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.models import IdempotencyKey, IdempotencyRecord
+from portfolio.models import IdempotencyKey, IdempotencyRecord, Portfolio
 from portfolio.storage.documents import new_id, record_to_document
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.timestamps import utc_now
@@ -105,11 +105,11 @@ def test_a_retry_that_overlaps_the_first_is_not_told_that_its_own_names_are_take
     first: list[Any] = []
 
     class LookingLate(PortfolioRepository):
-        def existing_names(self, names: Sequence[str]) -> list[str]:
+        def find_by_names(self, names: Sequence[str], limit: int) -> list[Portfolio]:
             if not first:
                 first.append(None)
                 first[0] = post(app.test_client(), *FAST).json
-            return super().existing_names(names)
+            return super().find_by_names(names, limit)
 
     with storage(app, LookingLate):
         retry = post(client, *FAST)

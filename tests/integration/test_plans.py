@@ -23,7 +23,7 @@ from tests.support.parts import storage
 
 DOCUMENTS = 2000
 # What a command says of its query; the rest concerns sessions and deadlines.
-QUERY = ("find", "aggregate", "distinct", "pipeline", "filter", "query", "key", "sort", "skip")
+QUERY = ("find", "aggregate", "pipeline", "filter", "query", "key", "sort", "skip")
 QUERY += ("limit", "singleBatch", "batchSize", "projection", "collation", "hint", "cursor")
 
 Plan = dict[str, Any]
@@ -36,7 +36,7 @@ class Sent(monitoring.CommandListener):
         self.queries: list[dict[str, Any]] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if event.command_name in ("find", "aggregate", "distinct"):
+        if event.command_name in ("find", "aggregate"):
             command = event.command
             self.queries.append({key: command[key] for key in command if key in QUERY})
 
@@ -151,6 +151,27 @@ def test_names_that_may_exist_are_found_by_an_index(plans: Any) -> None:
     # The hundred that the bulk has stored by now, and no other.
     assert documents_examined(explained) <= 100
     assert keys_examined(explained) <= 201
+
+
+@pytest.mark.parametrize("number", [1, 1000])
+def test_names_are_resolved_by_one_query_along_an_index(plans: Any, number: int) -> None:
+    names = [f" portfolio {each} " for each in range(number)]
+    explained = plans(f"{V2}/resolve", method="POST", json={"names": names})
+    assert len(explained) == 1
+    assert_no_scan_and_no_sort(explained)
+    assert documents_examined(explained) == number
+    assert keys_examined(explained) <= 2 * number + 1
+
+
+@pytest.mark.parametrize("number", [1, 500])
+def test_ids_and_names_are_resolved_by_two_queries_along_indexes(plans: Any, number: int) -> None:
+    names = [f"PORTFOLIO {each}" for each in range(number)]
+    ids = [plans.identity, *(f"{each:024x}" for each in range(number - 1))]
+    explained = plans(f"{V2}/resolve", method="POST", json={"ids": ids, "names": names})
+    assert len(explained) == 2
+    assert_no_scan_and_no_sort(explained)
+    assert documents_examined(explained) == 1 + number
+    assert keys_examined(explained) <= 4 * number + 1
 
 
 def test_a_selective_substring_reads_keys_and_only_the_documents_it_shows(plans: Any) -> None:

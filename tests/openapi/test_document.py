@@ -183,6 +183,11 @@ def test_examples_of_requests_get_the_documented_response(app: Flask) -> None:
     assert call("searchPortfolios", 200)["pagination"]["totalElements"] == 5
     assert call("searchPortfoliosFast", 200)["pagination"]["totalElements"] == 5
     assert call("searchPortfolios", 200, query="cursor=&limit=2")["pagination"]["nextCursor"]
+    assert call("resolvePortfolios", 200)["missing"]["ids"] == ["nonsense"]
+    assert call("resolvePortfolios", 200, query="fields=name")["portfolios"][0] == {
+        "name": "Growth and Income Fund"
+    }
+    call("searchPortfolios", 200, query="fields=version")
     call("deletePortfolio", 204, query="version=2")
 
 
@@ -219,6 +224,8 @@ class Caller:
             body = copy.deepcopy(operation["requestBody"]["content"]["application/json"]["example"])
             if "portfolioId" in body:
                 body["portfolioId"] = self.portfolio_id
+            if "ids" in body:
+                body["ids"][0] = self.portfolio_id
             if "portfolioIds" in body:
                 body["portfolioIds"][0] = self.portfolio_id
         path = path.replace("{portfolio_id}", self.portfolio_id)

@@ -73,6 +73,11 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
     spec.components.schema(
         "Portfolio", {"examples": [EXAMPLE]}, schema=response_schemas.PortfolioSchema
     )
+    spec.components.schema(
+        "PartialPortfolio",
+        {"description": "All fields, or those that `fields` of the request names"},
+        schema=response_schemas.partial_portfolio,
+    )
     # Named here since a field of PortfolioPage refers to either.
     spec.components.schema("Pagination", schema=response_schemas.PaginationSchema)
     spec.components.schema("CursorPagination", schema=response_schemas.CursorPaginationSchema)

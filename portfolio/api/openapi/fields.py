@@ -10,9 +10,11 @@ from portfolio.api.fields import (
     MAX_IDS,
     MAX_NAME_LENGTH,
     DateTime,
+    FieldNames,
     Ids,
     Integer,
     Name,
+    Names,
     Text,
 )
 
@@ -61,8 +63,13 @@ def describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any
         case DateTime():
             alternatives = list(_DATE_TIME)
         case Ids():
-            texts = {"type": "string"}
-            return {"type": "array", "items": texts, "minItems": 1, "maxItems": MAX_IDS}
+            item = _name(NAME_PATTERN) if isinstance(field, Names) else {"type": "string"}
+            described = {"items": item, "minItems": field.low, "maxItems": MAX_IDS}
+            return described | {"type": ["array", "null"] if field.allow_none else "array"}
+        case FieldNames():
+            # A list of texts would be sent as several parameters by many generated clients.
+            one = f"({'|'.join(field.known)})"
+            return {"type": "string", "pattern": f"^{one}(,{one})*$", "examples": ["name"]}
         case Text():
             strict = field.metadata.get("strict")
             return _name(STRICT_NAME_PATTERN) if strict else {"type": "string"}

@@ -77,8 +77,12 @@ class PortfolioSchema(_Response):
     )
 
 
-def _portfolios() -> fields.List[Any]:
-    return _list_of(fields.Nested(PortfolioSchema), "the portfolios, in order")
+# Some fields of a portfolio: those that the parameter ``fields`` names, or all.
+partial_portfolio = PortfolioSchema(partial=True)
+
+
+def _portfolios(schema: Any = PortfolioSchema) -> fields.List[Any]:
+    return _list_of(fields.Nested(schema), "the portfolios, in order")
 
 
 class PaginationSchema(_Response):
@@ -101,7 +105,7 @@ class CursorPaginationSchema(_Response):
 
 
 class PortfolioPageSchema(_Response):
-    portfolios = _portfolios()
+    portfolios = _portfolios(partial_portfolio)
     pagination = fields.Raw(
         required=True,
         metadata={
@@ -115,9 +119,19 @@ class PortfolioPageSchema(_Response):
 
 
 class FastPortfolioPageSchema(_Response):
-    portfolios = _portfolios()
+    portfolios = _portfolios(partial_portfolio)
     pagination = _nested(PaginationSchema, "the place of this page among all")
     processingTimeMs = _number("milliseconds that the service took")
+
+
+class MissingPortfoliosSchema(_Response):
+    ids = _list_of(fields.String(), "ids of the request that no portfolio has, each once")
+    names = _list_of(fields.String(), "spellings of names that no portfolio has, each once")
+
+
+class PortfolioResolutionSchema(_Response):
+    portfolios = _portfolios(partial_portfolio)
+    missing = _nested(MissingPortfoliosSchema, "what no portfolio has")
 
 
 class BulkCreateResultSchema(_Response):

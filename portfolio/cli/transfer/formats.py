@@ -8,18 +8,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
-from portfolio.api.responses import to_json
+from portfolio.api.responses import FIELDS, to_json
 from portfolio.cli.transfer.files import TransferError
 from portfolio.cli.transfer.source import LineError, Lines
-from portfolio.models import DEFAULT_VERSION, Portfolio
+from portfolio.models import Portfolio
 
 FORMATS = ("ndjson", "csv")
-COLUMNS = tuple(to_json(Portfolio("", "", datetime.min, DEFAULT_VERSION)))
+COLUMNS = FIELDS
 CSV_HEADER = f"{','.join(COLUMNS)}\r\n".encode()
 # The id at the beginning of an exported row.
 ROW_ID = {

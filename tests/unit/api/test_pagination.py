@@ -11,10 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio.api.pagination import CursorCodec, PageQuery
+from portfolio.api.responses import FIELDS
 from portfolio.api.schemas import MAX_LIMIT, SearchQuerySchema, load
 from portfolio.config import Settings
 from portfolio.errors import BadRequest
 from portfolio.models import Page, Search, SortKey
+
+
+def in_order(fields: set[str]) -> tuple[str, ...]:
+    """Return ``fields`` as a query gives them back."""
+    return tuple(field for field in FIELDS if field in fields)
+
 
 names = st.text(min_size=1, max_size=10)
 searches = st.builds(
@@ -23,6 +30,7 @@ searches = st.builds(
     name_like=st.none() | names,
     limit=st.integers(1, MAX_LIMIT),
     offset=st.integers(0, 10_000),
+    fields=st.none() | st.sets(st.sampled_from(FIELDS), min_size=1).map(in_order),
 )
 
 
