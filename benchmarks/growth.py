@@ -13,7 +13,7 @@ from datetime import datetime
 
 from benchmarks.arena import Arena, running
 from benchmarks.load import HOST, percentile
-from benchmarks.operations import BULK, GET_ONE, NAME_EQUALITY, PAGE, Operation
+from benchmarks.operations import BULK, GET_ONE, NAME_EQUALITY, PAGE, RESOLVE, Operation
 from benchmarks.servers import Server
 from portfolio.storage.client import COLLECTION
 
@@ -69,6 +69,7 @@ def operations(documents: int) -> list[Operation]:
         Operation("deep_page", "page at 90%", deep),
         Operation("like_rare", "name_like, one match", f"{search}fund%200000500"),
         Operation("like_common", "name_like, every tenth", f"{search}growth"),
+        RESOLVE,
         BULK,
     ]
 

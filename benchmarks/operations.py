@@ -101,6 +101,12 @@ CREATE = Operation("create", "create one", "/api/v1/portfolios", '{"name": "Sing
 BULK = Operation(
     "bulk", "bulk of 10", "/api/v2/portfolios", json.dumps([{"name": "Bulk {n}"}] * 10)
 )
+RESOLVE = Operation(
+    "resolve",
+    "resolve 1,000 names",
+    "/api/v2/portfolios/resolve",
+    json.dumps({"names": [name(index).upper() for index in range(SEEDED)]}),
+)
 LIVE = Operation("live", "liveness", "/health/live")
 
 OPERATIONS = (GET_ONE, PAGE, NAME_EQUALITY, CREATE, BULK, LIVE)

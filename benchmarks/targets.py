@@ -30,6 +30,7 @@ _ACCEPTED_P95_MS = 200.0
 _AT_ONCE_MS = 100.0
 _RECOVERY_S = 2.0
 _LIKE_P95_MS = 500.0
+_RESOLVE_P95_MS = 100.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,13 @@ def of_growth(sizes: Sequence[Size]) -> Iterator[Target]:
             f"{seen.p95:.0f} ms" + (f", {seen.errors} failed" if seen.errors else ""),
             seen.p95 < _LIKE_P95_MS and not seen.errors,
         )
+    resolved = last.latencies["resolve"]
+    yield Target(
+        f"resolve 1,000 names of {last.documents:,}",
+        f"p95 under {_RESOLVE_P95_MS:g} ms",
+        f"{resolved.p95:.0f} ms" + (f", {resolved.errors} failed" if resolved.errors else ""),
+        resolved.p95 < _RESOLVE_P95_MS and not resolved.errors,
+    )
     listing = last.listing
     yield Target(
         f"v1 list of {listing.portfolios:,}",
