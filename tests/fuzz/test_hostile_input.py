@@ -7,6 +7,7 @@ requests, 1,100 make more than 10,000.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -225,6 +226,29 @@ def test_ids_are_sorted_into_valid_and_invalid(
         assert answer.body["inactive"] == []
         assert answer.body["valid"] == [each for each in ids if each in bystanders]
         assert answer.body["invalid"] == [each for each in ids if each not in bystanders]
+
+
+@fuzz
+@given(
+    ids=st.lists(hostile.texts, max_size=5) | hostile.values,
+    names=st.lists(hostile.texts | hostile.plain_names, max_size=5) | hostile.values,
+)
+def test_what_is_resolved_is_what_was_asked_for(
+    send: Send, bystanders: list[str], ids: Any, names: Any
+) -> None:
+    if isinstance(ids, list):
+        ids = [bystanders[0], *ids]
+    answer = send("POST", f"{_V2}/resolve", hostile.to_json({"ids": ids, "names": names}))
+    check(answer, 200, 400, 422)
+    if answer.status != 200:
+        return
+    asked = {unicodedata.normalize("NFC", name.strip().lower()) for name in names or ()}
+    for portfolio in answer.body["portfolios"]:
+        check_portfolio(portfolio)
+        name = unicodedata.normalize("NFC", portfolio["name"].strip().lower())
+        assert portfolio["portfolioId"] in bystanders or name in asked
+    assert set(answer.body["missing"]["ids"]) <= set(ids or ())
+    assert set(answer.body["missing"]["names"]) <= set(names or ())
 
 
 @fuzz
