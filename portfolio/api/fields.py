@@ -145,7 +145,7 @@ class Ids(fields.Field[list[str]]):
 class Names(Ids):
     """A list of up to ``MAX_IDS`` names of v1."""
 
-    _name = Name()
+    _name = Name(error_messages={"null": [NOT_A_STRING]})
 
     def _check(self, item: Any) -> list[Any]:
         try:

@@ -93,13 +93,14 @@ def test_names_follow_the_rules_of_v1(client: FlaskClient) -> None:
     accepted = ["Smith & Sons", "St. James", "年金 基金", "x" * 200]
     created = [create(client, name) for name in accepted]
     assert resolve(client, names=accepted) == {"portfolios": created, "missing": NOTHING}
-    refused = ["", "x" * 201, "  ", "A\nB", 7, "fine"]
+    refused = ["", "x" * 201, "  ", "A\nB", 7, "fine", None]
     assert faults(client.post(RESOLVE, json={"names": refused})) == {
         ("body", "names", 0, "string_length"),
         ("body", "names", 1, "string_length"),
         ("body", "names", 2, "string_blank"),
         ("body", "names", 3, "string_unprintable"),
         ("body", "names", 4, "string_type"),
+        ("body", "names", 6, "string_type"),
     }
 
 
