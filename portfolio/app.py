@@ -34,6 +34,7 @@ from portfolio.observability.metrics import Metrics, route_template
 from portfolio.service import PortfolioService
 from portfolio.storage.client import Database
 from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 from portfolio.storage.writer import PortfolioWriter
 
 if TYPE_CHECKING:
@@ -122,7 +123,9 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
     return Services(
         settings=settings,
         database=database,
-        portfolios=PortfolioService(PortfolioRepository(database), PortfolioWriter(database)),
+        portfolios=PortfolioService(
+            PortfolioRepository(database), PortfolioSearch(database), PortfolioWriter(database)
+        ),
         cursors=CursorCodec(settings),
         validation_cache=cache,
         admission=Admission(settings.max_requests_in_flight),

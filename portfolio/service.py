@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import cast
 
 from portfolio.errors import (
     BadRequest,
@@ -27,9 +26,10 @@ from portfolio.models import (
     SortKey,
 )
 from portfolio.rules import check_bulk, check_lookup, normalize_name
-from portfolio.storage.batching import SingleFlight
+from portfolio.storage.batching import BatchLoader
 from portfolio.storage.documents import new_id
 from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 from portfolio.storage.writer import KeyTakenError, PortfolioWriter
 from portfolio.timestamps import utc_now
 
@@ -41,6 +41,8 @@ _TOO_MANY_NAMESAKES = (
     f"More than {MAX_NAMESAKES} portfolios have these names: ask for fewer names, or search for "
     "one name page by page"
 )
+# The most searches for names in one query.
+_MAX_SEARCHES = 32
 
 
 class PortfolioService:
@@ -48,13 +50,17 @@ class PortfolioService:
 
     Args:
         repository: reads, updates and deletes them.
+        search: finds them by name, and page by page.
         writer: stores new ones.
     """
 
-    def __init__(self, repository: PortfolioRepository, writer: PortfolioWriter) -> None:
+    def __init__(
+        self, repository: PortfolioRepository, search: PortfolioSearch, writer: PortfolioWriter
+    ) -> None:
         self._repository = repository
+        self._search = search
         self._writer = writer
-        self._pages = SingleFlight(self._search_all)
+        self._pages = BatchLoader(self._find_pages, group=_shared_query, max_keys=_MAX_SEARCHES)
 
     def list_all(self) -> Iterator[list[Portfolio]]:
         """Return all portfolios in the order of insertion, in batches.
@@ -149,7 +155,8 @@ class PortfolioService:
 
     def search(self, search: Search) -> Page:
         """Return one page of the portfolios that match, newest first."""
-        return cast(Page, self._pages.get(search))  # every search has a page
+        page = self._pages.get(search)
+        return page if page is not None else self._find_page(search)
 
     def search_after(
         self, search: Search, after: SortKey | None
@@ -158,7 +165,7 @@ class PortfolioService:
 
         Portfolios that are created meanwhile are newer than the rest and shift nothing.
         """
-        return self._repository.find_after(search, after)
+        return self._search.find_after(search, after)
 
     def partition_existing(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the ids of existing portfolios and all others, both in the given order."""
@@ -198,7 +205,7 @@ class PortfolioService:
         wanted = {normalize_name(name): name.strip() for name in names}
         if not wanted:
             return {}, True
-        read = self._repository.find_by_names(list(wanted.values()), MAX_NAMESAKES + 1)
+        read = self._search.find_by_names(list(wanted.values()), MAX_NAMESAKES + 1)
         read.sort(key=lambda each: (each.date_created, each.id), reverse=True)
         found: dict[str, list[Portfolio]] = {name: [] for name in wanted}
         for portfolio in read:
@@ -254,21 +261,34 @@ class PortfolioService:
             self._writer.complete(record)
         return CreateResult(record.portfolios, replayed=True)
 
-    def _search_all(self, searches: Sequence[Search]) -> dict[Search, Page]:
-        return {search: self._find_page(search) for search in searches}
+    def _find_pages(self, searches: Sequence[Search]) -> dict[Search, Page]:
+        """Return the pages of concurrent searches, without those that need a query of their own."""
+        if len(searches) == 1:
+            return {searches[0]: self._find_page(searches[0])}
+        by_search = self._search.find_by_name(searches)
+        return {
+            search: Page(found, len(found), has_next=False)
+            for search, found in by_search.items()
+            if len(found) <= search.limit
+        }
 
     def _find_page(self, search: Search) -> Page:
         # One portfolio more than the page holds tells whether there is a next page. A page that is
         # not full tells the total; only otherwise are matches counted.
-        found = self._repository.find(search, search.limit + 1)
+        found = self._search.find(search, search.limit + 1)
         seen = search.offset + len(found)
         has_next = len(found) > search.limit
         if has_next or (not found and search.offset):
-            total = self._repository.count(search)
+            total = self._search.count(search)
             if has_next:
                 total = max(total, seen)
             return Page(found[: search.limit], total, has_next)
         return Page(found, seen, has_next)
+
+
+def _shared_query(search: Search) -> Search | None:
+    """Return what concurrent searches must have in common to share a query: a name, or all."""
+    return None if search.name is not None and not search.offset else search
 
 
 def _to_portfolio(new: PortfolioCreate, now: datetime) -> Portfolio:

@@ -27,6 +27,7 @@ class BatchLoader(Generic[Key, Value]):
 
     Args:
         load: returns the values of distinct keys, without those that have none.
+        group: returns what the keys of one batch have in common; None lets all share one.
         max_keys: the most keys in one batch.
         pause: yields to other callers, as ``time.sleep`` does.
     """
@@ -35,10 +36,12 @@ class BatchLoader(Generic[Key, Value]):
         self,
         load: Callable[[Sequence[Key]], dict[Key, Value]],
         *,
+        group: Callable[[Key], Hashable] = lambda _key: None,
         max_keys: int = sys.maxsize,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._load = load
+        self._group = group
         self._max_keys = max_keys
         self._pause = pause
         self._lock = threading.Lock()
@@ -56,51 +59,40 @@ class BatchLoader(Generic[Key, Value]):
             DeadlineExceeded: the deadline passed before the batch was done.
             Exception: whatever ``load`` raises for this caller.
         """
-        slot = self._slot(key)
+        group = self._group(key)
         with self._lock:
-            batch = self._open.get(slot)
+            batch = self._open.get(group)
             is_leader = batch is None or len(batch.keys) >= self._max_keys
             if batch is None or is_leader:
-                batch = self._open[slot] = _Batch()
+                batch = self._open[group] = _Batch()
             elif batch.done is None:
                 batch.done = threading.Event()
             batch.keys[key] = None
             batch.size += 1
         if is_leader:
-            return self._lead(batch, slot).get(key)
+            return self._lead(batch, group).get(key)
         if batch.done is not None and not batch.done.wait(time_left()):
-            self._close(batch, slot)
+            self._close(batch, group)
             raise DeadlineExceeded
         values = batch.values if batch.values is not None else self._load([key])
         return values.get(key)
 
-    def _slot(self, key: Key) -> Hashable:
-        """Return what the keys of one batch have in common."""
-        return None
-
-    def _lead(self, batch: _Batch[Key, Value], slot: Hashable) -> dict[Key, Value]:
+    def _lead(self, batch: _Batch[Key, Value], group: Hashable) -> dict[Key, Value]:
         try:
             self._pause(0)
-            self._close(batch, slot)
+            self._close(batch, group)
             batch.values = self._load(list(batch.keys))
             return batch.values
         finally:
-            self._close(batch, slot)
+            self._close(batch, group)
             if batch.done is not None:
                 batch.done.set()
 
-    def _close(self, batch: _Batch[Key, Value], slot: Hashable) -> None:
+    def _close(self, batch: _Batch[Key, Value], group: Hashable) -> None:
         """Close the batch; the next caller starts another."""
         with self._lock:
-            if self._open.get(slot) is batch:
-                del self._open[slot]
-
-
-class SingleFlight(BatchLoader[Key, Value]):
-    """Runs a query once for concurrent callers with the same key; otherwise a ``BatchLoader``."""
-
-    def _slot(self, key: Key) -> Hashable:
-        return key
+            if self._open.get(group) is batch:
+                del self._open[group]
 
 
 class _Batch(Generic[Key, Value]):
@@ -111,7 +103,7 @@ class _Batch(Generic[Key, Value]):
         values: None until the query has succeeded.
     """
 
-    __slots__ = ("done", "keys", "size", "values")
+    __groups__ = ("done", "keys", "size", "values")
 
     def __init__(self) -> None:
         self.keys: dict[Key, None] = {}

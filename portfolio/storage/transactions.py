@@ -1,4 +1,4 @@
-"""Inserts that ran before, and the end of the sessions in which they run."""
+"""The end of the sessions of transactions."""
 
 from __future__ import annotations
 
@@ -6,32 +6,13 @@ import logging
 
 import pymongo
 from pymongo.client_session import ClientSession
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from portfolio.scheduling import run_later
 
 log = logging.getLogger(__name__)
 
-DUPLICATE_KEY = 11000
 _ABORT_TIMEOUT_S = 5.0
-
-
-def is_stored(error: OperationFailure) -> bool:
-    """Tell whether ``error`` says that a document with such an ``_id`` is stored.
-
-    Ids are new, so an earlier attempt has stored it. Other unique indexes are an operator's.
-    """
-    details = error.details or {}
-    reasons = details.get("writeErrors", [details])
-    return all(
-        reason.get("code") == DUPLICATE_KEY and reason.get("keyPattern") == {"_id": 1}
-        for reason in reasons
-    )
-
-
-def rolled_back() -> AutoReconnect:
-    """Return an error that makes the guard retry."""
-    return AutoReconnect("An earlier attempt was rolled back")
 
 
 def end_session(session: ClientSession) -> None:

@@ -8,7 +8,6 @@ any later request with the key can complete it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from bson import ObjectId
@@ -19,7 +18,14 @@ from portfolio.errors import Unavailable
 from portfolio.models import IdempotencyKey, IdempotencyRecord, Portfolio
 from portfolio.scheduling import run_later
 from portfolio.storage.batching import BatchLoader
-from portfolio.storage.client import COLLECTION, READ_CONCERN, WRITE_CONCERN, Database
+from portfolio.storage.client import READ_CONCERN, WRITE_CONCERN, Database
+from portfolio.storage.commands import (
+    DUPLICATE_KEY,
+    insert_documents,
+    insert_missing_documents,
+    is_stored,
+    rolled_back,
+)
 from portfolio.storage.documents import (
     Document,
     record_from_document,
@@ -28,13 +34,9 @@ from portfolio.storage.documents import (
     to_document,
 )
 from portfolio.storage.guard import error_codes, is_outage
-from portfolio.storage.transactions import DUPLICATE_KEY, end_session, is_stored, rolled_back
+from portfolio.storage.transactions import end_session
+from portfolio.storage.undo import UndoableInsert
 
-log = logging.getLogger(__name__)
-
-# An insert that timed out in a MongoDB that hangs may run after the delete that undoes it: only a
-# later delete finds its documents.
-_UNDO_TIMES = 3
 _PAUSE_S = 1.0
 _WRITE_CONFLICT = 112
 # The most bulks in one transaction.
@@ -58,6 +60,7 @@ class PortfolioWriter:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._undoable = UndoableInsert(database)
         self._singles = BatchLoader(self._insert_singles)
         self._bulks = BatchLoader(self._insert_bulks, max_keys=_MAX_BULKS)
 
@@ -70,7 +73,7 @@ class PortfolioWriter:
     def insert_all(self, portfolios: Sequence[Portfolio]) -> None:
         """Store all portfolios or none: in a transaction, or by deleting what was stored."""
         if not self._database.has_transactions:
-            self._insert_or_undo(_to_documents(portfolios))
+            self._undoable.insert(_to_documents(portfolios))
         elif not self._bulks.get(tuple(portfolios)):
             self._insert_in_transaction(_to_documents(portfolios))
 
@@ -85,7 +88,7 @@ class PortfolioWriter:
 
         def insert() -> None:
             try:
-                self._insert(documents, ordered=False)
+                insert_documents(self._database, documents, ordered=False)
             except BulkWriteError as error:
                 if error_codes(error) != {DUPLICATE_KEY}:
                     raise
@@ -122,7 +125,7 @@ class PortfolioWriter:
         """Store the missing portfolios of ``record`` and mark it done; can be repeated."""
 
         def complete() -> None:
-            self._insert_missing(_to_documents(record.portfolios))
+            insert_missing_documents(self._database, _to_documents(record.portfolios))
             self._database.idempotency.update_one(
                 {"_id": record_id(record.key)}, {"$set": {"done": True}}
             )
@@ -143,7 +146,7 @@ class PortfolioWriter:
         def insert() -> dict[Portfolio, PyMongoError]:
             refusals: dict[Portfolio, PyMongoError] = {}
             try:
-                self._insert(documents, ordered=False)
+                insert_documents(self._database, documents, ordered=False)
             except BulkWriteError as error:
                 if is_outage(error):
                     raise
@@ -178,7 +181,7 @@ class PortfolioWriter:
                 if record is not None:
                     detect_conflict, first = first, False
                     self._insert_record(record, session, detect_conflict=detect_conflict)
-                self._insert(documents, session=session)
+                insert_documents(self._database, documents, session=session)
                 session.commit_transaction()
             except OperationFailure as error:
                 if not is_stored(error):
@@ -192,28 +195,6 @@ class PortfolioWriter:
                 raise rolled_back() if record is None else KeyTakenError
 
         self._database.run(insert, retry=True)
-
-    def _insert(
-        self,
-        documents: Sequence[Document],
-        *,
-        session: ClientSession | None = None,
-        ordered: bool = True,
-    ) -> None:
-        """Send one ``insert`` command. The guard retries it instead of PyMongo.
-
-        Raises:
-            BulkWriteError: documents were refused, or are not known to be on a majority.
-        """
-        options: Document = {"documents": documents, "ordered": ordered}
-        if session is None:  # a transaction has its own
-            options["writeConcern"] = WRITE_CONCERN.document
-        reply = self._database.database.command("insert", COLLECTION, session=session, **options)
-        errors = reply.get("writeErrors", [])
-        concern_error = reply.get("writeConcernError")
-        if errors or concern_error:
-            concern_errors = [concern_error] if concern_error else []
-            raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concern_errors})
 
     def _confirm(self, document: Document) -> bool:
         """Wait until a majority has what an earlier attempt stored; tell whether it is there.
@@ -259,58 +240,6 @@ class PortfolioWriter:
                 self._complete_later(record)
 
         run_later(_PAUSE_S, attempt)
-
-    def _insert_or_undo(self, documents: Sequence[Document]) -> None:
-        attempted = False
-
-        def insert() -> None:
-            nonlocal attempted
-            attempted = True
-            self._insert(documents)
-
-        try:
-            self._database.run(insert, retry=False)
-        except (PyMongoError, Unavailable) as error:
-            if attempted:
-                times = _UNDO_TIMES if isinstance(error, Unavailable) else 1
-                self._undo(documents, times)
-            raise
-
-    def _undo(self, documents: Sequence[Document], times: int) -> None:
-        try:
-            self._database.run(lambda: self._delete_or_complete(documents), retry=True)
-            times -= 1
-        except InvalidOperation:
-            return  # the worker is stopping and has closed its client
-        except (PyMongoError, Unavailable) as error:
-            log.error("bulk not yet undone", extra={"error": str(error), "count": len(documents)})
-        if times:
-            run_later(_PAUSE_S, lambda: self._undo(documents, times))
-
-    def _delete_or_complete(self, documents: Sequence[Document]) -> None:
-        """Delete the stored ones of ``documents``, or store all of them if one was updated since.
-
-        Clients can read and update what was stored. An acknowledged update must not be lost, and
-        the bulk must be whole.
-        """
-        portfolios = self._database.portfolios
-        as_created = [{key: each[key] for key in ("_id", "version")} for each in documents]
-        changed = {
-            "_id": {"$in": [each["_id"] for each in documents]},
-            "$nor": as_created,
-        }
-        if portfolios.find_one(changed) is None:
-            portfolios.delete_many({"$or": as_created})
-            if portfolios.find_one(changed) is None:
-                return
-        self._insert_missing(documents)
-
-    def _insert_missing(self, documents: Sequence[Document]) -> None:
-        try:
-            self._insert(documents, ordered=False)
-        except BulkWriteError as error:
-            if error_codes(error) != {DUPLICATE_KEY}:
-                raise
 
 
 def _to_documents(portfolios: Sequence[Portfolio]) -> list[Document]:

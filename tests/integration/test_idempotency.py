@@ -21,7 +21,7 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.models import IdempotencyKey, IdempotencyRecord, Portfolio
 from portfolio.storage.documents import new_id, record_to_document
-from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 from portfolio.timestamps import utc_now
 from tests.support.calls import to_stored
 from tests.support.parts import storage
@@ -104,14 +104,14 @@ def test_a_retry_that_overlaps_the_first_is_not_told_that_its_own_names_are_take
 ) -> None:
     first: list[Any] = []
 
-    class LookingLate(PortfolioRepository):
+    class LookingLate(PortfolioSearch):
         def find_by_names(self, names: Sequence[str], limit: int) -> list[Portfolio]:
             if not first:
                 first.append(None)
                 first[0] = post(app.test_client(), *FAST).json
             return super().find_by_names(names, limit)
 
-    with storage(app, LookingLate):
+    with storage(app, search=LookingLate):
         retry = post(client, *FAST)
     assert retry.status_code == 201, retry.text
     assert retry.headers["Idempotent-Replay"] == "true"

@@ -20,7 +20,7 @@ from portfolio.errors import Unavailable
 from portfolio.models import Search
 from portfolio.storage.guard import budget
 from portfolio.storage.indexes import PAGES_INDEX
-from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 from tests.support.parts import storage
 
 Stored = Collection[dict[str, Any]]
@@ -39,7 +39,9 @@ def halve(settings: Settings) -> Iterator[Callable[[], Flask]]:
         def start() -> Flask:
             app = create_app(settings)
             stack.callback(app.extensions["portfolio"].database.close)
-            stack.enter_context(storage(app, partial(PortfolioRepository, parallel_threshold=10)))
+            stack.enter_context(
+                storage(app, search=partial(PortfolioSearch, parallel_threshold=10))
+            )
             return app
 
         yield start

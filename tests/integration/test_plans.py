@@ -17,7 +17,7 @@ from pymongo import MongoClient, monitoring
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 from tests.support.calls import BULK, V2, one
 from tests.support.parts import storage
 
@@ -195,7 +195,7 @@ def test_among_very_many_either_half_looks_at_keys_of_its_own(
 ) -> None:
     search = V2 + "?name_like=folio&limit=10"
     _, whole = plans(search)
-    with storage(plans.another, partial(PortfolioRepository, parallel_threshold=DOCUMENTS)):
+    with storage(plans.another, search=partial(PortfolioSearch, parallel_threshold=DOCUMENTS)):
         _sample, *pages, newer, older = plans(search, plans.another)
     assert len(pages) == 2
     assert_no_scan_and_no_sort([*pages, newer, older])

@@ -11,6 +11,7 @@ from flask import Flask
 from portfolio.service import PortfolioService
 from portfolio.storage.client import Database
 from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 from portfolio.storage.writer import PortfolioWriter
 
 
@@ -18,12 +19,14 @@ from portfolio.storage.writer import PortfolioWriter
 def storage(
     app: Flask,
     repository: Callable[[Database], PortfolioRepository] = PortfolioRepository,
+    *,
+    search: Callable[[Database], PortfolioSearch] = PortfolioSearch,
     writer: Callable[[Database], PortfolioWriter] = PortfolioWriter,
 ) -> Iterator[None]:
     """Let ``app`` read and store portfolios through other parts, for a while."""
     services = app.extensions["portfolio"]
     database = services.database
-    portfolios = PortfolioService(repository(database), writer(database))
+    portfolios = PortfolioService(repository(database), search(database), writer(database))
     app.extensions["portfolio"] = replace(services, portfolios=portfolios)
     try:
         yield

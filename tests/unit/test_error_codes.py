@@ -19,6 +19,7 @@ from portfolio.models import Search
 from portfolio.server.request_body import RejectedBody, _no_room
 from portfolio.storage.guard import Guard, budget
 from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 
 V1 = "/api/v1/portfolios"
 V2 = "/api/v2/portfolios"
@@ -160,13 +161,10 @@ def test_a_passed_deadline_is_told_from_a_database_that_is_gone(
 
 @pytest.mark.parametrize(("seconds", "code"), [(0.01, "timeout"), (5.0, "overloaded")])
 def test_a_search_that_waits_in_vain_is_overloaded_unless_its_deadline_passed(
-    unit_client: FlaskClient, seconds: float, code: str, monkeypatch: pytest.MonkeyPatch
+    unit_client: FlaskClient, seconds: float, code: str
 ) -> None:
-    monkeypatch.setattr("portfolio.storage.repository._QUEUE_TIMEOUT_S", 0.05)
-    service = unit_client.application.extensions["portfolio"]
-    turns = service.portfolios._repository._substring_searches
-    while turns.acquire(blocking=False):
-        pass
+    database = unit_client.application.extensions["portfolio"].database
+    search = PortfolioSearch(database, substring_searches=0, queue_timeout_s=0.05)
     with budget(seconds), pytest.raises(Unavailable) as raised:
-        service.portfolios.search(Search(name_like="a"))
+        search.find(Search(name_like="a"), 1)
     assert raised.value.code == code

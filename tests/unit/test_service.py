@@ -12,13 +12,19 @@ from portfolio.errors import BadRequest
 from portfolio.models import PortfolioCreate, Search
 from portfolio.service import PortfolioService
 from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 from portfolio.storage.writer import PortfolioWriter
 
+NO_REPOSITORY = cast(PortfolioRepository, None)
 NO_WRITER = cast(PortfolioWriter, None)
 
 
+def service_over(rows: object) -> PortfolioService:
+    return PortfolioService(NO_REPOSITORY, cast(PortfolioSearch, rows), NO_WRITER)
+
+
 class Rows:
-    """A repository that holds ``total`` rows, each of them only a number."""
+    """A search over ``total`` rows, each of them only a number."""
 
     def __init__(self, total: int) -> None:
         self.rows = list(range(total))
@@ -34,8 +40,7 @@ class Rows:
 def test_a_page_tells_the_total_and_whether_a_row_lies_beyond_it(
     total: int, limit: int, offset: int
 ) -> None:
-    service = PortfolioService(cast(PortfolioRepository, Rows(total)), NO_WRITER)
-    page = service.search(Search(limit=limit, offset=offset))
+    page = service_over(Rows(total)).search(Search(limit=limit, offset=offset))
     assert cast(list[Any], page.portfolios) == list(range(total))[offset : offset + limit]
     assert page.total == total
     assert page.has_next == (offset + limit < total)
@@ -46,9 +51,7 @@ def test_rows_that_come_while_a_page_is_read_never_make_it_contradict_itself() -
         def count(self, search: Search) -> int:
             return 0  # counted before the rows that the page found were there
 
-    page = PortfolioService(cast(PortfolioRepository, Growing(9)), NO_WRITER).search(
-        Search(limit=3)
-    )
+    page = service_over(Growing(9)).search(Search(limit=3))
     assert page.has_next
     assert page.total > len(page.portfolios)
 
@@ -57,6 +60,6 @@ def test_rows_that_come_while_a_page_is_read_never_make_it_contradict_itself() -
 def test_a_bulk_that_violates_a_rule_is_refused_before_anything_is_read_or_stored(
     names: list[str],
 ) -> None:
-    service = PortfolioService(cast(PortfolioRepository, None), NO_WRITER)
+    service = service_over(None)
     with pytest.raises(BadRequest):
         service.create_all([PortfolioCreate(name) for name in names])

@@ -18,6 +18,7 @@ from portfolio.errors import Unavailable
 from portfolio.models import Search
 from portfolio.observability.logging import JSONFormatter
 from portfolio.storage.repository import PortfolioRepository
+from portfolio.storage.search import PortfolioSearch
 from tests.support.parts import storage
 
 V1 = "/api/v1/portfolios"
@@ -253,11 +254,11 @@ def test_a_failure_of_ours_tells_nothing_but_that(
 def test_an_unavailable_database_is_503_and_says_when_to_come_back(
     unit_client: FlaskClient,
 ) -> None:
-    class Unreachable(PortfolioRepository):
+    class Unreachable(PortfolioSearch):
         def find(self, search: Search, limit: int) -> Any:
             raise Unavailable("Database unavailable", retry_after=7)
 
-    with storage(unit_client.application, Unreachable):
+    with storage(unit_client.application, search=Unreachable):
         response = unit_client.get(V2)
     assert (response.status_code, response.json) == (
         503,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from portfolio.errors import DeadlineExceeded
-from portfolio.storage.batching import BatchLoader, SingleFlight
+from portfolio.storage.batching import BatchLoader
 from portfolio.storage.guard import budget
 from tests.support.gunicorn import wait_until
 
@@ -34,7 +34,7 @@ class Loads:
 def at_the_same_moment(
     load: Loads,
     *keys: str,
-    kind: type[BatchLoader[str, int]] = BatchLoader,
+    group: Callable[[str], Any] = lambda _: None,
     budgets: Sequence[float] = (),
 ) -> list[Future[int | None]]:
     """Ask for each of ``keys``: the first leads, and the others join while it pauses.
@@ -42,7 +42,7 @@ def at_the_same_moment(
     Args:
         load: the query.
         keys: one a caller.
-        kind: what is tested.
+        group: what the keys of one batch have in common.
         budgets: the seconds that each caller has; five by default.
     """
     budgets = budgets or [5.0] * len(keys)
@@ -62,7 +62,7 @@ def at_the_same_moment(
                 f"{key} is asked for",
             )
 
-    loader = kind(load, pause=others_join)
+    loader = BatchLoader(load, group=group, pause=others_join)
     with ThreadPoolExecutor(len(keys)) as pool:
         answers.append(pool.submit(copy_context().run, ask, keys[0], budgets[0]))
         answers[0].exception()  # the pool takes no more once it is left
@@ -171,6 +171,6 @@ def test_a_batch_whose_leader_never_comes_back_is_left_by_who_gives_it_up() -> N
 
 def test_a_single_flight_is_shared_by_those_alone_who_ask_the_very_same() -> None:
     load = Loads()
-    answers = at_the_same_moment(load, "a", "a", "b", kind=SingleFlight)
+    answers = at_the_same_moment(load, "a", "a", "b", group=lambda key: key)
     assert sorted(load.calls) == [["a"], ["b"]]
     assert [answer.result() for answer in answers] == [1, 1, 2]
