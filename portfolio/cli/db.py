@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import click
 from flask.cli import AppGroup
 
 from portfolio.api.services import services
-from portfolio.cli.helpers import from_database, print_table
+from portfolio.cli.helpers import database_errors, print_table
 from portfolio.models import PortfolioCreate
 from portfolio.redaction import redact_uri
 from portfolio.rules import MAX_BULK
@@ -20,22 +18,20 @@ db = AppGroup("db", help="Ping MongoDB, show its state, create example data.")
 def ping() -> None:
     """Ping MongoDB."""
     s = services()
-    uri = redact_uri(s.settings.mongodb_uri)
-
-    def ask() -> str:
+    with database_errors():
         took_ms = s.database.ping()
         version = s.database.client.server_info()["version"]
-        return f"{uri} answers in {took_ms:.1f} ms: {s.database.topology}, MongoDB {version}"
-
-    click.echo(from_database(ask))
+    uri = redact_uri(s.settings.mongodb_uri)
+    click.echo(f"{uri} answers in {took_ms:.1f} ms: {s.database.topology}, MongoDB {version}")
 
 
 @db.command("indexes")
 def indexes() -> None:
     """Create missing indexes and list all."""
     database = services().database
-    from_database(database.ensure_indexes)
-    found = from_database(database.portfolios.index_information)
+    with database_errors():
+        database.ensure_indexes()
+        found = database.portfolios.index_information()
     print_table(
         ("index", "keys"),
         (
@@ -49,14 +45,16 @@ def indexes() -> None:
 def stats() -> None:
     """Show the number and the size of the stored portfolios."""
     database = services().database
-    found = from_database(lambda: database.database.command("collStats", database.portfolios.name))
-    rows = [
-        ("portfolios", f"{found['count']:,}"),
-        ("data", _mebibytes(found["size"])),
-        ("on disk", _mebibytes(found["storageSize"])),
-        ("indexes", _mebibytes(found["totalIndexSize"])),
-    ]
-    rows += [(f"  {name}", _mebibytes(size)) for name, size in sorted(found["indexSizes"].items())]
+    with database_errors():
+        found = database.database.command("collStats", database.portfolios.name)
+    sizes = {
+        "data": found["size"],
+        "on disk": found["storageSize"],
+        "indexes": found["totalIndexSize"],
+        **{f"  {name}": size for name, size in sorted(found["indexSizes"].items())},
+    }
+    rows = [("portfolios", f"{found['count']:,}")]
+    rows += [(name, f"{size / 2**20:,.1f} MiB") for name, size in sizes.items()]
     print_table(("", ""), rows)
 
 
@@ -72,10 +70,7 @@ def seed(count: int, *, yes: bool) -> None:
         for first in range(0, count, MAX_BULK):
             numbers = range(first + 1, min(first + MAX_BULK, count) + 1)
             bulk = [PortfolioCreate(f"Example {number:05}") for number in numbers]
-            from_database(partial(s.portfolios.create_all, bulk))
+            with database_errors():
+                s.portfolios.create_all(bulk)
             bar.update(len(bulk))
     click.echo(f"{count} portfolios created")
-
-
-def _mebibytes(size: float) -> str:
-    return f"{size / 2**20:,.1f} MiB"

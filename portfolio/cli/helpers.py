@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import click
@@ -12,10 +14,13 @@ from pymongo.errors import PyMongoError
 
 from portfolio.api.services import services
 from portfolio.errors import PortfolioError
-from portfolio.observability.coordinator import ControlFile, WorkerCoordinator
+from portfolio.observability.coordinator import ControlFile
 from portfolio.observability.shared_state import State
 from portfolio.storage.diagnosis import is_unreachable
+from portfolio.storage.guard import budget
 
+# By default, MongoDB keeps the locks of a killed client for up to a minute.
+TRANSFER_BUDGET_S = 75.0
 _APPLY_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 
@@ -26,9 +31,8 @@ def cli_environment() -> Mapping[str, str]:
     In a checkout, a command uses the MongoDB of ``tox -e serve``, unless ``MONGODB_URI`` is set. A
     server uses the environment as it is.
     """
-    if click.get_current_context(silent=True) is None:  # loaded by a server
-        return os.environ
-    if os.environ.get("MONGODB_URI", "").strip():
+    in_server = click.get_current_context(silent=True) is None
+    if in_server or os.environ.get("MONGODB_URI", "").strip():
         return os.environ
     try:
         # Deferred: the image does not contain this package.
@@ -39,37 +43,33 @@ def cli_environment() -> Mapping[str, str]:
     return local_environment() | given
 
 
-def from_database(call: Callable[[], Any]) -> Any:
-    """Return what ``call`` returns, or end the command with the reason of its failure."""
+@contextmanager
+def database_errors(budget_s: float | None = None) -> Iterator[None]:
+    """End the command with the reason if the database calls in the block fail.
+
+    Args:
+        budget_s: the seconds that they may take; by default those of a request.
+    """
     try:
-        return call()
-    except PortfolioError as error:
-        cause = error.__cause__ or error
-        _end_if_unreachable(cause)
-        raise click.ClickException(f"{error.detail} ({type(cause).__name__}: {cause})") from error
-    except PyMongoError as error:
-        _end_if_unreachable(error)
-        raise click.ClickException(f"{type(error).__name__}: {error}") from error
+        with nullcontext() if budget_s is None else budget(budget_s):
+            yield
+    except (PortfolioError, PyMongoError) as error:
+        cause = (isinstance(error, PortfolioError) and error.__cause__) or error
+        message = f"{type(cause).__name__}: {cause}"
+        if is_unreachable(cause):
+            message = f"{services().database.explain(cause)} Check MONGODB_URI."
+        elif isinstance(error, PortfolioError):
+            message = f"{error.detail} ({message})"
+        raise click.ClickException(message) from error
 
 
-def _end_if_unreachable(error: BaseException) -> None:
-    if is_unreachable(error):
-        sentence = services().database.explain(error)
-        raise click.ClickException(f"{sentence} Check MONGODB_URI.") from error
-
-
-def open_coordinator() -> WorkerCoordinator:
-    """Return the coordinator with its runtime folder open, or end the command."""
+def live_workers() -> list[State]:
+    """Return the state of every worker; end the command where there is none."""
     coordinator = services().coordinator
     try:
         coordinator.open()
     except OSError as error:
         raise click.ClickException(f"Can't open the runtime folder: {error}") from error
-    return coordinator
-
-
-def live_workers(coordinator: WorkerCoordinator) -> list[State]:
-    """Return the state of every worker; end the command where there is none."""
     workers = coordinator.others()
     if not workers:
         raise click.ClickException(
@@ -78,15 +78,15 @@ def live_workers(coordinator: WorkerCoordinator) -> list[State]:
     return workers
 
 
-def apply_to_workers(coordinator: WorkerCoordinator, change: Callable[[ControlFile], int]) -> None:
+def apply_to_workers(change: Callable[[ControlFile], int]) -> None:
     """Make a change to the control file and wait until every worker has applied it."""
     try:
-        revision = change(coordinator.control)
+        revision = change(services().coordinator.control)
     except OSError as error:
         raise click.ClickException(f"The control file can't be written: {error}") from error
     deadline = time.monotonic() + _APPLY_TIMEOUT_S
     while True:
-        workers = live_workers(coordinator)
+        workers = live_workers()
         applied = sum(worker["applied_revision"] >= revision for worker in workers)
         if applied == len(workers):
             click.echo(f"Applied on {applied} of {len(workers)} workers")
@@ -103,3 +103,9 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+def progress_bar(length: int, label: str, *, hidden: bool = False) -> Any:
+    """Return a progress bar on stderr; a hidden one where that is no terminal."""
+    hidden = hidden or not sys.stderr.isatty()
+    return click.progressbar(length=length, label=label, hidden=hidden, file=sys.stderr)

@@ -36,31 +36,36 @@ def prepare_folder(folder: Path) -> None:
         raise PermissionError(f"{folder} belongs to another user")
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, draft: str = "", durable: bool = False) -> None:
     """Write ``content`` to ``path`` atomically.
+
+    Args:
+        path: readable by this user only.
+        content: what to write.
+        draft: the suffix of the file that is written first; by default the process id.
+        durable: wait until the content has reached the disk.
 
     Raises:
         OSError: it cannot be written; the previous content stays.
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh = path.with_name(f"{path.name}.{draft or os.getpid()}")
     try:
         # O_NOFOLLOW: do not write through a link that somebody else has placed there.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        with open(os.open(draft, flags, 0o600), "wb") as file:
+        with open(os.open(fresh, flags, 0o600), "wb") as file:
             file.write(content)
-        draft.replace(path)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        fresh.replace(path)
     except OSError:
         with suppress(OSError):
-            draft.unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
         raise
 
 
 class SharedState:
-    """The state files of the workers of one instance.
-
-    Args:
-        folder: where they are; it may not exist yet.
-    """
+    """The state files of the workers of one instance, in ``folder``, which may not exist yet."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,38 +76,32 @@ class SharedState:
         Raises:
             OSError: the file cannot be written.
         """
-        replace_file(self._own_path(), orjson.dumps(state))
+        replace_file(self._folder / f"worker-{os.getpid()}.json", orjson.dumps(state))
 
     def remove(self) -> None:
         """Remove the state of this process."""
         with suppress(OSError):
-            self._own_path().unlink(missing_ok=True)
+            (self._folder / f"worker-{os.getpid()}.json").unlink(missing_ok=True)
 
     def read(self) -> dict[int, State]:
         """Return the state of each live process by process id; remove the files of dead ones."""
         found = {}
-        for path in self._files():
+        try:
+            paths = list(self._folder.iterdir())
+        except OSError:
+            return {}
+        for path in paths:
             name = _FILE.fullmatch(path.name)
             if name is None:
                 continue
-            pid = int(name[1])
             with suppress(OSError, ValueError):
-                if not _is_live(pid, path):
+                if not _is_live(int(name[1]), path):
                     path.unlink()
                 elif path.suffix == ".json":
                     state = orjson.loads(path.read_bytes())
                     if isinstance(state, dict):
-                        found[pid] = state
+                        found[int(name[1])] = state
         return found
-
-    def _own_path(self) -> Path:
-        return self._folder / f"worker-{os.getpid()}.json"
-
-    def _files(self) -> list[Path]:
-        try:
-            return list(self._folder.iterdir())
-        except OSError:
-            return []
 
 
 def _is_live(pid: int, path: Path) -> bool:

@@ -30,6 +30,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "MONGODB_DB": settings.mongodb_db,
         "PORTFOLIO_RUNTIME_DIR": settings.runtime_dir,
         "OTEL_SDK_DISABLED": "true",
+        # A process whose files are limited in size would leave half a module for the others.
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 

@@ -1,24 +1,31 @@
-"""The files and streams of a transfer: their names, their locks, and the note beside them."""
+"""The files of a transfer: their names, their locks, and the notes beside them."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import json
-import os
 import re
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import click
+from pymongo.errors import CollectionInvalid, OperationFailure
 
-STANDARD_INPUT = 0
-STANDARD_OUTPUT = 1
-_STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
-_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)|/dev/(stdin|stdout|stderr)")
+from portfolio.api.services import Services
+from portfolio.cli.helpers import database_errors
+from portfolio.observability.shared_state import replace_file
+from portfolio.redaction import redact_uri
+from portfolio.storage.client import COLLECTION
+
+STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
+RESTART = "--restart begins anew: an import leaves alone what is stored already."
+_STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NOTE_VERSION = 2
 
 
@@ -26,49 +33,30 @@ class TransferError(click.ClickException):
     """The transfer can't go on; the message says why and what to do."""
 
 
-class NoteError(Exception):
-    """The note can't be used; the message is the end of a sentence about it."""
-
-
-class NoteVersionError(NoteError):
-    """Another version of this command has written the note."""
-
-
 @contextmanager
-def file_errors(file: Path) -> Iterator[None]:
+def file_errors(file: Path, on_disk_error: str = "") -> Iterator[None]:
     """Turn an ``OSError`` into a ``TransferError`` that names the file, or ``file`` if it does not.
 
-    A broken pipe is left to end the command in silence, as it ends others.
+    A broken pipe is left to end the command in silence, as it ends others. ``on_disk_error`` is
+    added to the message if the disk is full or broken.
     """
     try:
         yield
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise
-        raise TransferError(f"{error.filename or file}: {error.strerror or error}") from error
+        more = on_disk_error if error.errno in _DISK_ERRORS else ""
+        raise TransferError(f"{error.filename or file}: {error.strerror or error}{more}") from error
 
 
 def descriptor_of(file: Path, dash: int) -> int | None:
-    """Return the open descriptor that ``file`` names, such as ``/dev/fd/63``; else None.
+    """Return the open descriptor that ``file`` names, such as ``/dev/fd/63``; ``-`` is ``dash``.
 
     The path of a descriptor must not be opened: a regular file would be read from its start, and
     replaced under whoever else writes to it.
-
-    Args:
-        file: as the user gave it.
-        dash: the descriptor that ``-`` stands for.
     """
-    if str(file) == "-":
-        return dash
     match = _DESCRIPTOR.fullmatch(str(file))
-    if match is None:
-        return None
-    return int(match[1]) if match[1] else _STREAMS[match[2]]
-
-
-def is_special(file: Path) -> bool:
-    """Return whether ``file`` exists and is not a regular file: a named pipe, a device."""
-    return file.exists() and not stat.S_ISREG(file.stat().st_mode)
+    return int(match[1]) if match else {"-": dash, **_STREAMS}.get(str(file))
 
 
 def is_compressed(file: Path) -> bool:
@@ -110,62 +98,99 @@ def lock(file: IO[bytes], refusal: str) -> None:
         raise TransferError(refusal) from None
 
 
-class Note:
-    """A small JSON file beside the data that says how far a transfer has come.
+class Target(NamedTuple):
+    """The collection that a transfer reads or writes.
 
-    Args:
-        path: where it is kept.
+    Its UUID changes when it is dropped, and is empty if it is not known.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    database: str
+    server: str
+    uuid: str
+
+    def __str__(self) -> str:
+        return f"{self.database} at {self.server}"
+
+
+def describe_target(services: Services, *, create: bool = False) -> Target:
+    """Return the collection of portfolios; ``create`` creates it if it is missing."""
+    database = services.database
+
+    def find_uuid() -> str:
+        if create:
+            # It exists, or the first insert creates it.
+            with suppress(CollectionInvalid, OperationFailure):
+                database.database.create_collection(COLLECTION)
+        try:
+            found = next(database.database.list_collections(filter={"name": COLLECTION}), {})
+        except OperationFailure:  # the user may not list collections
+            return ""
+        return bytes(found.get("info", {}).get("uuid", b"")).hex()
+
+    with database_errors():
+        uuid = database.run(find_uuid, retry=True)
+    settings = services.settings
+    return Target(settings.mongodb_db, redact_uri(settings.mongodb_uri), uuid)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A small JSON file beside the data that says what is transferred, and how far.
+
+    Attributes:
+        path: where it is kept.
+        subject: begins the sentence that names the target of an earlier transfer.
+        target: the target of this transfer.
+        options: those of this transfer that a resumed one must have too.
+    """
+
+    path: Path
+    subject: str
+    target: Target
+    options: dict[str, Any]
 
     def read(self) -> dict[str, Any] | None:
-        """Return the content, or None where there is no note.
+        """Return what was noted, or None where there is no note.
 
         Raises:
-            NoteError: this version has not written it.
+            TransferError: this version has not written it, or it is of another transfer.
         """
         try:
-            content = json.loads(self.path.read_bytes())
+            content: Any = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return None
         except ValueError:
-            raise NoteError("is damaged") from None
-        if not isinstance(content, dict):
-            raise NoteError("is damaged")
-        if content.get("note") != _NOTE_VERSION:
-            raise NoteVersionError("was written by another version of this command")
-        return content
+            content = None
+        if isinstance(content, dict) and content.get("note") != _NOTE_VERSION:
+            raise TransferError(
+                f"{self.path} was written by another version of this command: finish with that "
+                "version. After --restart, an import stores again what that version has stored."
+            )
+        try:
+            noted, options = Target(**content["target"]), content["options"]
+        except (KeyError, TypeError):
+            raise TransferError(f"{self.path} is damaged. {RESTART}") from None
+        same_database = noted[:2] == self.target[:2]
+        # One collection can be reached by several URIs: the UUID decides, where it is known.
+        if noted.uuid != self.target.uuid if noted.uuid and self.target.uuid else not same_database:
+            dropped = ", whose collection was dropped since" if same_database else ""
+            raise TransferError(
+                f"{self.subject} {noted}; this is {self.target}{dropped}. {RESTART}"
+            )
+        if options != self.options:
+            raise TransferError(f"{self.path} is of other options: {options}. {RESTART}")
+        return dict(content)
 
-    def write(self, content: dict[str, Any], *, durable: bool = False) -> None:
-        """Replace the note.
-
-        Args:
-            content: what to write, as JSON.
-            durable: wait until it has reached the disk.
+    def write(self, progress: dict[str, Any], *, durable: bool = False) -> None:
+        """Replace the note; ``durable`` waits until it has reached the disk.
 
         Raises:
             OSError: it can't be written; the old note stays.
         """
-        fresh = self.path.with_name(f"{self.path.name}.new")
-        text = json.dumps({"note": _NOTE_VERSION, **content}, indent=1) + "\n"
-        try:
-            with open(fresh, "w", encoding="utf-8", opener=_open_no_link) as out:
-                out.write(text)
-                out.flush()
-                if durable:
-                    os.fsync(out.fileno())
-            fresh.replace(self.path)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
+        content = {"note": _NOTE_VERSION, "target": self.target._asdict(), "options": self.options}
+        text = json.dumps(content | progress, indent=1)
+        replace_file(self.path, text.encode(), draft="new", durable=durable)
 
     def remove(self) -> None:
         """Remove the note: the transfer is complete."""
         self.path.unlink(missing_ok=True)
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    # In a folder for everybody, others may have put a link there.
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -6,10 +6,10 @@ import csv
 import io
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import click
 import orjson
 
 from portfolio.api.responses import FIELDS, to_json
@@ -30,26 +30,19 @@ _START = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 # Cells that already have an apostrophe there are escaped too, so that unescaping is exact.
 _TO_ESCAPE = re.compile(f"'*{_START}")
 _ESCAPED = re.compile(f"'+{_START}")
-_KNOWN = frozenset(COLUMNS)
 _NAMES_OF_COLUMNS = f"The first line should name the columns, of {', '.join(COLUMNS)}"
 
 
-def encoder(format: str, *, spreadsheet_safe: bool) -> Callable[[Iterable[Portfolio]], bytes]:
-    """Return the function that encodes portfolios as rows; ``spreadsheet_safe`` is for CSV."""
+def encode_rows(batch: Iterable[Portfolio], format: str, *, spreadsheet_safe: bool) -> bytes:
+    """Return portfolios as rows of ``format``; ``spreadsheet_safe`` is for CSV."""
     if format == "ndjson":
-        return lambda batch: b"".join(
-            orjson.dumps(each, to_json, orjson.OPT_APPEND_NEWLINE) for each in batch
-        )
-
-    def encode(batch: Iterable[Portfolio]) -> bytes:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        for each in batch:
-            cells = [str(cell) for cell in to_json(each).values()]
-            writer.writerow(map(escape_cell, cells) if spreadsheet_safe else cells)
-        return text.getvalue().encode()
-
-    return encode
+        return b"".join(orjson.dumps(each, to_json, orjson.OPT_APPEND_NEWLINE) for each in batch)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    for each in batch:
+        cells = [str(cell) for cell in to_json(each).values()]
+        writer.writerow(map(escape_cell, cells) if spreadsheet_safe else cells)
+    return text.getvalue().encode()
 
 
 def escape_cell(cell: str) -> str:
@@ -63,88 +56,69 @@ def unescape_cell(cell: str) -> str:
 
 
 class Row(NamedTuple):
-    """One portfolio of a file, as it stands there.
-
-    Attributes:
-        line: the number of its last line, from 1.
-        values: its fields; None where it could not be read.
-        fault: why not.
-    """
+    """A portfolio as it stands in a file, up to ``line``; ``fault`` says why it can't be read."""
 
     line: int
     values: Any
     fault: str = ""
 
 
-# Called with each name that is not a field, and its line.
-UnknownHandler = Callable[[str, int], None]
-
-
-def read_rows(
-    lines: Lines, format: str, unknown: UnknownHandler, *, spreadsheet_safe: bool
-) -> Iterator[Row]:
+def read_rows(lines: Lines, format: str, *, spreadsheet_safe: bool) -> Iterator[Row]:
     """Yield the rows of ``lines``; after each, ``lines`` tells the position behind it.
 
-    Args:
-        lines: what to read.
-        format: ``ndjson`` or ``csv``.
-        unknown: told of what is left out.
-        spreadsheet_safe: take back what made the cells of CSV safe for spreadsheets.
+    Fields that portfolios do not have are reported on stderr, each once. ``spreadsheet_safe``
+    unescapes the cells of CSV.
 
     Raises:
         TransferError: nothing behind this place can be read.
     """
-    if format == "csv":
-        return _csv_rows(lines, unknown, spreadsheet_safe=spreadsheet_safe)
-    return _json_rows(lines, unknown)
+    return _csv_rows(lines, spreadsheet_safe) if format == "csv" else _json_rows(lines)
 
 
-def _json_rows(lines: Lines, unknown: UnknownHandler) -> Iterator[Row]:
+def _json_rows(lines: Lines) -> Iterator[Row]:
+    known = set(COLUMNS)
+    decode = json.JSONDecoder(object_pairs_hook=_unique).decode
     while True:
         try:
             line = next(lines)
+            if line.isspace():
+                continue
+            values = decode(line)
         except StopIteration:
             return
-        except LineError as error:
+        except json.JSONDecodeError as error:
+            fault = f"not JSON: {error.msg} at column {error.colno}"
+            yield Row(lines.line, None, f"{fault}; each line should hold one whole portfolio")
+        except (LineError, ValueError, RecursionError) as error:
             yield Row(lines.line, None, str(error))
-            continue
-        if line.isspace():
-            continue
-        try:
-            values = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            yield Row(lines.line, None, f"not JSON: {error}{_hint(line)}")
-            continue
-        if not isinstance(values, dict):
+        else:
+            if isinstance(values, dict):
+                _report_unknown(values, known, lines.line)
             yield Row(lines.line, values)
-            continue
-        for name in values.keys() - _KNOWN:
-            unknown(name, lines.line)
-        repeated = _repeated_names(line)
-        fault = f"{', '.join(repeated)} more than once" if repeated else ""
-        yield Row(lines.line, None if repeated else values, fault)
 
 
-def _hint(line: str) -> str:
-    if line.strip() in ("[", "{"):
-        return "; each line should hold one whole portfolio"
-    return ""
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = [name for name in COLUMNS if names.count(name) > 1]
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} more than once")
+    return members
 
 
-def _repeated_names(line: str) -> list[str]:
-    """Return the fields that a JSON object names more than once; most rows need no second look."""
-    if all(line.count(f'"{name}"') < 2 for name in COLUMNS):
-        return []
-    # Inner objects are handed over first, the row itself last.
-    objects: list[list[tuple[str, Any]]] = []
-    json.loads(line, object_pairs_hook=objects.append)
-    names = Counter(name for name, _ in objects[-1])
-    return [name for name in COLUMNS if names[name] > 1]
+def _report_unknown(names: Iterable[str], known: set[str], line: int) -> None:
+    for name in names:
+        if name not in known:
+            known.add(name)
+            click.echo(
+                f"Left out: {name!r} (line {line}) is none of {', '.join(COLUMNS)}", err=True
+            )
 
 
-def _csv_rows(lines: Lines, unknown: UnknownHandler, *, spreadsheet_safe: bool) -> Iterator[Row]:
+def _csv_rows(lines: Lines, spreadsheet_safe: bool) -> Iterator[Row]:
     reader = csv.reader(lines, strict=True)
-    columns = _read_header(reader, lines, unknown)
+    columns = _read_header(reader, lines)
     while True:
         begin = lines.line + 1
         try:
@@ -160,41 +134,33 @@ def _csv_rows(lines: Lines, unknown: UnknownHandler, *, spreadsheet_safe: bool) 
                 ) from None
             yield Row(lines.line, None, _explain(error))
             continue
-        if not cells:
-            continue
         if any(cells[len(columns) :]):
             yield Row(lines.line, None, f"{len(cells)} cells under {len(columns)} columns")
-            continue
-        if spreadsheet_safe:
-            cells = list(map(unescape_cell, cells))
-        named = zip(columns, cells, strict=False)
-        yield Row(lines.line, {key: value for key, value in named if key in _KNOWN and value})
+        elif cells:
+            if spreadsheet_safe:
+                cells = list(map(unescape_cell, cells))
+            values = dict(zip(columns, cells, strict=False))
+            yield Row(lines.line, {name: values[name] for name in COLUMNS if values.get(name)})
 
 
-def _read_header(reader: Iterator[list[str]], lines: Lines, unknown: UnknownHandler) -> list[str]:
+def _read_header(reader: Iterator[list[str]], lines: Lines) -> list[str]:
     try:
         columns = [column.strip() for column in next(reader, [])]
     except (csv.Error, LineError) as error:
         raise TransferError(f"line {lines.line}: {_explain(error)}") from None
-    repeated = [name for name, times in Counter(columns).items() if name and times > 1]
+    named = [column for column in columns if column]
+    repeated = {name for name in named if named.count(name) > 1}
     if repeated:
         raise TransferError(
             f"{_NAMES_OF_COLUMNS}, each once; {', '.join(repeated)} stands there more than once."
         )
     if "name" not in columns:
         found = ", ".join(map(repr, columns)) or "nothing"
-        raise TransferError(
-            f"{_NAMES_OF_COLUMNS}; name is missing. It has {found}.{_separator(columns)}"
-        )
-    for column in columns:
-        if column and column not in _KNOWN:
-            unknown(column, lines.line)
+        other = re.search(r"[;\t|]", "".join(columns))
+        hint = f" Cells should be separated by commas, not {other[0]!r}." if other else ""
+        raise TransferError(f"{_NAMES_OF_COLUMNS}; name is missing. It has {found}.{hint}")
+    _report_unknown(named, set(COLUMNS), lines.line)
     return columns
-
-
-def _separator(columns: list[str]) -> str:
-    separators = [each for each in (";", "\t", "|") if any(each in name for name in columns)]
-    return f" Cells should be separated by commas, not {separators[0]!r}." if separators else ""
 
 
 def _explain(error: Exception) -> str:

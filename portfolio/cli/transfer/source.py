@@ -5,14 +5,16 @@ from __future__ import annotations
 import codecs
 import gzip
 import hashlib
+import io
 import os
+import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from portfolio.cli.transfer.files import (
     STANDARD_INPUT,
@@ -22,12 +24,11 @@ from portfolio.cli.transfer.files import (
     lock,
 )
 
-DEFAULT_ENCODING = "utf-8"
 # A portfolio takes some hundred bytes; far longer lines are from files without line ends.
-_MAX_LINE_BYTES = 2**20
-_GZIP_START = b"\x1f\x8b"
+_MAX_LINE = 2**20
 _UTF_16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_ASCII = bytes(range(128))
+# A byte that is not text, as Python's error handler surrogateescape decodes it.
+_NOT_TEXT = re.compile("[\udc80-\udcff]")
 
 
 class LineError(Exception):
@@ -35,13 +36,7 @@ class LineError(Exception):
 
 
 class Position(NamedTuple):
-    """A place in the data, and what lies before it.
-
-    Attributes:
-        line: how many lines.
-        size: how many bytes of text in UTF-8.
-        sha256: their digest.
-    """
+    """A place in the data: the lines before it, their bytes in UTF-8, and the digest of these."""
 
     line: int
     size: int
@@ -55,25 +50,25 @@ class Lines:
     """The lines of the data as text, and how far they have been read.
 
     Args:
-        data: what to read; uncompressed.
+        data: what to read, in bytes; uncompressed.
         encoding: how text is encoded; a byte order mark is left out.
+
+    Attributes:
+        line: how many lines were read.
     """
 
-    def __init__(self, data: IO[bytes], encoding: str) -> None:
+    def __init__(self, data: Any, encoding: str) -> None:
+        self.line = 0
         self._encoding = encoding
-        self._read = _line_reader(data, encoding)
+        # Only where a character begins at any byte can the next line be found behind a bad one.
+        errors = "strict" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+        self._text = io.TextIOWrapper(data, encoding, errors, newline="\n")
         self._digest = hashlib.sha256()
         self._size = 0
-        self._line = 0
-
-    @property
-    def line(self) -> int:
-        """How many lines were read."""
-        return self._line
 
     def position(self) -> Position:
         """Return how far was read."""
-        return Position(self._line, self._size, self._digest.hexdigest())
+        return Position(self.line, self._size, self._digest.hexdigest())
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -85,85 +80,55 @@ class Lines:
             LineError: it is too long or can't be decoded; the next call goes on behind it.
             TransferError: nothing more can be read.
         """
-        line = self._next_bytes()
+        line = self._read()
         if not line:
             raise StopIteration
-        self._line += 1
-        if not line.endswith(b"\n") and len(line) > _MAX_LINE_BYTES:
-            while line and not line.endswith(b"\n"):
-                self._count(line)
-                line = self._next_bytes()
-            self._count(line)
-            raise LineError(f"longer than {_MAX_LINE_BYTES:,} bytes")
-        first = self._line == 1
-        if first and line.startswith(_GZIP_START):
-            raise TransferError(
-                "This is compressed with gzip: its name should end in .gz; or pipe it through zcat."
+        self.line += 1
+        if len(line) > _MAX_LINE:
+            while line and not line.endswith("\n"):
+                line = self._read()
+            raise LineError(f"longer than {_MAX_LINE:,} bytes")
+        bad = _NOT_TEXT.search(line)
+        if bad:
+            raise LineError(
+                f"not {self._encoding}: byte 0x{ord(bad[0]) - 0xDC00:02x} at column "
+                f"{bad.start() + 1}; --encoding names another encoding, such as cp1252"
             )
-        return self._decode(line, first=first)
+        return line.removeprefix("\ufeff") if self.line == 1 else line
 
-    def _next_bytes(self) -> bytes:
+    def _read(self) -> str:
         try:
-            line = self._read()
+            line = self._text.readline(_MAX_LINE + 1)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise TransferError(f"after line {self._line}: broken gzip data: {error}") from error
+            raise TransferError(f"after line {self.line}: broken gzip data: {error}") from error
         except UnicodeDecodeError as error:
             raise TransferError(
-                f"line {self._line + 1}: not {self._encoding}: {error.reason}; --encoding names "
+                f"after line {self.line}: not {self._encoding}: {error.reason}; --encoding names "
                 "another encoding"
             ) from error
-        return line
-
-    def _count(self, text: bytes) -> None:
+        text = line.encode(errors="surrogateescape")
         self._digest.update(text)
         self._size += len(text)
-
-    def _decode(self, line: bytes, *, first: bool) -> str:
-        if first and self._encoding == DEFAULT_ENCODING and line.startswith(_UTF_16_STARTS):
-            raise TransferError("line 1: this is UTF-16: add --encoding utf-16")
-        encoding = self._encoding if _is_like_ascii(self._encoding) else DEFAULT_ENCODING
-        try:
-            text = line.decode(encoding)
-        except UnicodeDecodeError as error:
-            self._count(line)
-            wrong = line[error.start]
-            raise LineError(
-                f"not {encoding}: byte 0x{wrong:02x} at column {error.start + 1}; --encoding names "
-                "another encoding, such as cp1252"
-            ) from None
-        self._count(text.encode())
-        return text.removeprefix("\ufeff") if first else text
+        return line
 
 
 @dataclass
 class Source:
-    """An opened file or stream to import.
-
-    Attributes:
-        file: its name as the user gave it.
-        lines: its content.
-        is_stream: whether it can be read only once, and so has no note of progress.
-        size: its size on disk in bytes; 0 for a stream.
-        read: returns how many of these bytes were read.
-    """
+    """An opened file to import, or a stream, which can be read only once; ``size`` is in bytes."""
 
     file: Path
     lines: Lines
     is_stream: bool
     size: int
-    read: Callable[[], int]
+    raw: Any
 
 
 @contextmanager
 def open_source(file: Path, encoding: str) -> Iterator[Source]:
     """Open ``file`` for import; a regular file is locked, so that it is imported once at a time.
 
-    Args:
-        file: a file, compressed where it ends in .gz, a named pipe, or ``-``.
-        encoding: how its text is encoded.
-
     Raises:
-        TransferError: another import reads it.
+        TransferError: another import reads it, or its content is of another kind.
         OSError: it can't be opened.
     """
     with ExitStack() as stack:
@@ -176,40 +141,14 @@ def open_source(file: Path, encoding: str) -> Iterator[Source]:
             # A network file system may have no locks. Two imports at once waste time, no more.
             with suppress(OSError):
                 lock(raw, f"Another import is reading {file}: wait until it has ended.")
-        data: Any = raw
+        data = raw
         if is_compressed(file):
             data = stack.enter_context(gzip.GzipFile(fileobj=raw))
-        yield Source(
-            file=file,
-            lines=Lines(data, encoding),
-            is_stream=is_stream,
-            size=0 if is_stream else status.st_size,
-            read=(lambda: 0) if is_stream else raw.tell,
-        )
-
-
-def check_encoding(encoding: str) -> str:
-    """Return the usual name of ``encoding``.
-
-    Raises:
-        LookupError: Python knows no encoding of text with this name.
-    """
-    "".encode(encoding)
-    name = codecs.lookup(encoding).name
-    return DEFAULT_ENCODING if name == "utf-8-sig" else name
-
-
-def _line_reader(data: IO[bytes], encoding: str) -> Callable[[], bytes]:
-    """Return the function that reads a line, as UTF-8 if the encoding is not like ASCII."""
-    if _is_like_ascii(encoding):
-        return lambda: data.readline(_MAX_LINE_BYTES + 1)
-    decoded = codecs.getreader(encoding)(data)
-    return lambda: decoded.readline().encode()
-
-
-def _is_like_ascii(encoding: str) -> bool:
-    """Return whether line ends are bytes of ASCII: not in UTF-16, nor in EBCDIC."""
-    try:
-        return _ASCII.decode(encoding) == _ASCII.decode("ascii")
-    except UnicodeDecodeError:
-        return False
+        elif raw.peek(2).startswith(b"\x1f\x8b"):
+            raise TransferError(
+                "This is compressed with gzip: its name should end in .gz; or pipe it through zcat."
+            )
+        elif encoding == "utf-8" and raw.peek(2).startswith(_UTF_16_STARTS):
+            raise TransferError("line 1: this is UTF-16: add --encoding utf-16")
+        size = 0 if is_stream else status.st_size
+        yield Source(file, Lines(data, encoding), is_stream, size, raw)

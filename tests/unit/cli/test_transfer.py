@@ -117,17 +117,11 @@ def test_the_position_does_not_depend_on_the_encoding() -> None:
     ],
 )
 def test_rows_of_csv_and_their_lines(content: bytes, expected: list[tuple[int, str]]) -> None:
-    rows = read_rows(
-        Lines(io.BytesIO(content), "utf-8"), "csv", lambda *_: None, spreadsheet_safe=False
-    )
+    rows = read_rows(Lines(io.BytesIO(content), "utf-8"), "csv", spreadsheet_safe=False)
     assert [(row.line, row.values["name"]) for row in rows] == expected
 
 
 def test_a_field_within_a_field_is_no_repetition() -> None:
     line = b'{"name": "A", "owner": {"name": "B"}, "note": "\\"name\\" again"}\n'
-    found = list(
-        read_rows(
-            Lines(io.BytesIO(line), "utf-8"), "ndjson", lambda *_: None, spreadsheet_safe=False
-        )
-    )
+    found = list(read_rows(Lines(io.BytesIO(line), "utf-8"), "ndjson", spreadsheet_safe=False))
     assert [(row.values["name"], row.fault) for row in found] == [("A", "")]
