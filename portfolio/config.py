@@ -43,14 +43,14 @@ class ConfigurationError(ValueError):
     """
 
 
-def _variable(name: str, type: SettingType, *defaults: Any, help: str) -> Any:
+def _variable(name: str, help: str, type: SettingType, *defaults: Any) -> Any:
     """Declare a setting.
 
     Args:
         name: the environment variable.
+        help: the meaning, with its unit, for the reference and ``flask config show``.
         type: what its text must be.
         defaults: one value for all profiles, or one each for development, staging, production.
-        help: the meaning, with its unit, for the reference and ``flask config show``.
     """
     by_profile = defaults if len(defaults) == len(PROFILES) else defaults * len(PROFILES)
     metadata = {"variable": name, "type": type, "help": help}
@@ -64,154 +64,136 @@ class Settings:
     profile: str
     mongodb_uri: str = _variable(
         "MONGODB_URI",
+        "standalone, replica set or sharded cluster",
         URI,
         "mongodb://globeco-portfolio-service-mongodb:27017",
-        help="standalone, replica set or sharded cluster",
     )
-    mongodb_db: str = _variable("MONGODB_DB", DATABASE_NAME, "portfolio", help="database name")
-    port: int = _variable("PORT", integer(1, 65535), 8000, help="port that Gunicorn binds")
-    web_concurrency: int = _variable("WEB_CONCURRENCY", integer(1, 64), 2, help="worker processes")
+    mongodb_db: str = _variable("MONGODB_DB", "database name", DATABASE_NAME, "portfolio")
+    port: int = _variable("PORT", "port that Gunicorn binds", integer(1, 65535), 8000)
+    web_concurrency: int = _variable("WEB_CONCURRENCY", "worker processes", integer(1, 64), 2)
     log_level: str = _variable(
         "LOG_LEVEL",
+        "lowest level that is logged",
         choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
         "DEBUG",
         "INFO",
         "WARNING",
-        help="lowest level that is logged",
     )
     log_format: str = _variable(
         "LOG_FORMAT",
+        "JSON, readable text, or auto: text on a terminal, else JSON",
         choice("json", "text", "auto"),
         "json",
-        help="JSON, readable text, or auto: text on a terminal, else JSON",
     )
     max_pool_size: int = _variable(
-        "MAX_POOL_SIZE",
-        integer(1, 1000),
-        50,
-        30,
-        20,
-        help="maximum MongoDB connections of a worker",
+        "MAX_POOL_SIZE", "maximum MongoDB connections of a worker", integer(1, 1000), 50, 30, 20
     )
     min_pool_size: int = _variable(
-        "MIN_POOL_SIZE",
-        integer(0, 1000),
-        10,
-        8,
-        5,
-        help="MongoDB connections that a worker keeps open",
+        "MIN_POOL_SIZE", "MongoDB connections that a worker keeps open", integer(0, 1000), 10, 8, 5
     )
     connection_timeout_ms: int = _variable(
-        "CONNECTION_TIMEOUT", integer(1, 600_000), 30_000, help="ms to connect to MongoDB"
+        "CONNECTION_TIMEOUT", "ms to connect to MongoDB", integer(1, 600_000), 30_000
     )
     request_timeout_ms: int = _variable(
-        "REQUEST_TIMEOUT_MS", integer(100, 120_000), 5_000, help="deadline of a request in ms"
+        "REQUEST_TIMEOUT_MS", "deadline of a request in ms", integer(100, 120_000), 5_000
     )
     otel_sdk_disabled: bool = _variable(
-        "OTEL_SDK_DISABLED", FLAG, False, help="disable OpenTelemetry; it is not loaded"
+        "OTEL_SDK_DISABLED", "disable OpenTelemetry; it is not loaded", FLAG, False
     )
-    enable_tracing: bool = _variable("ENABLE_TRACING", FLAG, True, True, False, help="spans")
+    enable_tracing: bool = _variable("ENABLE_TRACING", "spans", FLAG, True, True, False)
     enable_database_tracing: bool = _variable(
-        "ENABLE_DATABASE_TRACING", FLAG, True, False, False, help="a span for each database command"
+        "ENABLE_DATABASE_TRACING", "a span for each database command", FLAG, True, False, False
     )
-    enable_metrics: bool = _variable("ENABLE_METRICS", FLAG, True, help="metrics")
+    enable_metrics: bool = _variable("ENABLE_METRICS", "metrics", FLAG, True)
     trace_sample_rate: float = _variable(
         "METRICS_SAMPLE_RATE",
+        "fraction of traces sampled, unless the caller has decided",
         number(0, 1),
         1.0,
         0.5,
         0.1,
-        help="fraction of traces sampled, unless the caller has decided",
     )
     metrics_interval_s: float = _variable(
         "OTEL_METRICS_EXPORT_INTERVAL_SECONDS",
+        "seconds between metrics exports",
         number(0.1, 3600),
         10.0,
         30.0,
         60.0,
-        help="seconds between metrics exports",
     )
     metrics_timeout_s: float = _variable(
         "OTEL_METRICS_EXPORT_TIMEOUT_SECONDS",
+        "timeout of a metrics export in seconds",
         number(0.1, 3600),
         30.0,
-        help="timeout of a metrics export in seconds",
     )
     enable_request_logging: bool = _variable(
-        "ENABLE_REQUEST_LOGGING", FLAG, True, True, False, help="a log line for each request"
+        "ENABLE_REQUEST_LOGGING", "a log line for each request", FLAG, True, True, False
     )
     log_sampling_rate: float = _variable(
         "LOG_SAMPLING_RATE",
+        "fraction of requests logged; errors are always logged",
         number(0, 1),
         1.0,
         0.5,
         0.1,
-        help="fraction of requests logged; errors are always logged",
     )
     enable_validation_caching: bool = _variable(
-        "ENABLE_VALIDATION_CACHING", FLAG, True, help="the validation cache"
+        "ENABLE_VALIDATION_CACHING", "the validation cache", FLAG, True
     )
     validation_cache_size: int = _variable(
-        "VALIDATION_CACHE_SIZE",
-        integer(1, 1_000_000),
-        1000,
-        1000,
-        2000,
-        help="entries in each worker",
+        "VALIDATION_CACHE_SIZE", "entries in each worker", integer(1, 1_000_000), 1000, 1000, 2000
     )
     enable_circuit_breaker: bool = _variable(
-        "ENABLE_CIRCUIT_BREAKER", FLAG, True, help="the circuit breakers"
+        "ENABLE_CIRCUIT_BREAKER", "the circuit breakers", FLAG, True
     )
     breaker_failures: int = _variable(
-        "CIRCUIT_BREAKER_FAILURES",
-        integer(1, 1000),
-        5,
-        help="consecutive failures that open a breaker",
+        "CIRCUIT_BREAKER_FAILURES", "consecutive failures that open a breaker", integer(1, 1000), 5
     )
     breaker_reset_s: float = _variable(
         "CIRCUIT_BREAKER_RESET_SECONDS",
+        "seconds until an open breaker lets trial calls through",
         number(0.1, 3600),
         30.0,
-        help="seconds until an open breaker lets trial calls through",
     )
     breaker_successes: int = _variable(
         "CIRCUIT_BREAKER_SUCCESSES",
+        "successful trial calls that close a breaker; as many run at once",
         integer(1, 1000),
         3,
-        help="successful trial calls that close a breaker; as many run at once",
     )
     max_requests_in_flight: int = _variable(
         "MAX_REQUESTS_UNDER_WAY",
+        "maximum API requests in flight in a worker; fewer when the CPU is overloaded",
         integer(1, 100_000),
         100,
-        help="maximum API requests in flight in a worker; fewer when the CPU is overloaded",
     )
     drain_s: float = _variable(
         "DRAIN_SECONDS",
+        "seconds from SIGTERM until idle connections are closed",
         number(0, 20),
         10.0,
-        help="seconds from SIGTERM until idle connections are closed",
     )
     cors_origins: tuple[str, ...] = _variable(
-        "CORS_ORIGINS", ORIGINS, ("*",), help="origins that browsers can call from; * allows any"
+        "CORS_ORIGINS", "origins that browsers can call from; * allows any", ORIGINS, ("*",)
     )
     api_keys: tuple[str, ...] = _variable(
-        "API_KEYS", KEYS, (), help="accepted API keys; every /api/ call needs one"
+        "API_KEYS", "accepted API keys; every /api/ call needs one", KEYS, ()
     )
     cursor_secret: str = _variable(
         "CURSOR_SECRET",
+        "key that signs cursors, the same in all pods; by default the name of the database",
         TEXT,
         "",
-        help="key that signs cursors, the same in all pods; by default the name of the database",
     )
     enable_docs: bool = _variable(
-        "ENABLE_DOCS", FLAG, True, help="the pages /docs, /redoc and /status, and /openapi.json"
+        "ENABLE_DOCS", "the pages /docs, /redoc and /status, and /openapi.json", FLAG, True
     )
     runtime_dir: str = _variable(
         "PORTFOLIO_RUNTIME_DIR",
+        "folder for files shared by the workers of one instance",
         TEXT,
         os.path.join(os.environ.get("TMPDIR", "/tmp"), SERVICE),  # noqa: S108
-        help="folder for files shared by the workers of one instance",
     )
 
     @classmethod
@@ -226,34 +208,30 @@ class Settings:
             ConfigurationError: naming every variable that does not parse.
         """
         problems: list[str] = []
-        profile = given.pop("profile", None) or _read_profile(environ, problems)
-        values = {}
+        values = {"profile": given.get("profile") or _read_profile(environ, problems), **given}
         for declared in settings_fields():
             if declared.name in given:
-                values[declared.name] = given[declared.name]
                 continue
-            variable = declared.metadata["variable"]
+            variable, type = declared.metadata["variable"], declared.metadata["type"]
             text = environ.get(variable, "").strip()
-            values[declared.name] = declared.metadata["defaults"][profile]
-            if text:
-                try:
-                    values[declared.name] = declared.metadata["type"].parse(text)
-                except ValueError:
-                    problems.append(
-                        f"{variable}={redact(variable, text)!r} is not valid: "
-                        f"it must be {declared.metadata['type'].allowed}"
-                    )
+            values[declared.name] = declared.metadata["defaults"][values["profile"]]
+            try:
+                if text:
+                    values[declared.name] = type.parse(text)
+            except ValueError:
+                problems.append(
+                    f"{variable}={redact(variable, text)!r} is not valid: it must be {type.allowed}"
+                )
         if not problems and values["min_pool_size"] > values["max_pool_size"]:
             if environ.get("MIN_POOL_SIZE", "").strip():
                 problems.append(
                     f"MIN_POOL_SIZE={values['min_pool_size']} is not valid: "
                     f"it must be at most MAX_POOL_SIZE, {values['max_pool_size']}"
                 )
-            else:
-                values["min_pool_size"] = values["max_pool_size"]
+            values["min_pool_size"] = values["max_pool_size"]
         if problems:
             raise ConfigurationError("\n".join(problems))
-        return cls(profile=profile, **values)
+        return cls(**values)
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:

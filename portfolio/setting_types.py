@@ -6,13 +6,19 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo import MongoClient
 
 _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
 )
+
+
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,6 @@ class SettingType:
     allowed: str
 
 
-def _within(convert: Callable[[str], Any], low: float, high: float, kind: str) -> SettingType:
-    def parse(text: str) -> Any:
-        value = convert(text)
-        if not low <= value <= high:
-            raise ValueError(text)
-        return value
-
-    return SettingType(parse, f"{kind} from {low} to {high}")
-
-
 def integer(low: int, high: int) -> SettingType:
     """A whole number between ``low`` and ``high``, both included."""
     return _within(int, low, high, "a whole number")
@@ -48,25 +44,32 @@ def number(low: float, high: float) -> SettingType:
     return _within(float, low, high, "a number")
 
 
+def _within(convert: Callable[[str], Any], low: float, high: float, kind: str) -> SettingType:
+    def parse(text: str) -> Any:
+        value = convert(text)
+        return _require(low <= value <= high, value)
+
+    return SettingType(parse, f"{kind} from {low} to {high}")
+
+
 def choice(*options: str, fold: Callable[[str], str] = str.lower) -> SettingType:
     """One of ``options``, compared after ``fold``."""
 
     def parse(text: str) -> str:
-        value = fold(text)
-        if value not in options:
-            raise ValueError(text)
-        return value
+        return _require(fold(text) in options, fold(text))
 
     return SettingType(parse, "one of " + ", ".join(options))
 
 
+def _require(is_allowed: bool, value: T) -> T:
+    if not is_allowed:
+        raise ValueError
+    return value
+
+
 def _parse_flag(text: str) -> bool:
     value = text.lower()
-    if value in ("1", "true", "yes", "on"):
-        return True
-    if value in ("0", "false", "no", "off"):
-        return False
-    raise ValueError(text)
+    return _require(value in _TRUE + _FALSE, value in _TRUE)
 
 
 def _parse_mongodb_uri(text: str) -> str:
@@ -89,24 +92,19 @@ def _parse_mongodb_uri(text: str) -> str:
 
 def _parse_list(text: str) -> tuple[str, ...]:
     items = tuple(item for item in (part.strip() for part in text.split(",")) if item)
-    if not items:
-        raise ValueError(text)
-    return items
+    return _require(bool(items), items)
 
 
 def _parse_origins(text: str) -> tuple[str, ...]:
     origins = _parse_list(text)
     for origin in origins:
         match = _ORIGIN.fullmatch(origin)
-        if origin != "*" and not (match and int(match["port"] or 0) <= 65535):
-            raise ValueError(text)
+        _require(origin == "*" or bool(match and int(match["port"] or 0) <= 65535), origin)
     return origins
 
 
 def _parse_database_name(text: str) -> str:
-    if not text or len(text.encode()) > 63 or any(character in '/\\. "$\0' for character in text):
-        raise ValueError(text)
-    return text
+    return _require(0 < len(text.encode()) <= 63 and not set(text) & set('/\\. "$\0'), text)
 
 
 FLAG = SettingType(_parse_flag, "true or false")
