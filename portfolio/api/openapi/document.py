@@ -75,7 +75,7 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
     )
     spec.components.schema(
         "PartialPortfolio",
-        {"description": "All fields, or those that `fields` of the request names"},
+        {"description": "The fields that `fields` of the request names"},
         schema=response_schemas.partial_portfolio,
     )
     # Named here since a field of PortfolioPage refers to either.
@@ -145,6 +145,8 @@ def _result(result: Result) -> dict[str, Any]:
             if result.schema is None:
                 continue
             schema = _schema(result.schema)
+            if hasattr(response_schemas, f"Partial{result.schema}Schema"):
+                schema = {"anyOf": [schema, _schema(f"Partial{result.schema}")]}
             if result.many:
                 schema = {"type": "array", "items": schema}
         described.setdefault("content", {})[media_type] = {"schema": schema}

@@ -77,7 +77,7 @@ class PortfolioSchema(_Response):
     )
 
 
-# Some fields of a portfolio: those that the parameter ``fields`` names, or all.
+# Some fields of a portfolio: those that the parameter ``fields`` names.
 partial_portfolio = PortfolioSchema(partial=True)
 
 
@@ -105,7 +105,7 @@ class CursorPaginationSchema(_Response):
 
 
 class PortfolioPageSchema(_Response):
-    portfolios = _portfolios(partial_portfolio)
+    portfolios = _portfolios()
     pagination = fields.Raw(
         required=True,
         metadata={
@@ -119,7 +119,7 @@ class PortfolioPageSchema(_Response):
 
 
 class FastPortfolioPageSchema(_Response):
-    portfolios = _portfolios(partial_portfolio)
+    portfolios = _portfolios()
     pagination = _nested(PaginationSchema, "the place of this page among all")
     processingTimeMs = _number("milliseconds that the service took")
 
@@ -130,8 +130,23 @@ class MissingPortfoliosSchema(_Response):
 
 
 class PortfolioResolutionSchema(_Response):
-    portfolios = _portfolios(partial_portfolio)
+    portfolios = _portfolios()
     missing = _nested(MissingPortfoliosSchema, "what no portfolio has")
+
+
+# With ``fields``. A generated client gets either, so that without it no field is optional.
+
+
+class PartialPortfolioPageSchema(PortfolioPageSchema):
+    portfolios = _portfolios(partial_portfolio)
+
+
+class PartialFastPortfolioPageSchema(FastPortfolioPageSchema):
+    portfolios = _portfolios(partial_portfolio)
+
+
+class PartialPortfolioResolutionSchema(PortfolioResolutionSchema):
+    portfolios = _portfolios(partial_portfolio)
 
 
 class BulkCreateResultSchema(_Response):
