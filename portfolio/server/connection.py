@@ -125,6 +125,7 @@ class Connection:
             while (request := self._next_request()) is not None:
                 if not self._handle(request):
                     break
+                request = None  # if the next head is invalid, the error response is not to this one
         except (DeadlineExceeded, TimeoutError):
             log.debug("the client did not send or read in time")
         except AllowanceExceeded:

@@ -120,3 +120,14 @@ def test_improper_http_is_refused(gunicorn: Gunicorn, sent: bytes, status: int) 
     assert fits(status, json.loads(body)["code"])
     assert gunicorn.status("/health/live") == 200
     assert [line for line in gunicorn.log_lines() if "exception" in line] == []
+
+
+def test_an_improper_request_is_not_answered_as_the_one_before_it(gunicorn: Gunicorn) -> None:
+    proper = b"HEAD /health/live HTTP/1.1\r\nHost: x\r\nX-Request-ID: first\r\n\r\n"
+    received = exchange(gunicorn, proper + b"X / HTTP/1.1\r\nHost: x\r\n\r\n")
+    proper_head, improper_head, body = received.split(b"\r\n\r\n")
+    assert proper_head.startswith(b"HTTP/1.1 200 ")
+    assert b"X-Request-ID: first" in proper_head
+    assert improper_head.startswith(b"HTTP/1.1 400 ")
+    assert b"X-Request-ID: first" not in improper_head
+    assert json.loads(body)["code"] == "bad_request"
