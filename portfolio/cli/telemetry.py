@@ -28,14 +28,14 @@ def check_telemetry() -> None:
     from portfolio.observability import telemetry_check  # noqa: PLC0415
 
     failed = False
-    for signal, enabled, send in (
-        ("metrics", settings.enable_metrics, telemetry_check.send_metric),
-        ("traces", settings.enable_tracing, telemetry_check.send_span),
+    for signal, enabled in (
+        ("metrics", settings.enable_metrics),
+        ("traces", settings.enable_tracing),
     ):
         messages = FirstMessage()
         logging.getLogger("opentelemetry").handlers = [messages]
         begun = time.perf_counter()
-        sent = send(settings, _TIMEOUT_S)
+        sent = telemetry_check.send(signal, settings, _TIMEOUT_S)
         took_ms = (time.perf_counter() - begun) * 1000
         destination = telemetry_check.destination(signal)
         reason = redact_in(messages.reason, destination)

@@ -13,12 +13,7 @@ from typing import Any
 
 from portfolio.config import Settings
 from portfolio.observability.logging import LogLevelController
-from portfolio.observability.shared_state import (
-    SharedState,
-    State,
-    prepare_folder,
-    replace_file,
-)
+from portfolio.observability.shared_state import SharedState, State, prepare_folder, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +21,11 @@ log = logging.getLogger(__name__)
 _INTERVAL_S = 0.5
 
 
-def instance_folder(settings: Settings) -> Path:
-    """Return the folder that the workers of one instance share; local instances differ by port."""
-    return Path(settings.runtime_dir) / str(settings.port)
-
-
 class ControlFile:
-    """Commands to all workers, in one small file that is replaced atomically.
-
-    Args:
-        folder: the instance's folder.
-    """
+    """Commands to all workers, in one small file in ``folder`` that is replaced atomically."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "control.json"
-        self._seen: tuple[int, int] | None = None
 
     def read(self) -> dict[str, Any]:
         """Return the current content; empty if there is none."""
@@ -49,15 +34,6 @@ class ControlFile:
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
-
-    def changed(self) -> bool:
-        """Return whether the file has changed since the last call."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return False
-        seen, self._seen = self._seen, (status.st_ino, status.st_mtime_ns)
-        return seen != self._seen
 
     def set_log_level(self, level: str, seconds: float) -> int:
         """Set the log level for ``seconds``; return the new revision.
@@ -73,8 +49,7 @@ class ControlFile:
         Raises:
             OSError: the file cannot be written.
         """
-        resets = self.read().get("resets", {})
-        return self._write(resets={**resets, name: time.time()})
+        return self._write(resets={**self.read().get("resets", {}), name: time.time()})
 
     def _write(self, **changes: Any) -> int:
         prepare_folder(self._path.parent)
@@ -89,21 +64,17 @@ class WorkerCoordinator:
     """Shares one worker's state with the others and applies the control file.
 
     While the shared folder cannot be used, a worker knows only its own state, and retries.
-
-    Args:
-        settings: where the shared folder is.
-        log_level_controller: changed by the control file.
     """
 
     def __init__(self, settings: Settings, log_level_controller: LogLevelController) -> None:
-        self.folder = instance_folder(settings)
+        # Local instances differ by port.
+        self.folder = Path(settings.runtime_dir) / str(settings.port)
         self.control = ControlFile(self.folder)
         self._shared = SharedState(self.folder)
         self._log_level_controller = log_level_controller
+        self._level: str | None = None
         self._begun = time.time()
-        self._applied_revision = 0
         self._resets: dict[str, float] = {}
-        self._level_until = 0.0
         self._usable = False
         self._failed = False
         self._stopped = threading.Event()
@@ -125,18 +96,17 @@ class WorkerCoordinator:
             reset_breaker: closes the circuit breaker of a name, if there is one.
         """
         self._begun = time.time()
-        # Removes the files of workers that were killed.
-        self._shared.read()
+        self._shared.read()  # removes the files of workers that were killed
 
         def watch() -> None:
             while not self._stopped.is_set():
                 try:
                     self.open()
-                    self._apply(reset_breaker)
-                    self._shared.publish({"applied_revision": self._applied_revision, **describe()})
-                    self._report_recovery()
+                    revision = self._apply(reset_breaker)
+                    self._shared.publish({"applied_revision": revision, **describe()})
+                    self._report(None)
                 except Exception as error:  # must not end the thread
-                    self._report_failure(error)
+                    self._report(error)
                 self._stopped.wait(_INTERVAL_S)
             # Only here can it not be written again.
             self._shared.remove()
@@ -152,45 +122,31 @@ class WorkerCoordinator:
         """Return the state of each other worker, up to half a second old."""
         if not self._usable:
             return []
-        states = self._shared.read()
-        return [state for pid, state in states.items() if pid != os.getpid()]
+        return [state for pid, state in self._shared.read().items() if pid != os.getpid()]
 
-    def _report_failure(self, error: Exception) -> None:
+    def _report(self, error: Exception | None) -> None:
+        """Log a failure once, and the recovery from it."""
         if isinstance(error, PermissionError):
             self._usable = False
-        if not self._failed:
-            self._failed = True
+        if error and not self._failed:
             log.warning("worker state not shared", extra={"error": str(error)})
-
-    def _report_recovery(self) -> None:
-        if self._failed:
-            self._failed = False
+        if self._failed and not error:
             log.info("worker state shared again")
+        self._failed = error is not None
 
-    def _apply(self, reset_breaker: Callable[[str], None]) -> None:
-        now = time.time()
-        if self.control.changed():
-            content = self.control.read()
-            self._apply_level(content.get("log_level") or {"until": 0.0}, now)
-            for name, requested_at in content.get("resets", {}).items():
-                if requested_at > self._resets.get(name, self._begun):
-                    self._resets[name] = requested_at
-                    reset_breaker(name)
-            self._applied_revision = content.get("revision", 0)
-        if self._level_until and now >= self._level_until:
-            self._level_until = 0.0
-            self._log_level_controller.set_level(None)
-            log.warning("log level changed back", extra={"to": self._log_level_controller.level})
-
-    def _apply_level(self, change: dict[str, Any], now: float) -> None:
-        until = change["until"]
-        if now >= until:
-            # It has expired already, and so has the one that it replaced.
-            self._level_until = min(self._level_until, until)
-        elif until != self._level_until:
-            self._level_until = until
-            self._log_level_controller.set_level(change["level"])
-            log.warning(
-                "log level changed",
-                extra={"to": change["level"], "for_seconds": round(until - now)},
-            )
+    def _apply(self, reset_breaker: Callable[[str], None]) -> int:
+        """Do what the control file asks for and was not done yet; return its revision."""
+        content = self.control.read()
+        resets = content.get("resets", {})
+        for name, requested_at in resets.items():
+            if requested_at > self._resets.get(name, self._begun):
+                reset_breaker(name)
+        self._resets = resets
+        change = content.get("log_level", {"until": 0})
+        level = change["level"] if time.time() < change["until"] else None
+        if level != self._level:
+            self._level = level
+            self._log_level_controller.set_level(level)
+            message = "log level changed" if level else "log level changed back"
+            log.warning(message, extra={"to": self._log_level_controller.level})
+        return int(content.get("revision", 0))

@@ -5,20 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from portfolio.config import SERVICE, Settings
 from portfolio.observability.logging import LogLevelController
-from portfolio.observability.metrics import (
-    BOUNDS,
-    CacheStatistics,
-    Histogram,
-    HistogramData,
-    Metrics,
-)
+from portfolio.observability.metrics import BOUNDS, CacheStatistics, HistogramData, Metrics
 from portfolio.observability.shared_state import State
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
@@ -43,14 +37,8 @@ def timestamp() -> str:
 class HealthReport:
     """Reports the health of this worker and of the other workers of its instance.
 
-    Args:
-        settings: what is switched on.
-        database: its state and its connection pool.
-        metrics: the counts of requests.
-        cache_statistics: returns the counts of the validation cache.
-        log_level_controller: the log level in force.
-        other_workers: returns the reports of the other workers.
-        export_breakers: the circuit breakers of the telemetry exports, on which no request depends.
+    ``cache_statistics`` counts the look-ups of the validation cache, and ``other_workers`` returns
+    what ``describe`` returned in the other workers. No request depends on ``export_breakers``.
     """
 
     def __init__(
@@ -85,23 +73,25 @@ class HealthReport:
 
     def describe(self) -> State:
         """Return the state of this worker, which the other workers read."""
-        database, settings = self._database, self._settings
+        database, settings, requests = self._database, self._settings, self._metrics.requests
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "pid": os.getpid(),
-            "database": self._check_database()
-            | {
+            "database": {
+                **self._check_database(),
                 "server_version": database.server_version,
                 "topology": database.topology,
                 "pool": database.pool._asdict(),
             },
-            "circuit_breakers": {
-                breaker.name: breaker.snapshot() for breaker in self._all_breakers
-            },
+            "circuit_breakers": {each.name: each.snapshot() for each in self._all_breakers},
             "validation_cache": self._cache_statistics()._asdict(),
             "requests": {
-                "in_flight": self._metrics.requests.in_flight,
-                "endpoints": _by_endpoint(self._metrics.requests.durations),
+                "in_flight": requests.in_flight,
+                # Method, endpoint, status, buckets, seconds.
+                "durations": [
+                    (*attributes, found.buckets, round(found.total, 6))
+                    for attributes, found in requests.durations.items()
+                ],
             },
             "process": {
                 "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
@@ -186,40 +176,23 @@ def _resident_bytes() -> int:
         return 0
 
 
-def _by_endpoint(durations: Histogram) -> dict[str, Any]:
-    endpoints: dict[str, Any] = {}
-    for (method, endpoint, status), found in durations.items():
-        known = endpoints.setdefault(
-            f"{method} {endpoint}", {"statuses": {}, "durations": HistogramData()}
-        )
-        known["statuses"][status] = found.count
-        known["durations"].add(found)
-    return {
-        name: {
-            "statuses": known["statuses"],
-            "buckets": known["durations"].buckets,
-            "seconds": round(known["durations"].total, 6),
-        }
-        for name, known in endpoints.items()
-    }
-
-
 def _merge_requests(workers: list[dict[str, Any]]) -> dict[str, Any]:
     every = HistogramData()
+    by_endpoint: defaultdict[str, HistogramData] = defaultdict(HistogramData)
     statuses: Counter[str] = Counter()
-    by_endpoint: dict[str, HistogramData] = {}
     errors: Counter[str] = Counter()
     for worker in workers:
-        for name, endpoint in worker["endpoints"].items():
-            found = HistogramData(endpoint["buckets"], endpoint["seconds"])
-            by_endpoint.setdefault(name, HistogramData()).add(found)
+        for method, endpoint, status, buckets, seconds in worker["durations"]:
+            name, found = f"{method} {endpoint}", HistogramData(buckets, seconds)
             every.add(found)
-            statuses.update(endpoint["statuses"])
-            errors[name] += _errors(endpoint["statuses"])
+            by_endpoint[name].add(found)
+            statuses[status] += found.count
+            if status >= "5":
+                errors[name] += found.count
     return {
         "total": every.count,
         "in_flight": sum(worker["in_flight"] for worker in workers),
-        "errors": _errors(statuses),
+        "errors": errors.total(),
         "by_status": dict(sorted(statuses.items())),
         "latency_ms": _latency(every),
         "bounds_ms": [bound * 1000 for bound in BOUNDS],
@@ -233,10 +206,6 @@ def _merge_requests(workers: list[dict[str, Any]]) -> dict[str, Any]:
             for name, found in sorted(by_endpoint.items())
         },
     }
-
-
-def _errors(statuses: Mapping[str, int]) -> int:
-    return sum(count for status, count in statuses.items() if status >= "5")
 
 
 def _latency(durations: HistogramData) -> dict[str, float]:
@@ -258,10 +227,10 @@ def _merge_breakers(workers: Iterable[dict[str, Check]]) -> dict[str, Check]:
     merged: dict[str, Check] = {}
     for breakers in workers:
         for name, found in breakers.items():
-            known = merged.get(name)
-            if known is None:
+            if name not in merged:
                 merged[name] = dict(found)
                 continue
+            known = merged[name]
             known["state"] = max(known["state"], found["state"], key=_BREAKER_STATES.index)
             for count in ("failure_count", "successes", "failures", "refused", "transitions"):
                 known[count] += found[count]
@@ -270,13 +239,9 @@ def _merge_breakers(workers: Iterable[dict[str, Check]]) -> dict[str, Check]:
 
 def _telemetry(switches: dict[str, bool], breakers: dict[str, Check]) -> Check:
     """An unavailable collector makes nothing unhealthy: no request depends on it."""
-    status = "disabled"
-    if any(switches.values()):
-        exports = [
-            found["state"] for name, found in breakers.items() if name.startswith("telemetry_")
-        ]
-        status = "healthy" if set(exports) <= {"closed"} else "degraded"
-    return {"status": status, **switches}
+    exports = {each["state"] for name, each in breakers.items() if name.startswith("telemetry_")}
+    status = "healthy" if exports <= {"closed"} else "degraded"
+    return {"status": status if any(switches.values()) else "disabled", **switches}
 
 
 def _sum(workers: Iterable[dict[str, float]]) -> dict[str, float]:

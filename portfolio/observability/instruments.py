@@ -8,25 +8,23 @@ built here as the SDK's own data.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    HistogramDataPoint,
-    Metric,
-)
+from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, Metric
 from opentelemetry.sdk.metrics.export import Histogram as SDKHistogram
 
 from portfolio.config import SERVICE
-from portfolio.observability.metrics import BOUNDS, REJECTED, Attributes, Histogram, Metrics
+from portfolio.observability.metrics import BOUNDS, REJECTED, Attributes
 from portfolio.observability.registry import (
     COUNTER,
     GAUGE,
+    HISTOGRAM,
     METRICS,
     UP_DOWN_COUNTER,
     MetricSpec,
-    Samples,
     Sources,
 )
 
@@ -76,46 +74,43 @@ def register(meter: Meter, sources: Sources) -> None:
         UP_DOWN_COUNTER: meter.create_observable_up_down_counter,
         GAUGE: meter.create_observable_gauge,
     }
-    for metric in METRICS:
-        if metric.read is not None:
-            callback = _observe(metric, metric.read, sources)
-            create[metric.kind](metric.name, [callback], metric.unit, metric.meaning)
+    for spec in METRICS:
+        if spec.kind != HISTOGRAM:
+            callback = partial(_observe, spec, sources)
+            create[spec.kind](spec.name, [callback], spec.unit, spec.meaning)
 
 
-def histograms(metrics: Metrics, start_ns: int) -> list[Metric]:
+def histograms(sources: Sources, start_ns: int) -> list[Metric]:
     """Return every histogram as it is now, cumulative since ``start_ns``, in Unix nanoseconds."""
     now_ns = time.time_ns()
-    read = [(spec, spec.read_histogram(metrics)) for spec in METRICS if spec.read_histogram]
-    return [_to_sdk(spec, histogram, start_ns, now_ns) for spec, histogram in read if histogram]
+    found = []
+    for spec in METRICS:
+        if spec.kind == HISTOGRAM:
+            points = [
+                HistogramDataPoint(
+                    attributes=attributes,
+                    start_time_unix_nano=start_ns,
+                    time_unix_nano=now_ns,
+                    count=data.count,
+                    sum=data.total,
+                    bucket_counts=list(data.buckets),
+                    explicit_bounds=BOUNDS,
+                    min=None,  # type: ignore[arg-type]  # not known; the protocol has it optional
+                    max=None,  # type: ignore[arg-type]
+                )
+                for attributes, data in _read(spec, sources)
+            ]
+            histogram = SDKHistogram(points, AggregationTemporality.CUMULATIVE)
+            found.append(Metric(spec.name, spec.meaning, spec.unit, histogram))
+    return [metric for metric in found if metric.data.data_points]
 
 
-def _to_sdk(spec: MetricSpec, histogram: Histogram, start_ns: int, now_ns: int) -> Metric:
-    points = [
-        HistogramDataPoint(
-            attributes=_attributes(spec, values),
-            start_time_unix_nano=start_ns,
-            time_unix_nano=now_ns,
-            count=data.count,
-            sum=data.total,
-            bucket_counts=list(data.buckets),
-            explicit_bounds=BOUNDS,
-            min=None,  # type: ignore[arg-type]  # not known; the protocol has it optional
-            max=None,  # type: ignore[arg-type]
-        )
-        for values, data in histogram.items()
-    ]
-    data = SDKHistogram(points, AggregationTemporality.CUMULATIVE)
-    return Metric(spec.name, spec.meaning, spec.unit, data)
+def _observe(spec: MetricSpec, sources: Sources, _: CallbackOptions) -> list[Observation]:
+    return [Observation(value, attributes) for attributes, value in _read(spec, sources)]
 
 
-def _observe(
-    spec: MetricSpec, read: Callable[[Sources], Samples], sources: Sources
-) -> Callable[[CallbackOptions], Iterator[Observation]]:
-    def observe(_: CallbackOptions) -> Iterator[Observation]:
-        return (Observation(value, _attributes(spec, values)) for values, value in read(sources))
-
-    return observe
-
-
-def _attributes(spec: MetricSpec, values: Attributes) -> dict[str, str]:
-    return COMMON | dict(zip(spec.attributes, values, strict=True))
+def _read(spec: MetricSpec, sources: Sources) -> Iterator[tuple[dict[str, str], Any]]:
+    """Yield the attributes and the value of each series."""
+    values = spec.read(sources) if spec.read else {}
+    for attributes, value in values.items():
+        yield COMMON | dict(zip(spec.attributes, attributes, strict=True)), value

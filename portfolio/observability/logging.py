@@ -21,7 +21,6 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 # The attributes of every LogRecord; all others come from `extra` and become fields.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-
 _DIM, _RESET = "\033[2m", "\033[0m"
 _RED, _GREEN, _YELLOW = "\033[31m", "\033[32m", "\033[33m"
 _STATUS_COLORS = {2: _GREEN, 4: _YELLOW, 5: _RED}
@@ -54,11 +53,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record as text for people, in local time.
-
-    Args:
-        colors: whether to use escape sequences for colors.
-    """
+    """Formats a record as text for people, in local time."""
 
     def __init__(self, *, colors: bool = False) -> None:
         super().__init__()
@@ -75,15 +70,11 @@ class TextFormatter(logging.Formatter):
             extra = "".join(f" {name}={value}" for name, value in fields.items())
             text = f"{record.levelname} {record.getMessage()}{extra}"
             color = _LEVEL_COLORS.get(record.levelno, "")
-        text = _printable(text)
+        line = f"{clock} {_printable(text)}"
         if self._colors:
-            clock = f"{_DIM}{clock}{_RESET}"
-            text = f"{color}{text}{_RESET}" if color else text
-        line = f"{clock} {text}"
-        if record.exc_info:
-            trace = self.formatException(record.exc_info).splitlines()
-            line = "\n".join([line, *map(_printable, trace)])
-        return line
+            line = f"{_DIM}{clock}{_RESET} {color}{_printable(text)}{_RESET}"
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n".join([line, *map(_printable, trace)])
 
 
 class NoProbes(logging.Filter):
@@ -113,11 +104,7 @@ class AtIntervals(logging.Filter):
 
 
 class LogLevelController:
-    """The log level and the fraction of requests logged: configured, or changed at run time.
-
-    Args:
-        settings: the configured level and fraction.
-    """
+    """The log level and the fraction of requests logged: configured, or changed at run time."""
 
     def __init__(self, settings: Settings) -> None:
         self._level = settings.log_level
@@ -134,7 +121,7 @@ class LogLevelController:
         detailed = level in ("DEBUG", "INFO")
         self.request_sampling_rate = 1.0 if detailed else self._sampling_rate
         logging.getLogger("portfolio").setLevel(self.level)
-        logging.getLogger("gunicorn.error").setLevel(_at_least_info(self.level))
+        logging.getLogger("gunicorn.error").setLevel(_gunicorn_level(self.level))
 
 
 def logging_config(settings: Settings) -> dict[str, Any]:
@@ -144,45 +131,37 @@ def logging_config(settings: Settings) -> dict[str, Any]:
     PyMongo would log whole documents. OpenTelemetry is throttled, since it logs each failed export
     three times.
     """
-    handlers = {"handlers": ["stdout"], "propagate": False}
-    as_text = _is_text(settings.log_format)
-    common = {
+    on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
+    as_text = settings.log_format == "text" or on_terminal
+    handler = {
         "class": "logging.StreamHandler",
         "formatter": "text" if as_text else "json",
         "stream": "ext://sys.stdout",
     }
-    filters = ["no_probes"] if as_text else []
+    to_stdout = {"handlers": ["stdout"], "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {
-            "seldom": {"()": f"{__name__}.{AtIntervals.__name__}", "seconds": 60},
-            "no_probes": {"()": f"{__name__}.{NoProbes.__name__}"},
-        },
+        "filters": {"seldom": {"()": AtIntervals, "seconds": 60}, "no_probes": {"()": NoProbes}},
         "formatters": {
-            "json": {"()": f"{__name__}.{JSONFormatter.__name__}"},
-            "text": {"()": f"{__name__}.{TextFormatter.__name__}", "colors": _has_colors()},
+            "json": {"()": JSONFormatter},
+            "text": {"()": TextFormatter, "colors": _has_colors()},
         },
         "handlers": {
-            "stdout": {**common, "filters": filters},
-            "seldom": {**common, "filters": ["seldom"]},
+            "stdout": {**handler, "filters": ["no_probes"] if as_text else []},
+            "seldom": {**handler, "filters": ["seldom"]},
         },
         "root": {"level": "WARNING", "handlers": ["stdout"]},
         "loggers": {
-            "portfolio": {"level": settings.log_level, **handlers},
-            # Gunicorn logs each connection at DEBUG.
-            "gunicorn.error": {"level": _at_least_info(settings.log_level), **handlers},
+            "portfolio": {"level": settings.log_level, **to_stdout},
+            "gunicorn.error": {"level": _gunicorn_level(settings.log_level), **to_stdout},
             "opentelemetry": {"handlers": ["seldom"], "propagate": False},
         },
     }
 
 
-def _at_least_info(level: str) -> str:
-    return "INFO" if level == "DEBUG" else level
-
-
-def _is_text(log_format: str) -> bool:
-    return log_format == "text" or (log_format == "auto" and sys.stdout.isatty())
+def _gunicorn_level(level: str) -> str:
+    return "INFO" if level == "DEBUG" else level  # Gunicorn logs each connection at DEBUG
 
 
 def _has_colors() -> bool:

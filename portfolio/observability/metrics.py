@@ -13,6 +13,13 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import NamedTuple
 
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+
 from portfolio.errors import PortfolioError
 from portfolio.models import CreateResult
 
@@ -51,11 +58,9 @@ class CacheStatistics(NamedTuple):
 
 
 class HistogramData:
-    """The durations of one kind of event, in buckets.
+    """The durations of one kind of event: their number in each bucket, and their sum in seconds.
 
-    Attributes:
-        buckets: the number of durations up to each of ``BOUNDS``, and beyond the last.
-        total: the sum of all durations, in seconds.
+    The buckets end at each of ``BOUNDS``; one more is beyond the last.
     """
 
     __slots__ = ("buckets", "total")
@@ -94,17 +99,11 @@ class HistogramData:
 
 
 class Histogram(dict[Attributes, HistogramData]):
-    """Maps attribute values, which must come from bounded sets, to their data.
+    """Maps attribute values, which must come from bounded sets, to their data."""
 
-    The registry names the attributes.
-    """
-
-    def record(self, attributes: Attributes, seconds: float) -> None:
-        """Record a duration."""
-        durations = self.get(attributes)
-        if durations is None:
-            durations = self[attributes] = HistogramData()
-        durations.record(seconds)
+    def __missing__(self, attributes: Attributes) -> HistogramData:
+        data = self[attributes] = HistogramData()
+        return data
 
 
 class RequestMetrics:
@@ -119,12 +118,7 @@ class RequestMetrics:
         self.in_flight += 1
 
     def refuse(self, method: str, status: str) -> None:
-        """Count a request that was rejected before it reached the application.
-
-        Args:
-            method: the HTTP method; empty if unknown.
-            status: the three digits of the response's status.
-        """
+        """Count a request that was rejected before it reached the application; see ``end``."""
         self.begin()
         self.end(method, REJECTED, status, 0.0)
 
@@ -138,9 +132,8 @@ class RequestMetrics:
             seconds: the duration, including sending the response.
         """
         self.in_flight -= 1
-        self.durations.record(
-            (method if method in _METHODS else "_OTHER", endpoint, status), seconds
-        )
+        method = method if method in _METHODS else "_OTHER"
+        self.durations[method, endpoint, status].record(seconds)
 
 
 class Metrics:
@@ -153,23 +146,15 @@ class Metrics:
         self.creations: Counter[str] = Counter()
 
     def created(self, api: str, created: CreateResult) -> None:
-        """Count portfolios that were created, unless that was answered once before.
-
-        Args:
-            api: the version of the API that was called.
-            created: what the call has made.
-        """
+        """Count the portfolios that a call of ``api`` created, unless it is a replay."""
         if not created.replayed:
             self.creations[api] += len(created.portfolios)
 
     @contextmanager
     def bulk(self, api: str) -> Iterator[None]:
-        """Record the duration and the outcome of the bulk creation inside the block.
+        """Record the duration of the block, a bulk creation by ``api``, and its outcome.
 
         The outcome is ``success``, ``refused`` for 4xx errors, else ``failure``.
-
-        Args:
-            api: the version of the API that was called.
         """
         begun = perf_counter()
         outcome = "failure"
@@ -180,4 +165,22 @@ class Metrics:
             outcome = "failure" if error.status >= 500 else "refused"
             raise
         finally:
-            self.bulks.record((api, outcome), perf_counter() - begun)
+            self.bulks[api, outcome].record(perf_counter() - begun)
+
+
+class CommandDurations(CommandListener):
+    """A PyMongo listener that records the duration of every command by operation and outcome."""
+
+    def __init__(self, operations: Histogram) -> None:
+        self._operations = operations
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Do nothing: the duration comes with the outcome."""
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Record a command that succeeded."""
+        self._operations[event.command_name, "success"].record(event.duration_micros / 1e6)
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Record a command that failed."""
+        self._operations[event.command_name, "failure"].record(event.duration_micros / 1e6)

@@ -10,11 +10,11 @@ becomes ``http_requests_total``, ``http.request.duration`` in ``s``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from portfolio.observability.metrics import Attributes, CacheStatistics, Histogram, Metrics
+from portfolio.observability.metrics import Attributes, CacheStatistics, Metrics
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.pool import Pool
 
@@ -27,8 +27,6 @@ _UNIT_SUFFIXES = {"s": "_seconds", "By": "_bytes"}
 _REQUEST = ("method", "endpoint", "status_code")
 _CREATION_APIS = ("v1", "v2", "fast")
 _BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
-
-Samples = Iterable[tuple[Attributes, float]]
 
 
 class Sources(NamedTuple):
@@ -49,6 +47,10 @@ class Sources(NamedTuple):
     initial_requests: Sequence[Attributes] = ()
 
 
+# Returns the values of a metric by its attributes: numbers, or for histograms ``HistogramData``.
+Reader = Callable[[Sources], Mapping[Attributes, Any]]
+
+
 @dataclass(frozen=True)
 class MetricSpec:
     """One metric.
@@ -59,9 +61,8 @@ class MetricSpec:
         unit: of UCUM; a word in braces is an annotation.
         meaning: what it counts or measures.
         panel: the dashboard panel that shows it; empty where only alerts use it.
+        read: returns its values; None for process metrics.
         attributes: the names of its attributes, beside ``service``.
-        read: returns its values by attribute values; None for histograms and process metrics.
-        read_histogram: returns the data of a histogram.
         states: for process metrics, which states are reported.
     """
 
@@ -70,9 +71,8 @@ class MetricSpec:
     unit: str
     meaning: str
     panel: str
+    read: Reader | None = None
     attributes: tuple[str, ...] = ()
-    read: Callable[[Sources], Samples] | None = None
-    read_histogram: Callable[[Metrics], Histogram] | None = None
     states: list[str] | None = None
 
     @property
@@ -82,29 +82,25 @@ class MetricSpec:
         return f"{name}_total" if self.kind == COUNTER else name
 
 
-def _count_requests(sources: Sources) -> Samples:
-    durations = sources.metrics.requests.durations
-    for attributes, data in durations.items():
-        yield attributes, data.count
-    for attributes in sources.initial_requests:
-        if attributes not in durations:
-            yield attributes, 0
+def _count_requests(sources: Sources) -> dict[Attributes, int]:
+    counts = dict.fromkeys(sources.initial_requests, 0)
+    return counts | {key: data.count for key, data in sources.metrics.requests.durations.items()}
 
 
-def _read_breaker_requests(sources: Sources) -> Samples:
-    for breaker in sources.breakers:
-        for outcome, count in breaker.outcomes.items():
-            yield (breaker.name, outcome), count
+def _count_calls(sources: Sources) -> dict[Attributes, int]:
+    return {(each.name, key): n for each in sources.breakers for key, n in each.outcomes.items()}
 
 
-def _pool_metric(name: str, meaning: str, panel: str, read: Callable[[Pool], int]) -> MetricSpec:
+def _pool_metric(name: str, meaning: str, panel: str) -> MetricSpec:
+    """Describe the gauge of the attribute ``name`` of ``Pool``."""
+    attribute = "in_use" if name == "active" else name
     return MetricSpec(
         f"mongodb.connection_pool.{name}",
         GAUGE,
         "{connection}",
         meaning,
         panel,
-        read=lambda sources: [((), read(sources.pool()))],
+        lambda sources: {(): getattr(sources.pool(), attribute)},
     )
 
 
@@ -115,8 +111,8 @@ METRICS = (
         "{request}",
         "requests answered",
         "Rate, by endpoint",
-        _REQUEST,
         _count_requests,
+        _REQUEST,
     ),
     MetricSpec(
         "http.request.duration",
@@ -124,8 +120,8 @@ METRICS = (
         "s",
         "duration of requests, up to the last byte of the response",
         "Duration, P95 by endpoint",
+        lambda sources: sources.metrics.requests.durations,
         _REQUEST,
-        read_histogram=lambda metrics: metrics.requests.durations,
     ),
     MetricSpec(
         "http.requests.in_flight",
@@ -133,7 +129,7 @@ METRICS = (
         "{request}",
         "requests in flight",
         "Requests in flight",
-        read=lambda sources: [((), sources.metrics.requests.in_flight)],
+        lambda sources: {(): sources.metrics.requests.in_flight},
     ),
     MetricSpec(
         "portfolio.bulk_operation.duration",
@@ -141,8 +137,8 @@ METRICS = (
         "s",
         "duration of bulk creations",
         "Bulk operations, by outcome",
+        lambda sources: sources.metrics.bulks,
         ("api", "outcome"),
-        read_histogram=lambda metrics: metrics.bulks,
     ),
     MetricSpec(
         "portfolio.creations",
@@ -150,8 +146,8 @@ METRICS = (
         "{portfolio}",
         "portfolios created",
         "Portfolios created",
+        lambda sources: {(api,): sources.metrics.creations[api] for api in _CREATION_APIS},
         ("api",),
-        lambda sources: [((api,), sources.metrics.creations[api]) for api in _CREATION_APIS],
     ),
     MetricSpec(
         "validation_cache.hits",
@@ -159,7 +155,7 @@ METRICS = (
         "{lookup}",
         "look-ups answered from the cache",
         "Validation cache",
-        read=lambda sources: [((), sources.cache().hits)],
+        lambda sources: {(): sources.cache().hits},
     ),
     MetricSpec(
         "validation_cache.requests",
@@ -167,7 +163,7 @@ METRICS = (
         "{lookup}",
         "look-ups",
         "Validation cache",
-        read=lambda sources: [((), sources.cache().hits + sources.cache().misses)],
+        lambda sources: {(): sources.cache().hits + sources.cache().misses},
     ),
     MetricSpec(
         "validation_cache.hit_rate",
@@ -175,7 +171,7 @@ METRICS = (
         "",
         "fraction of look-ups answered from the cache",
         "Validation cache hit rate of each process",
-        read=lambda sources: [((), sources.cache().hit_rate)],
+        lambda sources: {(): sources.cache().hit_rate},
     ),
     MetricSpec(
         "circuit_breaker.state",
@@ -183,8 +179,8 @@ METRICS = (
         "",
         "0 closed, 1 half-open, 2 open",
         "Circuit breakers",
+        lambda sources: {(each.name,): _BREAKER_STATES[each.state] for each in sources.breakers},
         ("circuit_name",),
-        lambda sources: [((each.name,), _BREAKER_STATES[each.state]) for each in sources.breakers],
     ),
     MetricSpec(
         "circuit_breaker.requests",
@@ -192,33 +188,21 @@ METRICS = (
         "{call}",
         "calls by outcome",
         "Calls through the circuit breakers",
+        _count_calls,
         ("circuit_name", "outcome"),
-        _read_breaker_requests,
     ),
-    _pool_metric("active", "connections in use", "Database connections", lambda pool: pool.in_use),
-    _pool_metric(
-        "available",
-        "connections that can still be checked out",
-        "Database connections",
-        lambda pool: pool.available,
-    ),
-    _pool_metric(
-        "max", "connections allowed", "Database connections, share in use", lambda pool: pool.max
-    ),
-    _pool_metric(
-        "waiting",
-        "callers that wait for a connection",
-        "Database connections",
-        lambda pool: pool.waiting,
-    ),
+    _pool_metric("active", "connections in use", "Database connections"),
+    _pool_metric("available", "connections that can still be checked out", "Database connections"),
+    _pool_metric("max", "connections allowed", "Database connections, share in use"),
+    _pool_metric("waiting", "callers that wait for a connection", "Database connections"),
     MetricSpec(
         "mongodb.operation.duration",
         HISTOGRAM,
         "s",
         "duration of database commands",
         "Database operations, P95",
+        lambda sources: sources.metrics.operations,
         ("operation", "outcome"),
-        read_histogram=lambda metrics: metrics.operations,
     ),
 )
 

@@ -48,11 +48,10 @@ class Telemetry:
         metrics: what the worker counts itself.
         cache_statistics: returns the counts of the validation cache.
         routes: returns method and template of every route.
-        tracing: traces requests; None where tracing is off.
+        tracing: the middleware that traces requests; None where tracing is off.
 
     Attributes:
-        tracing: the WSGI middleware that traces requests, where tracing is on.
-        breakers: the circuit breakers, one for each signal.
+        breakers: the circuit breakers, one for each signal that is on.
     """
 
     def __init__(
@@ -72,19 +71,11 @@ class Telemetry:
         self._stopped = Event()
         self._metrics_breaker = _breaker("telemetry_metrics")
         self._traces_breaker = _breaker("telemetry_traces")
-        self.breakers: list[Breaker] = []
-        if settings.enable_metrics:
-            self.breakers.append(self._metrics_breaker)
-        if settings.enable_tracing:
-            self.breakers.append(self._traces_breaker)
-        self._sources = Sources(
-            metrics,
-            pool=lambda: database.pool,
-            cache=cache_statistics,
-            breakers=[*self.breakers, *([database.breaker] if database.breaker else [])],
-        )
-        self._meters: MeterProvider | None = None
-        self._tracers: TracerProvider | None = None
+        self.breakers = [self._metrics_breaker] if settings.enable_metrics else []
+        self.breakers += [self._traces_breaker] if settings.enable_tracing else []
+        breakers = [*self.breakers, *([database.breaker] if database.breaker else [])]
+        self._sources = Sources(metrics, lambda: database.pool, cache_statistics, breakers)
+        self._providers: list[MeterProvider | TracerProvider] = []
         self._process: SystemMetricsInstrumentor | None = None
 
     def start(self) -> None:
@@ -105,11 +96,7 @@ class Telemetry:
         # One last attempt even while a breaker is open: what is not sent now is lost.
         for breaker in self.breakers:
             breaker.reset()
-        ending = [
-            Thread(target=provider.shutdown, daemon=True)
-            for provider in (self._tracers, self._meters)
-            if provider is not None
-        ]
+        ending = [Thread(target=each.shutdown, daemon=True) for each in self._providers]
         for thread in ending:
             thread.start()
         deadline = time.monotonic() + _FLUSH_TIMEOUT_S
@@ -119,57 +106,59 @@ class Telemetry:
             self._process.uninstrument()
 
     def _start_metrics(self, resource: Resource) -> None:
-        settings, sources, start_ns = self._settings, self._sources, time.time_ns()
-        timeout_s = (
-            None
-            if _uses_standard("TIMEOUT", "EXPORTER_OTLP_TIMEOUT", "EXPORTER_OTLP_METRICS_TIMEOUT")
-            else settings.metrics_timeout_s
-        )
-        interval_ms = (
-            None
-            if _uses_standard("INTERVAL", "METRIC_EXPORT_INTERVAL")
-            else settings.metrics_interval_s * 1000
-        )
+        settings, start_ns = self._settings, time.time_ns()
         exporter = otlp.GuardedMetricExporter(
-            otlp.metric_exporter(timeout_s),
+            otlp.exporter(
+                "metrics",
+                _unless_standard(
+                    settings.metrics_timeout_s,
+                    "OTEL_METRICS_EXPORT_TIMEOUT_SECONDS",
+                    "OTEL_EXPORTER_OTLP_TIMEOUT",
+                    "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+                ),
+            ),
             self._metrics_breaker,
-            lambda: instruments.histograms(sources.metrics, start_ns),
+            lambda: instruments.histograms(self._sources, start_ns),
         )
         reader = PeriodicExportingMetricReader(
             exporter,
-            export_interval_millis=interval_ms,
+            export_interval_millis=_unless_standard(
+                settings.metrics_interval_s * 1000,
+                "OTEL_METRICS_EXPORT_INTERVAL_SECONDS",
+                "OTEL_METRIC_EXPORT_INTERVAL",
+            ),
             export_timeout_millis=settings.metrics_timeout_s * 1000,
         )
-        self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+        meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self._providers.append(meters)
         initial_requests = instruments.initial_requests(self._routes())
         instruments.register(
-            self._meters.get_meter(SERVICE, VERSION),
-            sources._replace(initial_requests=initial_requests),
+            meters.get_meter(SERVICE, VERSION),
+            self._sources._replace(initial_requests=initial_requests),
         )
         states = {each.name: each.states for each in PROCESS_METRICS}
         self._process = SystemMetricsInstrumentor(instruments.COMMON, states)
         # Versions are pinned, and looking them up costs CPU in each worker.
-        self._process.instrument(meter_provider=self._meters, skip_dep_check=True)
-        Thread(
-            target=self._export_first, args=(self._meters,), name="first-export", daemon=True
-        ).start()
+        self._process.instrument(meter_provider=meters, skip_dep_check=True)
 
-    def _export_first(self, meters: MeterProvider) -> None:
-        if self._stopped.wait(_FIRST_EXPORT_AFTER_S):
-            return
-        with suppress(Exception):  # logged by the exporter; the next export follows
-            meters.force_flush()
+        def export_first() -> None:
+            if not self._stopped.wait(_FIRST_EXPORT_AFTER_S):
+                with suppress(Exception):  # logged by the exporter; the next export follows
+                    meters.force_flush()
+
+        Thread(target=export_first, name="first-export", daemon=True).start()
 
     def _start_traces(self, resource: Resource, tracing: TracingMiddleware) -> None:
         # TracingMiddleware has decided before a span begins.
-        self._tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
-        exporter = otlp.GuardedSpanExporter(otlp.span_exporter(), self._traces_breaker)
-        self._tracers.add_span_processor(BatchSpanProcessor(exporter))
+        tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
+        self._providers.append(tracers)
+        exporter = otlp.GuardedSpanExporter(otlp.exporter("traces"), self._traces_breaker)
+        tracers.add_span_processor(BatchSpanProcessor(exporter))
         if self._settings.enable_database_tracing:
             from portfolio.observability.tracing import CommandSpans  # noqa: PLC0415
 
-            self._database.listeners.append(CommandSpans(self._tracers))
-        tracing.start(self._tracers)
+            self._database.listeners.append(CommandSpans(tracers))
+        tracing.start(tracers)
 
 
 def _breaker(name: str) -> Breaker:
@@ -183,16 +172,10 @@ def _breaker(name: str) -> Breaker:
     )
 
 
-def _uses_standard(own: str, *standard: str) -> bool:
-    """Return whether a standard variable applies: it is set, and the service's own is not.
-
-    Args:
-        own: ``INTERVAL`` or ``TIMEOUT``.
-        standard: the equivalent variables of the specification, without ``OTEL_``.
-    """
-    if os.environ.get(f"OTEL_METRICS_EXPORT_{own}_SECONDS"):
-        return False
-    return any(os.environ.get(f"OTEL_{name}") for name in standard)
+def _unless_standard(value: float, own: str, *standard: str) -> float | None:
+    """Return ``value``; None, so that the SDK reads it, where only a standard variable is set."""
+    uses_standard = any(os.environ.get(name) for name in standard)
+    return None if uses_standard and not os.environ.get(own) else value
 
 
 def _is_enabled(signal: str) -> bool:

@@ -29,7 +29,6 @@ from portfolio.observability.trace_context import TraceContext, trace_context, u
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Whether the current request is traced.
 _sampled: ContextVar[bool] = ContextVar("sampled", default=False)
 # What the instrumentation may read of a request. Queries carry names of portfolios, which don't
 # belong into spans, and each further attribute costs time until it is exported.
@@ -46,12 +45,8 @@ _VISIBLE = (
 class TracingMiddleware:
     """WSGI middleware around Flask that decides whether a request is traced.
 
-    The caller's decision holds; without one, a fraction of the requests is sampled. Only sampled
-    requests enter the Flask instrumentation.
-
-    Args:
-        app: the application; not yet instrumented.
-        sample_rate: the fraction of requests that is sampled, from 0 to 1.
+    The caller's decision holds; without one, a fraction of the requests, from 0 to 1, is sampled.
+    Only sampled requests enter the Flask instrumentation.
     """
 
     def __init__(self, app: Flask, sample_rate: float) -> None:
@@ -105,9 +100,6 @@ class CommandSpans(CommandTracer):
     """A PyMongo listener that makes a child span of each command of a sampled request.
 
     Pings in the background and the commands of other requests are not traced.
-
-    Args:
-        provider: makes the spans.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
