@@ -98,6 +98,12 @@ def test_lines_go_on_behind_one_that_can_not_be_read() -> None:
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_only_line_feeds_end_lines(encoding: str) -> None:
+    # Unicode has other line separators, which JSON allows within strings.
+    assert read("a\u2028b\x85\n\x0cc".encode(encoding), encoding) == ["a\u2028b\x85\n", "\x0cc"]
+
+
 def test_the_position_does_not_depend_on_the_encoding() -> None:
     text = "Größe\nEté\n"
     found = set()
