@@ -70,11 +70,12 @@ class TextFormatter(logging.Formatter):
             extra = "".join(f" {name}={value}" for name, value in fields.items())
             text = f"{record.levelname} {record.getMessage()}{extra}"
             color = _LEVEL_COLORS.get(record.levelno, "")
-        line = f"{clock} {_printable(text)}"
+        text = _printable(text)
         if self._colors:
-            line = f"{_DIM}{clock}{_RESET} {color}{_printable(text)}{_RESET}"
+            clock = f"{_DIM}{clock}{_RESET}"
+            text = f"{color}{text}{_RESET}" if color else text
         trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
-        return "\n".join([line, *map(_printable, trace)])
+        return "\n".join([f"{clock} {text}", *map(_printable, trace)])
 
 
 class NoProbes(logging.Filter):
