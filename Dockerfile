@@ -4,7 +4,7 @@
 # OTLP goes over HTTP; --build-arg LOCK=requirements-grpc.lock adds gRPC, which is 19 MB.
 
 # The newest Python that plain `tox` tests.
-ARG PYTHON_IMAGE=python:3.13.16-slim-trixie
+ARG PYTHON_IMAGE=python:3.14.10-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
 ARG LOCK=requirements.lock

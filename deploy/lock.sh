@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 
 lock() { # SOURCE TARGET OPTION...
   uv pip compile "$1" --no-config --quiet --generate-hashes --no-annotate \
-    --python-version 3.13 --python-platform linux --custom-compile-command deploy/lock.sh \
+    --python-version 3.14 --python-platform linux --custom-compile-command deploy/lock.sh \
     --output-file "$2" "${@:3}"
 }
 

@@ -11,6 +11,8 @@ from portfolio.devserver.mongod import Mongod
 from tests.browser.conftest import Browser, Operation
 from tests.support.gunicorn import Gunicorn, wait_until
 
+pytestmark = pytest.mark.slow
+
 PORTFOLIOS = "/api/v1/portfolios"
 PORTFOLIO = "/api/v1/portfolio/{portfolio_id}"
 

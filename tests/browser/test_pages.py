@@ -12,6 +12,8 @@ import requests
 from tests.browser.conftest import Browser
 from tests.support.gunicorn import Gunicorn, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def load(service: Gunicorn) -> Iterator[None]:

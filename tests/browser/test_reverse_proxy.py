@@ -9,6 +9,8 @@ from tests.browser.conftest import Browser, Operation
 from tests.browser.nginx import REFUSALS, Nginx
 from tests.support.gunicorn import Gunicorn, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def assert_well_behaved(browser: Browser, nginx: Nginx) -> None:
     assert browser.complaints() == []

@@ -54,6 +54,7 @@ def run(
     return run
 
 
+@pytest.mark.slow
 def test_a_short_history_of_a_replica_set_breaks_no_promise(run: Callable[..., None]) -> None:
     run(
         "replica set, short",

@@ -110,6 +110,7 @@ def what_runs(command: str) -> list[Manifest]:
     return [*main, *drill, namespace, *secrets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ALL_COMMANDS)
 def test_command_works_as_printed(
     command: str, gunicorn: Gunicorn, otlp: str, replica_set: Mongod, tmp_path: Path

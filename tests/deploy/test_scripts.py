@@ -193,6 +193,7 @@ def test_a_second_name_is_refused(cluster: Cluster, script: str, arguments: list
     assert not result.calls, "nothing is asked of the cluster"
 
 
+@pytest.mark.slow
 class TestDeploy:
     def test_applies_waits_and_checks_health(self, cluster: Cluster) -> None:
         result = cluster.run(DEPLOY_SH, "staging")
@@ -422,6 +423,7 @@ class TestDeploy:
         assert not result.asked("get --raw")
 
 
+@pytest.mark.slow
 class TestRollback:
     def test_goes_back_one_revision_waits_and_checks_health(self, cluster: Cluster) -> None:
         result = cluster.run(ROLLBACK_SH, "staging")
@@ -508,6 +510,7 @@ MONITORING_PARTS = {
 }
 
 
+@pytest.mark.slow
 class TestMonitoring:
     def test_deploys_all_parts_and_waits_for_each(self, cluster: Cluster) -> None:
         result = cluster.run(MONITORING_SH)
@@ -705,6 +708,7 @@ JOBS = ["init", "backup", "restore", "restore-drill"]
 CONDITIONS_OF = "^get job .*conditions"
 
 
+@pytest.mark.slow
 class TestJobs:
     @pytest.mark.parametrize("job", JOBS)
     def test_makes_a_job_of_a_dated_name_and_waits_for_its_end(

@@ -71,7 +71,7 @@ def test_a_local_run_ends_cleanly_and_finds_its_data_again(
 def test_ctrl_c_in_tox_is_no_failure_and_the_log_is_for_people(
     local: Callable[..., LocalRun], tmp_path: Path
 ) -> None:
-    for name in ("tox.ini", "toxfile.py", "requirements-dev.txt", "requirements.txt"):
+    for name in ("tox.ini", "toxfile.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     # The environment that runs this test lends its libraries: to install them takes a minute.
     libraries = f"testenv:serve.set_env=PYTHONPATH={tmp_path}:{Path(pytest.__file__).parents[1]}"
@@ -123,6 +123,7 @@ def test_a_launcher_that_is_killed_leaves_nothing_behind_and_can_be_started_agai
     assert again.end(signal.SIGTERM) == (0, set())
 
 
+@pytest.mark.slow
 def test_one_run_at_a_time_and_commands_find_it(
     local: Callable[..., LocalRun], tmp_path: Path
 ) -> None:

@@ -88,10 +88,9 @@ def test_three_times_what_can_be_done_is_shed_at_once_and_probes_answer(
 
 
 @pytest.fixture
-def full(start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]) -> Iterator[Gunicorn]:
+def full(standalone: Mongod, serve: Callable[..., Gunicorn]) -> Iterator[Gunicorn]:
     """A service of one worker with one place, in which a request that reads stays for a second."""
-    mongod = start_mongod()
-    with Proxy(mongod.port) as network:
+    with Proxy(standalone.port) as network:
         service = serve(
             network.uri,
             MAX_REQUESTS_UNDER_WAY="1",
@@ -236,9 +235,10 @@ def test_a_client_that_does_not_read_many_small_answers_gives_its_place_back(
         wait_until(lambda: service.status(V2) == 200, "another client is served", _ARRIVAL_S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "request_",
-    [pytest.param(HEADERS, id="headers"), pytest.param(BODY, id="bodies", marks=pytest.mark.slow)],
+    [pytest.param(HEADERS, id="headers"), pytest.param(BODY, id="bodies")],
 )
 def test_clients_that_send_a_byte_a_second_do_not_stop_others(
     start_mongod: Callable[..., Mongod],

@@ -83,6 +83,7 @@ class Idle:
         self.worker.resume()
 
 
+@pytest.mark.slow
 def test_a_request_in_a_standstill_is_answered_though_its_connection_was_long_idle(
     idle: Idle,
 ) -> None:
@@ -98,9 +99,8 @@ def test_a_request_in_a_standstill_is_answered_though_the_drain_is_over_by_then(
     assert idle.statuses() == {200}
 
 
-@pytest.mark.parametrize(
-    "topology", ["standalone", pytest.param("replica set", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["standalone", "replica set"])
 def test_a_worker_is_killed_in_the_middle_of_a_bulk(
     start_mongod: Callable[..., Mongod],
     serve: Callable[..., Gunicorn],
@@ -147,6 +147,7 @@ def test_workers_are_killed_one_after_the_other(
             pass  # the master replaces the last one killed
 
 
+@pytest.mark.slow
 def test_the_master_is_told_to_reload(
     start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 # Debian's release whose Python has the minor version of the Dockerfile's base image.
-SUITE = "trixie"
+SUITE = "sid"
 BASE_PACKAGES = ["python3", "python3-venv", "python-is-python3", "libpython3-dev"]
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_CONF = "/etc/pip.conf"

@@ -39,6 +39,7 @@ def service(serve: Callable[..., Gunicorn], replica_set: Mongod) -> Gunicorn:
     return gunicorn
 
 
+@pytest.mark.slow
 def test_heads_that_are_completed_as_their_time_ends_wedge_nobody(service: Gunicorn) -> None:
     """All are completed at the moment at which the first is given up."""
     request = f"GET {_UNKNOWN} HTTP/1.1\r\nHost: x\r\n\r\n".encode()

@@ -25,6 +25,8 @@ import requests
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 CLIENTS = int(os.environ.get("SOAK_CLIENTS", "8"))
 # Caches, pools and queues fill in the first minute, or in most of a short run.
