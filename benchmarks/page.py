@@ -51,9 +51,9 @@ def write(results: dict[str, Any]) -> None:
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Portfolio Service: how fast</title><style>{_STYLE}</style>
 <main><h1>How fast the Portfolio Service is</h1>
-<p class="dim">With every feature on, beside what else could be had on the same machine in the same
-run: raw WSGI and PyMongo without a framework, and a lean FastAPI with PyMongo's async client. Two
-worker processes each. Rates are of this machine; what holds elsewhere are the ratios.</p>
+<p class="dim">With the production profile, beside what else could be had on the same machine in the
+same run: raw WSGI and PyMongo without a framework, and a lean FastAPI with PyMongo's async client.
+Two worker processes each. Rates are of this machine; what holds elsewhere are the ratios.</p>
 {_targets(targets)}{"".join(sections)}{_machine(newest)}</main></html>
 """
     (FOLDER / "index.html").write_text(page)

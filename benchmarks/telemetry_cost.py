@@ -26,7 +26,7 @@ from benchmarks.comparison import Turn, take_turn
 from benchmarks.load import Phase, Sample, open_loop, summarise
 from benchmarks.operations import GET_ONE, SEEDED
 from benchmarks.report import table
-from benchmarks.servers import Server
+from benchmarks.servers import EVERY_FEATURE, Server
 from portfolio.devserver.processes import free_port
 
 _STARTS = 5
@@ -36,8 +36,7 @@ _ROUND_S = 1.0
 _CONNECTIONS = 4
 _RATE = 100.0
 _DATABASE = "telemetry_cost"
-_EVERY_SECOND = {"OTEL_METRICS_EXPORT_INTERVAL_SECONDS": "1"}
-_AS_IN_PRODUCTION = {"ENABLE_TRACING": "false", "ENABLE_DATABASE_TRACING": "false"}
+_EXPORTING = {**EVERY_FEATURE, "OTEL_METRICS_EXPORT_INTERVAL_SECONDS": "1"}
 
 
 def main(rounds: int) -> None:
@@ -47,16 +46,16 @@ def main(rounds: int) -> None:
         place.seed(_DATABASE, SEEDED)
         variants = [
             _variant(place, "disabled", OTEL_SDK_DISABLED="true"),
-            _variant(place, "as in production", **_AS_IN_PRODUCTION),
-            _variant(place, "everything on"),
-            _variant(place, "every request sampled", METRICS_SAMPLE_RATE="1"),
+            _variant(place, "as in production"),
+            _variant(place, "everything on", **EVERY_FEATURE),
+            _variant(place, "every request sampled", **EVERY_FEATURE, METRICS_SAMPLE_RATE="1"),
         ]
         print(table(_cost(variants, rounds)))
         absent = f"http://127.0.0.1:{free_port()}"
         broken = {fault: stack.enter_context(collector(fault)) for fault in FAULTS}
         collectors = {"is well": place.collector, "is absent": absent, **broken}
         beside = [
-            _variant(replace(place, collector=url), f"a collector that {how}", **_EVERY_SECOND)
+            _variant(replace(place, collector=url), f"a collector that {how}", **_EXPORTING)
             for how, url in collectors.items()
         ]
         print("\n" + table(_latency(beside, rounds)))

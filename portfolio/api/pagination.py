@@ -45,11 +45,18 @@ class PageQuery(NamedTuple):
 
     Attributes:
         search: the portfolios to find, and the page of them.
+        parameters: what the query strings of the links to other pages begin with.
         cursor: where the page begins; empty for the first, None for a page by offset.
     """
 
     search: Search
+    parameters: str
     cursor: str | None = None
+
+    @classmethod
+    def of(cls, search: Search, cursor: str | None = None) -> PageQuery:
+        """Return the query that asks for ``search``."""
+        return cls(search, _link_parameters(search), cursor)
 
     @classmethod
     def by_offset(cls, request: Request, cache: ValidationCache) -> PageQuery:
@@ -61,7 +68,8 @@ class PageQuery(NamedTuple):
         """
 
         def parse() -> PageQuery:
-            return cls(check_search(load_query(_schema, request)))
+            search = check_search(load_query(_schema, request))
+            return cls.of(search)
 
         return cache.get_or_parse(_schema, request.query_string.decode("latin-1"), parse)
 
@@ -80,7 +88,7 @@ class PageQuery(NamedTuple):
         if "offset" in arguments:
             raise BadRequest("Only one of cursor and offset allowed")
         search = check_search(load(_schema, arguments, "query", repeated))
-        return cls(search, arguments["cursor"])
+        return cls.of(search, arguments["cursor"])
 
     def body(self, page: Page) -> dict[str, Any]:
         """Return the body of a page by offset (CONTRACT.md section 3)."""
@@ -126,14 +134,7 @@ class PageQuery(NamedTuple):
         return self._links(path, pages)
 
     def _links(self, path: str, pages: dict[str, str]) -> str:
-        parameters = {"limit": self.search.limit} | _criteria(self.search)
-        if self.search.fields is not None:
-            parameters["fields"] = ",".join(self.search.fields)
-        target = f"{path}?" + "".join(
-            f"{name}={quote(str(value))}&"
-            for name, value in parameters.items()
-            if value is not None
-        )
+        target = f"{path}?{self.parameters}"
         return ", ".join(f'<{target}{page}>; rel="{relation}"' for relation, page in pages.items())
 
 
@@ -190,6 +191,15 @@ def _validate(content: dict[str, Any], search: Search) -> SortKey:
     if not isinstance(after.created, _DATE_TYPES) or not isinstance(after.identity, ObjectId):
         raise ValueError("a field has the wrong type")
     return after
+
+
+def _link_parameters(search: Search) -> str:
+    parameters = {"limit": search.limit} | _criteria(search)
+    if search.fields is not None:
+        parameters["fields"] = ",".join(search.fields)
+    return "".join(
+        f"{name}={quote(str(value))}&" for name, value in parameters.items() if value is not None
+    )
 
 
 def _criteria(search: Search) -> dict[str, Any]:

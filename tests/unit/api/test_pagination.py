@@ -45,7 +45,7 @@ def linked(header: str) -> dict[str, dict[str, str]]:
 
 @given(searches, st.booleans())
 def test_a_link_asks_for_another_page_of_the_same_search(search: Search, has_next: bool) -> None:
-    links = linked(PageQuery(search).links("/path", Page([], 500, has_next)))
+    links = linked(PageQuery.of(search).links("/path", Page([], 500, has_next)))
     assert ("next" in links, "prev" in links) == (has_next, search.offset > 0)
     for parameters in links.values():
         found = load(SearchQuerySchema(), parameters, "query")
@@ -54,7 +54,8 @@ def test_a_link_asks_for_another_page_of_the_same_search(search: Search, has_nex
 
 @given(searches)
 def test_a_link_by_cursor_asks_for_the_same_search(search: Search) -> None:
-    for relation, parameters in linked(PageQuery(search, "").cursor_links("/path", "x.y")).items():
+    links = linked(PageQuery.of(search, "").cursor_links("/path", "x.y"))
+    for relation, parameters in links.items():
         assert parameters.pop("cursor") == {"first": "", "next": "x.y"}[relation]
         assert load(SearchQuerySchema(), parameters, "query") == search._replace(offset=0)
 
