@@ -12,7 +12,6 @@ from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.openapi.annotations import (
     BULK_EXAMPLE,
     CREATE_ERRORS,
-    EXAMPLE,
     PAGE_EXAMPLE,
     Body,
     Result,
@@ -21,6 +20,7 @@ from portfolio.api.openapi.annotations import (
 from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import json_body
 from portfolio.api.responses import (
+    EXAMPLE,
     MAX_BODY_BYTES,
     handle_malformed_json_as_bad_request,
     json_response,
@@ -51,7 +51,6 @@ _ENDPOINTS = {
 @blueprint.post("/portfolios/bulk")
 @describe(
     "createPortfoliosFast",
-    "Create up to 100 portfolios with new names: all or none",
     description="As v2, with its timing. Names that exist, in whatever case, are refused with 409; "
     "an error is one sentence.",
     parameters=("Idempotency-Key",),
@@ -87,7 +86,6 @@ def create_portfolios() -> Response:
 @blueprint.get("/portfolios/search")
 @describe(
     "searchPortfoliosFast",
-    "Search portfolios",
     description="As v2, with its timing; an error is one sentence.",
     query=SearchQuerySchema,
     responses={
@@ -101,7 +99,7 @@ def create_portfolios() -> Response:
     errors=("BadRequest", "ServiceUnavailable"),
 )
 def search_portfolios() -> Response:
-    """Return a page of the portfolios that match, and the time it took."""
+    """Search portfolios."""
     started = time.perf_counter()
     s = services()
     try:
@@ -119,24 +117,22 @@ def search_portfolios() -> Response:
 @blueprint.get("/health/fast")
 @describe(
     "getFastHealth",
-    "Check that the fast path responds",
     description="Does not ask MongoDB.",
     responses={200: Result("It responds", "FastHealth")},
 )
 def health() -> Response:
-    """Say that the fast path responds."""
+    """Check that the fast path responds."""
     return json_response({"status": "healthy", "service": FAST_SERVICE, "timestamp": timestamp()})
 
 
 @blueprint.get("/performance/stats")
 @describe(
     "getFastStats",
-    "Get the limits and endpoints of the fast path",
     description="They change only with the configuration.",
     responses={200: Result("Limits and endpoints", "FastPathStats")},
 )
 def stats() -> Response:
-    """Describe the fast path: its limits, its environment, its endpoints."""
+    """Get the limits and endpoints of the fast path."""
     settings = services().settings
     return json_response(
         {

@@ -19,13 +19,12 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/")
 @describe(
     "getServiceInfo",
-    "Get the service's name, version and features",
     description="Does not ask MongoDB. Read `/health/ready` to learn whether requests can be "
     "served.",
     responses={200: Result("Name, version and features", "ServiceInfo")},
 )
 def index() -> Response:
-    """Return name, version and features; existing manifests probe this path."""
+    """Get the service's name, version and features."""
     settings = services().settings
     return json_response(
         {
@@ -48,7 +47,6 @@ def index() -> Response:
 @blueprint.get("/health")
 @describe(
     "getHealth",
-    "Say OK",
     description="Does not ask MongoDB.",
     responses={200: Result("OK", example="OK", media_types=("text/plain",))},
 )
@@ -60,19 +58,17 @@ def health() -> Response:
 @blueprint.get("/health/live")
 @describe(
     "getLiveness",
-    "Check whether the process responds",
     description="For liveness probes: 200 also while MongoDB is down.",
     responses={200: Result("It responds", "Liveness")},
 )
 def live() -> Response:
-    """Say that the process responds; nothing outside the process is involved."""
+    """Check whether the process responds."""
     return _probe("liveness", "alive", time.perf_counter(), {"cached": False})
 
 
 @blueprint.get("/health/ready")
 @describe(
     "getReadiness",
-    "Check whether requests can be served",
     description="For readiness probes: 503 within 5 seconds of an outage of MongoDB, and while the "
     "service shuts down.",
     responses={
@@ -81,7 +77,7 @@ def live() -> Response:
     },
 )
 def ready() -> Response:
-    """Say whether requests can be served, without waiting on the network."""
+    """Check whether requests can be served."""
     started_at = time.perf_counter()
     found = services().health.readiness()
     is_ready = all_healthy(found) and not services().lifecycle.draining
@@ -92,7 +88,6 @@ def ready() -> Response:
 @blueprint.get("/health/startup")
 @describe(
     "getStartup",
-    "Check whether MongoDB was reached since the start",
     description="For startup probes: once 200, always 200.",
     responses={
         200: Result("Started", "Startup"),
@@ -100,7 +95,7 @@ def ready() -> Response:
     },
 )
 def startup() -> Response:
-    """Say whether MongoDB was reached since the start."""
+    """Check whether MongoDB was reached since the start."""
     started = services().database.health.started
     status = "started" if started else "starting"
     return _probe("startup", status, time.perf_counter(), {}, 200 if started else 503)
@@ -109,7 +104,6 @@ def startup() -> Response:
 @blueprint.get("/health/detailed")
 @describe(
     "getHealthReport",
-    "Get the state of each part of the service",
     description="For operators: MongoDB, circuit breakers, validation cache and telemetry, over "
     "all workers.",
     responses={
@@ -118,7 +112,7 @@ def startup() -> Response:
     },
 )
 def detailed() -> Response:
-    """Return the state of each part of the service."""
+    """Get the state of each part of the service."""
     started_at = time.perf_counter()
     report = services().health
     workers = report.workers()
@@ -137,12 +131,11 @@ def detailed() -> Response:
 @blueprint.get("/health/metrics")
 @describe(
     "getServiceMetrics",
-    "Get counts, latencies and use of resources",
     description="For operators: over all workers, since their start.",
     responses={200: Result("Counts, latencies and use of resources", "ServiceMetrics")},
 )
 def metrics() -> Response:
-    """Return counts, latencies and use of resources."""
+    """Get counts, latencies and use of resources."""
     report = services().health
     return json_response(report.metrics(report.workers()))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -20,8 +19,8 @@ from portfolio.errors import (
     code_for_status,
     error_body,
 )
-from portfolio.models import DEFAULT_VERSION, Portfolio
-from portfolio.timestamps import rfc3339
+from portfolio.models import Portfolio
+from portfolio.timestamps import parse_date, rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +44,10 @@ def to_json(value: object) -> dict[str, Any]:
     }
 
 
+EXAMPLE_ID = "65abd8e45c6f2a0c3f1e9b7d"
+EXAMPLE = to_json(Portfolio(EXAMPLE_ID, "Growth Fund", parse_date("2024-01-20T14:45:00.123Z"), 1))
 # The names of a portfolio's fields on the wire.
-FIELDS = tuple(to_json(Portfolio("", "", datetime.min, DEFAULT_VERSION)))
+FIELDS = tuple(EXAMPLE)
 
 
 def select_fields(

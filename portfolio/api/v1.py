@@ -11,17 +11,9 @@ from flask import Blueprint, Response, request
 
 from portfolio.api.etags import check_if_match, conditional_response, with_etag
 from portfolio.api.idempotency import idempotency_key, replay_header
-from portfolio.api.openapi.annotations import (
-    BODY_ERRORS,
-    CREATE_ERRORS,
-    EXAMPLE,
-    EXAMPLE_ID,
-    Body,
-    Result,
-    describe,
-)
+from portfolio.api.openapi.annotations import BODY_ERRORS, CREATE_ERRORS, Body, Result, describe
 from portfolio.api.requests import json_body, load_query
-from portfolio.api.responses import json_response, to_json
+from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_response, to_json
 from portfolio.api.schemas import (
     DeleteQuerySchema,
     IdValidationSchema,
@@ -48,7 +40,6 @@ _delete_schema = DeleteQuerySchema()
 @blueprint.get("/portfolios")
 @describe(
     "listPortfolios",
-    "List all portfolios",
     description="In insertion order, streamed however many there are; one per line with "
     "`Accept: application/x-ndjson`.",
     responses={
@@ -63,7 +54,7 @@ _delete_schema = DeleteQuerySchema()
     errors=("ServiceUnavailable",),
 )
 def list_portfolios() -> Response:
-    """Stream all portfolios, as a JSON array or as one JSON object per line."""
+    """List all portfolios."""
     batches = services().portfolios.list_all()
     if request.accept_mimetypes.best_match([_JSON, _NDJSON], _JSON) == _NDJSON:
         response = Response(_as_lines(batches), mimetype=_NDJSON)
@@ -76,7 +67,6 @@ def list_portfolios() -> Response:
 @blueprint.post("/portfolios")
 @describe(
     "createPortfolio",
-    "Create a portfolio",
     description="With an `Idempotency-Key` the request can be sent again until it is answered: it "
     "creates one portfolio.",
     parameters=("Idempotency-Key",),
@@ -93,7 +83,7 @@ def list_portfolios() -> Response:
     errors=CREATE_ERRORS,
 )
 def create_portfolio() -> Response:
-    """Create one portfolio."""
+    """Create a portfolio."""
     portfolio = load(_create_schema, json_body(request), "body")
     s = services()
     created = s.portfolios.create(portfolio, idempotency_key(request))
@@ -104,7 +94,6 @@ def create_portfolio() -> Response:
 @blueprint.get("/portfolio/<portfolio_id>")
 @describe(
     "getPortfolio",
-    "Get a portfolio",
     description="`ETag` names its version, for conditional requests.",
     parameters=("If-None-Match",),
     responses={
@@ -114,14 +103,13 @@ def create_portfolio() -> Response:
     errors=("NotFound", "ServiceUnavailable"),
 )
 def get_portfolio(portfolio_id: str) -> Response:
-    """Return one portfolio, or 304."""
+    """Get a portfolio."""
     return conditional_response(services().portfolios.get(portfolio_id), request)
 
 
 @blueprint.put("/portfolio/<portfolio_id>")
 @describe(
     "updatePortfolio",
-    "Update a portfolio",
     description="`version` is the one that you have seen. Of two updates of one version, one "
     "succeeds and the other gets 409: read the portfolio again before you retry.",
     parameters=("If-Match",),
@@ -137,7 +125,7 @@ def get_portfolio(portfolio_id: str) -> Response:
     errors=("NotFound", "VersionConflict", "PreconditionFailed", *BODY_ERRORS),
 )
 def update_portfolio(portfolio_id: str) -> Response:
-    """Update one portfolio if the version is the stored one."""
+    """Update a portfolio."""
     body = json_body(request)
     update = load(_update_schema, body, "body", _check_id(body, portfolio_id))
     portfolios = services().portfolios
@@ -154,7 +142,6 @@ def update_portfolio(portfolio_id: str) -> Response:
 @blueprint.delete("/portfolio/<portfolio_id>")
 @describe(
     "deletePortfolio",
-    "Delete a portfolio",
     description="`version` is the one that you have seen; 409 if it is not the current one.",
     query=DeleteQuerySchema,
     parameters=("If-Match",),
@@ -168,7 +155,7 @@ def update_portfolio(portfolio_id: str) -> Response:
     ),
 )
 def delete_portfolio(portfolio_id: str) -> Response:
-    """Delete one portfolio if the version is the stored one."""
+    """Delete a portfolio."""
     version = load_query(_delete_schema, request)
     portfolios = services().portfolios
     check_if_match(
@@ -186,7 +173,6 @@ def delete_portfolio(portfolio_id: str) -> Response:
 @blueprint.post("/portfolios/validate")
 @describe(
     "validatePortfolios",
-    "Check which portfolios exist",
     description="Up to 1000 ids in one request. What is not an id is invalid, not an error.",
     body=Body(IdValidationSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
     responses={
@@ -199,7 +185,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
     errors=BODY_ERRORS,
 )
 def validate_portfolios() -> Response:
-    """Return which ids exist."""
+    """Check which portfolios exist."""
     ids = load(_ids_schema, json_body(request), "body")
     valid, invalid = services().portfolios.partition_existing(ids)
     return json_response({"valid": valid, "invalid": invalid, "inactive": []})

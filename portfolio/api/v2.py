@@ -9,8 +9,6 @@ from portfolio.api.openapi.annotations import (
     BODY_ERRORS,
     BULK_EXAMPLE,
     CREATE_ERRORS,
-    EXAMPLE,
-    EXAMPLE_ID,
     PAGE_EXAMPLE,
     Body,
     Result,
@@ -18,7 +16,7 @@ from portfolio.api.openapi.annotations import (
 )
 from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import json_body, load_query
-from portfolio.api.responses import json_response, select_fields
+from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_response, select_fields
 from portfolio.api.schemas import (
     BulkQuerySchema,
     FieldsQuerySchema,
@@ -42,7 +40,6 @@ _fields_schema = FieldsQuerySchema()
 @blueprint.get("/portfolios")
 @describe(
     "searchPortfolios",
-    "Search portfolios",
     description="Newest first; portfolios of the same date in the order of their ids, so that "
     "pages neither overlap nor skip. At most one of `name` and `name_like`.",
     query=SearchQuerySchema,
@@ -53,7 +50,7 @@ _fields_schema = FieldsQuerySchema()
     errors=("BadRequest", "UnprocessableEntity", "ServiceUnavailable"),
 )
 def search_portfolios() -> Response:
-    """Return a page of the portfolios that match, by offset or by cursor."""
+    """Search portfolios."""
     s = services()
     query = PageQuery.by_offset_or_cursor(request, s.validation_cache)
     if query.cursor is None:
@@ -72,7 +69,6 @@ def search_portfolios() -> Response:
 @blueprint.post("/portfolios")
 @describe(
     "createPortfolios",
-    "Create up to 100 portfolios: all or none",
     description="With an `Idempotency-Key` the request can be sent again until it is answered: it "
     "creates each portfolio once.",
     query=BulkQuerySchema,
@@ -107,7 +103,6 @@ def create_portfolios() -> Response:
 @blueprint.post("/portfolios/resolve")
 @describe(
     "resolvePortfolios",
-    "Get the portfolios with up to 1000 ids and names",
     description="Names are compared trimmed and without regard to case; all portfolios of a name "
     "are given, the newest first. Portfolios come in the order of the request, each once. What no "
     "portfolio has is `missing`, an id that can't be one too.",
@@ -126,7 +121,7 @@ def create_portfolios() -> Response:
     errors=("BadRequest", *BODY_ERRORS),
 )
 def resolve_portfolios() -> Response:
-    """Return the portfolios with the ids and the names of the request."""
+    """Get the portfolios with up to 1000 ids and names."""
     fields = load_query(_fields_schema, request)
     lookup = load(_lookup_schema, json_body(request), "body")
     found = services().portfolios.resolve(lookup)

@@ -16,9 +16,8 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from portfolio.api.openapi.annotations import EXAMPLE, EXAMPLE_ID
 from portfolio.api.openapi.response_schemas import PortfolioSchema
-from portfolio.api.responses import to_json
+from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, to_json
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient

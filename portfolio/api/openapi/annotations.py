@@ -11,18 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from portfolio.api.responses import EXAMPLE
+
 if TYPE_CHECKING:
     from marshmallow import Schema
 
 JSON = "application/json"
 
-EXAMPLE_ID = "65abd8e45c6f2a0c3f1e9b7d"
-EXAMPLE = {
-    "portfolioId": EXAMPLE_ID,
-    "name": "Growth Fund",
-    "dateCreated": "2024-01-20T14:45:00.123Z",
-    "version": 1,
-}
 PAGE_EXAMPLE: dict[str, Any] = {
     "portfolios": [EXAMPLE],
     "pagination": {
@@ -91,7 +86,7 @@ class Operation(NamedTuple):
 
     Attributes:
         operation_id: a unique name, which generated clients give to their method.
-        summary: what it does, in a few words.
+        summary: what it does, in a few words: the docstring of its view.
         description: what it does, in sentences.
         responses: the results by HTTP status.
         errors: the names of the errors.
@@ -111,12 +106,16 @@ class Operation(NamedTuple):
 
 
 def describe(
-    operation_id: str, summary: str, description: str, responses: dict[int, Result], **more: Any
+    operation_id: str, description: str, responses: dict[int, Result], **more: Any
 ) -> Callable[[View], View]:
-    """Return a decorator that attaches an ``Operation`` of these attributes to a view."""
-    operation = Operation(operation_id, summary, description, responses, **more)
+    """Return a decorator that attaches an ``Operation`` of these attributes to a view.
+
+    The summary is the view's docstring, which is one line.
+    """
 
     def attach(view: View) -> View:
+        summary = (view.__doc__ or "").removesuffix(".")
+        operation = Operation(operation_id, summary, description, responses, **more)
         setattr(view, _ATTRIBUTE, operation)
         return view
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from portfolio.api.openapi.annotations import EXAMPLE_ID
-from portfolio.api.responses import TOO_LARGE
+from portfolio.api.responses import EXAMPLE_ID, TOO_LARGE
 from portfolio.errors import (
     BadRequest,
     IdempotencyKeyInUse,

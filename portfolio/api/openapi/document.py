@@ -11,7 +11,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from portfolio.api.openapi import response_schemas
-from portfolio.api.openapi.annotations import EXAMPLE, JSON, Body, Operation, Result, operation_of
+from portfolio.api.openapi.annotations import JSON, Body, Operation, Result, operation_of
 from portfolio.api.openapi.components import (
     ERRORS,
     HEADERS,
@@ -21,6 +21,7 @@ from portfolio.api.openapi.components import (
     ErrorResponse,
 )
 from portfolio.api.openapi.fields import describe_field, describe_parameter
+from portfolio.api.responses import EXAMPLE
 from portfolio.config import VERSION, Settings
 from portfolio.errors import ErrorCode, Unavailable, UnprocessableEntity, error_body
 

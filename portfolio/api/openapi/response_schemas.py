@@ -6,9 +6,10 @@ responses against the document.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields, validate
+from marshmallow import EXCLUDE, Schema, fields
 
 
 class _Response(Schema):
@@ -18,47 +19,24 @@ class _Response(Schema):
         unknown = EXCLUDE
 
 
-def _text(description: str, **metadata: Any) -> fields.String:
-    return fields.String(required=True, metadata={"description": description, **metadata})
+def _field(kind: Any, description: str, *args: Any, required: bool = True, **metadata: Any) -> Any:
+    return kind(*args, required=required, metadata={"description": description, **metadata})
 
 
-def _enum(description: str, *values: str) -> fields.String:
-    one_of = validate.OneOf(values)
-    return fields.String(required=True, validate=one_of, metadata={"description": description})
+_text = partial(_field, fields.String)
+_count = partial(_field, fields.Integer, minimum=0)
+_number = partial(_field, fields.Float, minimum=0)
+_flag = partial(_field, fields.Boolean)
+_date_time = partial(_field, fields.DateTime)
+_list = partial(_field, fields.List)
+_nested = partial(_field, fields.Nested)
 
 
-def _count(description: str, minimum: int = 0) -> fields.Integer:
-    metadata = {"description": description, "minimum": minimum}
-    return fields.Integer(required=True, metadata=metadata)
-
-
-def _number(description: str, **metadata: Any) -> fields.Float:
-    metadata = {"description": description, "minimum": 0, **metadata}
-    return fields.Float(required=True, metadata=metadata)
-
-
-def _flag(description: str) -> fields.Boolean:
-    return fields.Boolean(required=True, metadata={"description": description})
-
-
-def _date_time(description: str) -> fields.DateTime:
-    return fields.DateTime(required=True, metadata={"description": description})
-
-
-def _nested(schema: type[Schema], description: str, required: bool = True) -> fields.Nested:
-    return fields.Nested(schema, required=required, metadata={"description": description})
-
-
-def _list_of(values: fields.Field[Any], description: str) -> fields.List[Any]:
-    return fields.List(values, required=True, metadata={"description": description})
-
-
-def _map_of(values: fields.Field[Any], description: str, required: bool = True) -> fields.Dict:
+def _map(description: str, values: fields.Field[Any], required: bool = True) -> fields.Dict:
     return fields.Dict(values=values, required=required, metadata={"description": description})
 
 
-def _health() -> fields.String:
-    return _enum("the state of this part", "healthy", "unhealthy", "degraded", "disabled")
+_health = _text("the state of this part", enum=["healthy", "unhealthy", "degraded", "disabled"])
 
 
 # Portfolios
@@ -68,21 +46,16 @@ class PortfolioSchema(_Response):
     portfolioId = _text("the id, 24 hexadecimal digits", pattern="^[0-9a-f]{24}$")
     name = _text("the name; several portfolios can have the same one")
     dateCreated = _date_time("when it was created; UTC, milliseconds, with Z")
-    version = fields.Integer(
-        required=True,
-        metadata={
-            "format": "int64",
-            "description": "1 at creation unless given; +1 with each change",
-        },
+    version = _field(
+        fields.Integer, "1 at creation unless given; +1 with each change", format="int64"
     )
 
 
 # Some fields of a portfolio: those that the parameter ``fields`` names.
 partial_portfolio = PortfolioSchema(partial=True)
 
-
-def _portfolios(schema: Any = PortfolioSchema) -> fields.List[Any]:
-    return _list_of(fields.Nested(schema), "the portfolios, in order")
+_portfolios = _list("the portfolios, in order", fields.Nested(PortfolioSchema))
+_partial_portfolios = _list("the portfolios, in order", fields.Nested(partial_portfolio))
 
 
 class PaginationSchema(_Response):
@@ -97,99 +70,94 @@ class PaginationSchema(_Response):
 class CursorPaginationSchema(_Response):
     pageSize = _count("the limit of the request", minimum=1)
     hasNext = _flag("whether a portfolio lies beyond this page")
-    nextCursor = fields.String(
-        required=True,
-        allow_none=True,
-        metadata={"description": "the cursor of the next page; null on the last page"},
+    nextCursor = _text(
+        "the cursor of the next page; null on the last page", type=["string", "null"]
     )
 
 
 class PortfolioPageSchema(_Response):
-    portfolios = _portfolios()
-    pagination = fields.Raw(
-        required=True,
-        metadata={
-            "description": "by offset, or by cursor if the request has one",
-            "anyOf": [
-                {"$ref": "#/components/schemas/Pagination"},
-                {"$ref": "#/components/schemas/CursorPagination"},
-            ],
-        },
+    portfolios = _portfolios
+    pagination = _field(
+        fields.Raw,
+        "by offset, or by cursor if the request has one",
+        anyOf=[
+            {"$ref": "#/components/schemas/Pagination"},
+            {"$ref": "#/components/schemas/CursorPagination"},
+        ],
     )
 
 
 class FastPortfolioPageSchema(_Response):
-    portfolios = _portfolios()
-    pagination = _nested(PaginationSchema, "the place of this page among all")
+    portfolios = _portfolios
+    pagination = _nested("the place of this page among all", PaginationSchema)
     processingTimeMs = _number("milliseconds that the service took")
 
 
 class MissingPortfoliosSchema(_Response):
-    ids = _list_of(fields.String(), "ids of the request that no portfolio has, each once")
-    names = _list_of(fields.String(), "spellings of names that no portfolio has, each once")
+    ids = _list("ids of the request that no portfolio has, each once", fields.String())
+    names = _list("spellings of names that no portfolio has, each once", fields.String())
 
 
 class PortfolioResolutionSchema(_Response):
-    portfolios = _portfolios()
-    missing = _nested(MissingPortfoliosSchema, "what no portfolio has")
+    portfolios = _portfolios
+    missing = _nested("what no portfolio has", MissingPortfoliosSchema)
 
 
 # With ``fields``. A generated client gets either, so that without it no field is optional.
 
 
 class PartialPortfolioPageSchema(PortfolioPageSchema):
-    portfolios = _portfolios(partial_portfolio)
+    portfolios = _partial_portfolios
 
 
 class PartialFastPortfolioPageSchema(FastPortfolioPageSchema):
-    portfolios = _portfolios(partial_portfolio)
+    portfolios = _partial_portfolios
 
 
 class PartialPortfolioResolutionSchema(PortfolioResolutionSchema):
-    portfolios = _portfolios(partial_portfolio)
+    portfolios = _partial_portfolios
 
 
 class BulkCreateResultSchema(_Response):
-    portfolios = _portfolios()
+    portfolios = _portfolios
     count = _count("portfolios created")
     processingTimeMs = _number("milliseconds that the service took")
 
 
 class IdValidationResultSchema(_Response):
-    valid = _list_of(fields.String(), "ids of portfolios that exist")
-    invalid = _list_of(fields.String(), "ids of portfolios that don't")
-    inactive = _list_of(fields.String(), "always empty")
+    valid = _list("ids of portfolios that exist", fields.String())
+    invalid = _list("ids of portfolios that don't", fields.String())
+    inactive = _list("always empty", fields.String())
 
 
 # Errors
 
 
-def _code() -> fields.Raw:
-    metadata = {
-        "description": "what is wrong, in a word for programs",
-        # apispec drops a bare $ref.
-        "allOf": [{"$ref": "#/components/schemas/ErrorCode"}],
-    }
-    return fields.Raw(required=True, metadata=metadata)
+_code = _field(
+    fields.Raw,
+    "what is wrong, in a word for programs",
+    # apispec drops a bare $ref.
+    allOf=[{"$ref": "#/components/schemas/ErrorCode"}],
+)
 
 
 class ErrorSchema(_Response):
     detail = _text("what is wrong, in a sentence")
-    code = _code()
+    code = _code
 
 
 class FieldErrorSchema(_Response):
-    loc = _list_of(
-        fields.Raw(metadata={"type": ["string", "integer"]}),
+    loc = _list(
         "the path to the value; body, query or path first",
+        fields.Raw(metadata={"type": ["string", "integer"]}),
     )
     msg = _text("what is wrong, in a sentence")
     type = _text("the kind of error, for programs")
 
 
 class ValidationErrorSchema(_Response):
-    detail = _list_of(fields.Nested(FieldErrorSchema), "every error of the request")
-    code = _code()
+    detail = _list("every error of the request", fields.Nested(FieldErrorSchema))
+    code = _code
 
 
 # Health
@@ -198,9 +166,9 @@ class ValidationErrorSchema(_Response):
 class ServiceInfoSchema(_Response):
     message = _text("the name of the service")
     version = _text("the version of the API")
-    environment = _enum("the profile", "development", "staging", "production")
+    environment = _text("the profile", enum=["development", "staging", "production"])
     status = _text("always operational")
-    features = _map_of(fields.Boolean(), "whether each optional feature is on")
+    features = _map("whether each optional feature is on", fields.Boolean())
 
 
 class _Probe(_Response):
@@ -211,32 +179,32 @@ class _Probe(_Response):
 
 
 class LivenessSchema(_Probe):
-    status = _enum("always alive", "alive")
+    status = _text("always alive", enum=["alive"])
     cached = _flag("always false")
 
 
 class DatabaseStatusSchema(_Response):
-    status = _health()
+    status = _health
     response_time_ms = _number("milliseconds that the latest ping took")
 
 
 class BreakersStatusSchema(_Response):
-    status = _health()
+    status = _health
     healthy_ratio = _number("fraction of the breakers that are closed", maximum=1)
 
 
 class ReadinessChecksSchema(_Response):
-    database = _nested(DatabaseStatusSchema, "MongoDB")
-    circuit_breakers = _nested(BreakersStatusSchema, "the circuit breakers")
+    database = _nested("MongoDB", DatabaseStatusSchema)
+    circuit_breakers = _nested("the circuit breakers", BreakersStatusSchema)
 
 
 class ReadinessSchema(_Probe):
-    status = _enum("whether requests can be served", "ready", "not_ready")
-    checks = _nested(ReadinessChecksSchema, "what readiness depends on")
+    status = _text("whether requests can be served", enum=["ready", "not_ready"])
+    checks = _nested("what readiness depends on", ReadinessChecksSchema)
 
 
 class StartupSchema(_Probe):
-    status = _enum("whether MongoDB was reached", "started", "starting")
+    status = _text("whether MongoDB was reached", enum=["started", "starting"])
 
 
 class PoolSchema(_Response):
@@ -249,26 +217,26 @@ class PoolSchema(_Response):
 
 class DatabaseReportSchema(DatabaseStatusSchema):
     server_version = _text("the version of MongoDB")
-    topology = _enum("the topology", "standalone", "replica set", "sharded", "unknown")
-    pool = _nested(PoolSchema, "the connections of all workers")
+    topology = _text("the topology", enum=["standalone", "replica set", "sharded", "unknown"])
+    pool = _nested("the connections of all workers", PoolSchema)
 
 
 class BreakerSchema(_Response):
-    state = _enum("the state, of all workers the worst", "closed", "half-open", "open")
+    state = _text("the state, of all workers the worst", enum=["closed", "half-open", "open"])
     failure_count = _count("consecutive failures")
 
 
 class BreakersReportSchema(_Response):
-    status = _health()
+    status = _health
     total_breakers = _count("breakers")
     healthy_breakers = _count("breakers that are closed")
     open_breakers = _count("breakers that are open")
-    overall_health = _health()
-    breakers = _map_of(fields.Nested(BreakerSchema), "each breaker by its name")
+    overall_health = _health
+    breakers = _map("each breaker by its name", fields.Nested(BreakerSchema))
 
 
 class CacheReportSchema(_Response):
-    status = _health()
+    status = _health
     size = _count("entries")
     max_size = _count("entries allowed")
     hits = _count("look-ups answered from the cache")
@@ -278,32 +246,32 @@ class CacheReportSchema(_Response):
 
 
 class HealthChecksSchema(_Response):
-    database = _nested(DatabaseReportSchema, "MongoDB")
-    circuit_breakers = _nested(BreakersReportSchema, "the circuit breakers")
-    validation_cache = _nested(CacheReportSchema, "the validation cache")
-    telemetry = fields.Dict(metadata={"description": "the exports of metrics and spans"})
+    database = _nested("MongoDB", DatabaseReportSchema)
+    circuit_breakers = _nested("the circuit breakers", BreakersReportSchema)
+    validation_cache = _nested("the validation cache", CacheReportSchema)
+    telemetry = _field(fields.Dict, "the exports of metrics and spans", required=False)
 
 
 class HealthReportSchema(_Probe):
-    status = _enum("the worst state of all parts", "healthy", "unhealthy")
+    status = _text("the worst state of all parts", enum=["healthy", "unhealthy"])
     version = _text("the version of the API")
     environment = _text("the profile")
-    checks = _nested(HealthChecksSchema, "the state of each part, over all workers")
+    checks = _nested("the state of each part, over all workers", HealthChecksSchema)
 
 
 class ServiceMetricsSchema(_Response):
     service = _text("the name of the service")
     timestamp = _date_time("when the response was made")
     uptime_seconds = _number("seconds since the start")
-    pool = _nested(PoolSchema, "the connections of all workers", required=False)
-    circuit_breakers = _map_of(
-        fields.Nested(BreakerSchema), "each breaker by its name", required=False
+    pool = _nested("the connections of all workers", PoolSchema, required=False)
+    circuit_breakers = _map(
+        "each breaker by its name", fields.Nested(BreakerSchema), required=False
     )
-    validation_cache = _nested(CacheReportSchema, "the validation cache", required=False)
+    validation_cache = _nested("the validation cache", CacheReportSchema, required=False)
 
 
 class FastHealthSchema(_Response):
-    status = _enum("always healthy", "healthy")
+    status = _text("always healthy", enum=["healthy"])
     service = _text("the name of the fast path")
     timestamp = _date_time("when the response was made")
 
@@ -320,6 +288,6 @@ class FastPathEnvironmentSchema(_Response):
 
 
 class FastPathStatsSchema(_Response):
-    fastPath = _nested(FastPathLimitsSchema, "the limits")
-    environment = _nested(FastPathEnvironmentSchema, "how the service runs")
-    endpoints = _map_of(fields.String(), "what each endpoint does, by its path")
+    fastPath = _nested("the limits", FastPathLimitsSchema)
+    environment = _nested("how the service runs", FastPathEnvironmentSchema)
+    endpoints = _map("what each endpoint does, by its path", fields.String())
