@@ -25,15 +25,13 @@ def database_name() -> str:
 
 
 @pytest.fixture(scope="session")
-def prepared() -> Iterator[dict[str, MongoClient[Any]]]:
+def prepared() -> dict[str, MongoClient[Any]]:
     """A client without deadlines of each MongoDB that has the indexes.
 
-    Making and dropping indexes would take most of a short test.
+    Making and dropping indexes would take most of a short test. The clients end with the process:
+    to close one can take seconds.
     """
-    clients: dict[str, MongoClient[Any]] = {}
-    yield clients
-    for each in clients.values():
-        each.close()
+    return {}
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ def without_database(
         {"OTEL_SDK_DISABLED": "true", "PORTFOLIO_RUNTIME_DIR": str(tmp_path_factory.mktemp("run"))},
         mongodb_uri=request.param,
         min_pool_size=0,
+        request_timeout_ms=1000,
     )
     app = create_app(settings)
     services = app.extensions["portfolio"]
