@@ -29,7 +29,7 @@ def _is_owned(condition: Any) -> bool:
     return bool(condition._lock.locked())
 
 
-# PRIVATE API: python==3.13, threading.Condition._is_owned. The stock method tries to acquire the
+# PRIVATE API: python==3.14, threading.Condition._is_owned. The stock method tries to acquire the
 # lock, and gevent switches to other greenlets when that fails; PyMongo's pool asks twice a command
 # while it holds the lock. To look at the lock instead saves 7% of the time of a command.
 stock_is_owned = threading.Condition._is_owned  # type: ignore[attr-defined]

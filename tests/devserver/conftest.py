@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import select
 import shutil
@@ -55,22 +54,19 @@ class LocalRun:
         self._seen: set[psutil.Process] = set()
         if terminal:
             # In a new session, so that its pseudo-terminal becomes the controlling one.
-            pid, self._terminal = pty.fork()
-            if pid == 0:
-                os.chdir(folder)
-                os.execve(command[0], list(command), self.environment)
-            self.process = psutil.Process(pid)
+            command = ("setsid", "--ctty", *command)
+            self._terminal, child_end = os.openpty()
         else:
             self._terminal, child_end = os.pipe()
-            self.process = psutil.Popen(
-                command,
-                cwd=folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=child_end,
-                stderr=child_end,
-            )
-            os.close(child_end)
+        self.process = psutil.Popen(
+            command,
+            cwd=folder,
+            env=self.environment,
+            stdin=child_end if terminal else subprocess.DEVNULL,
+            stdout=child_end,
+            stderr=child_end,
+        )
+        os.close(child_end)
         self._closing = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
