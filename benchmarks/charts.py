@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def growth_curves(sizes: list[dict[str, Any]], titles: dict[str, str]) -> Figure
     """Draw the median of each operation against the number of documents, both logarithmic."""
     figure, panel = pyplot.subplots(figsize=(7.6, 4.2))
     documents = [size["documents"] for size in sizes]
-    for mark, (key, title) in zip(_MARKS, titles.items(), strict=True):
+    for mark, (key, title) in zip(cycle(_MARKS), titles.items(), strict=False):
         medians = [size["latencies"][key]["p50"] for size in sizes]
         panel.plot(documents, medians, marker=mark, markersize=4, label=title)
     panel.set(xscale="log", yscale="log", xlabel="documents", ylabel="milliseconds, median")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pymongo
 from bson import ObjectId
@@ -145,18 +145,18 @@ class PortfolioRepository:
         if parsed is None:
             raise NotFound
 
-        def apply(stored: Any) -> T | None:
-            unchanged = {"_id": parsed, "version": stored}
-            return self._database.run(lambda: change(unchanged), retry=False)
+        def apply(unchanged: Document) -> T | None:
+            return self._database.run(lambda: change({"_id": parsed} | unchanged), retry=False)
 
-        if changed := apply(version):
+        # A number also matches an array that has it as an element.
+        if changed := apply({"version": version, "version.0": {"$exists": False}}):
             return changed
         documents = find_documents(self._database, {"_id": parsed}, projection=PROJECTION, limit=1)
         if not documents:
             raise NotFound
         # Another service may have stored the version in another type.
         if from_document(documents[0]).version == version and (
-            changed := apply({"$eq": documents[0].get("version")})
+            changed := apply({"version": {"$eq": documents[0].get("version")}})
         ):
             return changed
         raise VersionConflict

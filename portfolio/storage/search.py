@@ -193,11 +193,18 @@ class PortfolioSearch:
 
 
 def _after(after: SortKey) -> list[Document]:
-    # A client's cursor has these values: as operands they can't act as operators.
-    same_date = {"dateCreated": {"$eq": after.created}, "_id": {"$lt": after.identity}}
+    # A client's cursor has these values: as operands of $eq and $literal they can't act as
+    # operators. Expressions compare values of all types, as sorting does. An array sorts by its
+    # greatest element, and a missing date as null, which is what $max makes of them.
+    stored, end = {"$max": ["$dateCreated"]}, {"$max": [{"$literal": after.created}]}
+    same_date = {"_id": {"$lt": after.identity}, "$expr": {"$eq": [stored, end]}}
+    earlier: Document = {"$expr": {"$lt": [stored, end]}}
     if after.created is None:
-        return [same_date]
-    # $lt as an expression compares values of all types, as sorting does; a missing date sorts below
-    # all dates. $lt as a query operator would find dates only.
-    earlier = {"$expr": {"$lt": ["$dateCreated", {"$literal": after.created}]}}
+        earlier["dateCreated"] = {"$lte": MinKey()}
+    elif not isinstance(after.created, list):
+        # For the index: all arrays and missing dates that are earlier than a date match, too.
+        above = {"$lt": ["$dateCreated", {"$literal": after.created}]}
+        earlier = {"$expr": {"$and": [above, *earlier.values()]}}
+    if not isinstance(after.created, list):
+        same_date["dateCreated"] = {"$eq": after.created}
     return [same_date, earlier]

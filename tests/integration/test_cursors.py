@@ -11,7 +11,18 @@ from typing import Any
 
 import bson
 import pytest
-from bson import DatetimeMS, DBRef, MinKey, ObjectId, Regex
+from bson import (
+    Code,
+    DatetimeMS,
+    DBRef,
+    Decimal128,
+    Int64,
+    MaxKey,
+    MinKey,
+    ObjectId,
+    Regex,
+    Timestamp,
+)
 from flask import Flask
 from flask.testing import FlaskClient
 from itsdangerous import base64_encode
@@ -81,6 +92,27 @@ def test_a_search_by_name_pages_too(client: FlaskClient, collection: Stored, sea
     assert walk(client, f"limit=3&{search}") == [each["portfolioId"] for each in by_offset]
 
 
+# A date of each BSON type, "" for none at all; dates in arrays, which sort by the greatest element.
+DATES: list[Any] = [
+    *(MinKey(), None, "", float("nan"), -1, 0, Int64(2**40), 1.5, Decimal128("3"), "a", "2024"),
+    *({}, {"$gt": ""}, {"a": 1}, b"x", ObjectId("0" * 24), False, True, BORN, DatetimeMS(2**60)),
+    *(Timestamp(1, 2), Regex("x"), DBRef("a", 1), Code("x"), Code("x", {"a": 1}), MaxKey()),
+    *([datetime(2030, 1, 1)], [datetime(2000, 1, 1), 7], [BORN, {"$gt": ""}], [True, 7]),
+]
+
+
+@pytest.mark.parametrize("search", ["", "&name=FUND 1", "&name_like=und"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_pages_neither_skip_nor_repeat_dates_of_any_type(
+    client: FlaskClient, collection: Stored, size: int, search: str
+) -> None:
+    dates = [{} if date == "" else {"dateCreated": date} for date in DATES * 2]
+    collection.insert_many([{"name": "Fund 1", "version": 1, **date} for date in dates])
+    by_offset = client.get(f"{PATH}?limit=1000{search}").json["portfolios"]
+    assert len(by_offset) == len(dates)
+    assert walk(client, f"limit={size}{search}") == [each["portfolioId"] for each in by_offset]
+
+
 def test_what_is_created_or_deleted_meanwhile_moves_nothing(
     client: FlaskClient, collection: Stored
 ) -> None:
@@ -133,10 +165,6 @@ GENUINE = {"name": None, "name_like": None, "created": BORN, "identity": ObjectI
         GENUINE | {"identity": "0" * 24},
         GENUINE | {"identity": None},
         GENUINE | {"identity": {"$ne": 1}},
-        GENUINE | {"created": {"$ne": 1}},
-        GENUINE | {"created": {"$gt": MinKey()}},
-        GENUINE | {"created": ["$dateCreated"]},
-        GENUINE | {"created": DBRef("portfolio", 1)},
         GENUINE | {"name": {"$ne": None}},
         {key: value for key, value in GENUINE.items() if key != "created"},
         {key: value for key, value in GENUINE.items() if key != "name"},
@@ -155,22 +183,31 @@ def test_a_forged_cursor_that_holds_no_document_is_refused(
     client: FlaskClient, settings: Settings
 ) -> None:
     genuine = bson.encode(GENUINE)
+    nested = []
     deep: dict[str, Any] = {}
-    for _ in range(120):
-        deep = {"a": deep}
+    for _ in range(250):
+        deep = {"": deep}
+        nested.append(bson.encode(GENUINE | {"created": deep}))
     random = Random(16)
     damaged = [
         genuine[:index] + random.randbytes(1) + genuine[index + 1 :]
         for index in range(len(genuine))
     ]
-    for content in [b"", b"\0", genuine[:-1], bson.encode(GENUINE | {"created": deep}), *damaged]:
+    for content in [b"", b"\0", genuine[:-1], *nested[170:180], nested[-1], *damaged]:
         answer = client.get(f"{PATH}?cursor={forge(settings, content)}")
         # A byte of a date or an id may change and leave a cursor that means something else.
         assert answer.status_code in (200, 400), content
     assert client.get(f"{PATH}?cursor={forge(settings, genuine)}").status_code == 200
 
 
-@pytest.mark.parametrize("created", ["$dateCreated", "$$ROOT", Regex("."), 7, float("nan"), None])
+@pytest.mark.parametrize(
+    "created",
+    [
+        *("$dateCreated", "$$ROOT", Regex("."), 7, float("nan"), None),
+        *({"$ne": 1}, {"$gt": MinKey()}, {"$gt": ""}, {"$literal": MaxKey()}),
+        *(["$dateCreated"], [{"$gt": ""}], DBRef("portfolio", 1), Code("return true")),
+    ],
+)
 def test_what_a_cursor_brings_is_a_value_and_no_expression(
     client: FlaskClient, collection: Stored, settings: Settings, created: Any
 ) -> None:
@@ -181,7 +218,7 @@ def test_what_a_cursor_brings_is_a_value_and_no_expression(
     content = GENUINE | {"created": created, "identity": ObjectId("f" * 24)}
     answer = client.get(f"{PATH}?cursor={forge(settings, bson.encode(content))}")
     assert answer.status_code == 200
-    expected = isinstance(created, Regex)  # the one of these that sorts above dates
+    expected = isinstance(created, (Regex, Code))  # these two sort above dates
     names = [each["name"] for each in answer.json["portfolios"]]
     assert ("Newest" in names) == expected
 
