@@ -58,15 +58,17 @@ class PortfolioError(Exception):
     """An error that is reported to the client, with its HTTP status and its code.
 
     Args:
-        detail: a sentence for the client.
+        detail: a sentence for the client; that of the class by default.
     """
 
     status = 500
     code = ErrorCode.INTERNAL_ERROR
+    detail: str | Sequence[LocatedError] = "Internal server error"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail: str | Sequence[LocatedError] = detail
+    def __init__(self, detail: str | None = None) -> None:
+        if detail is not None:
+            self.detail = detail
+        super().__init__(self.detail)
 
 
 class BadRequest(PortfolioError):
@@ -88,9 +90,7 @@ class NotFound(PortfolioError):
 
     status = 404
     code = ErrorCode.NOT_FOUND
-
-    def __init__(self, detail: str = "Portfolio not found") -> None:
-        super().__init__(detail)
+    detail = "Portfolio not found"
 
 
 class VersionConflict(PortfolioError):
@@ -98,9 +98,7 @@ class VersionConflict(PortfolioError):
 
     status = 409
     code = ErrorCode.VERSION_CONFLICT
-
-    def __init__(self) -> None:
-        super().__init__("Version conflict")
+    detail = "Version conflict"
 
 
 class NameConflict(PortfolioError):
@@ -122,9 +120,7 @@ class IdempotencyKeyInUse(PortfolioError):
 
     status = 409
     code = ErrorCode.IDEMPOTENCY_KEY_IN_USE
-
-    def __init__(self) -> None:
-        super().__init__("A request with this Idempotency-Key is in flight")
+    detail = "A request with this Idempotency-Key is in flight"
 
 
 class PreconditionFailed(PortfolioError):
@@ -132,9 +128,7 @@ class PreconditionFailed(PortfolioError):
 
     status = 412
     code = ErrorCode.PRECONDITION_FAILED
-
-    def __init__(self) -> None:
-        super().__init__("Precondition failed: the portfolio has changed")
+    detail = "Precondition failed: the portfolio has changed"
 
 
 class TooLarge(PortfolioError):
@@ -149,9 +143,7 @@ class UnsupportedMediaType(PortfolioError):
 
     status = 415
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
-
-    def __init__(self) -> None:
-        super().__init__("Content-Type must be application/json")
+    detail = "Content-Type must be application/json"
 
 
 class Unavailable(PortfolioError):
@@ -164,8 +156,9 @@ class Unavailable(PortfolioError):
 
     status = 503
     code = ErrorCode.SERVICE_UNAVAILABLE
+    detail = "Database unavailable"
 
-    def __init__(self, detail: str, retry_after: int = 1) -> None:
+    def __init__(self, detail: str | None = None, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
 
@@ -174,9 +167,7 @@ class DeadlineExceeded(Unavailable):
     """The deadline of the request has passed."""
 
     code = ErrorCode.TIMEOUT
-
-    def __init__(self) -> None:
-        super().__init__("Database timed out")
+    detail = "Database timed out"
 
 
 class Overloaded(Unavailable):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 
 from portfolio.errors import (
     BadRequest,
@@ -69,7 +70,7 @@ class PortfolioService:
         a truncated list.
         """
         batches = self._repository.batches()
-        return _chain(next(batches, []), batches)
+        return chain([next(batches, [])], batches)
 
     def list_by_id(self, after: str | None = None) -> Iterator[list[Portfolio]]:
         """Return all portfolios in the order of their ids, in batches.
@@ -127,6 +128,11 @@ class PortfolioService:
         """Return those of ``ids`` that are stored."""
         return self._repository.existing_ids(ids)
 
+    def partition_existing(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the ids that are stored and all others, both in the given order."""
+        stored = self.find_stored_ids(ids)
+        return [id for id in ids if id in stored], [id for id in ids if id not in stored]
+
     def store_missing(self, portfolios: Sequence[PortfolioCreate]) -> None:
         """Store those of ``portfolios``, which have ids, that are not stored yet.
 
@@ -166,12 +172,6 @@ class PortfolioService:
         Portfolios that are created meanwhile are newer than the rest and shift nothing.
         """
         return self._search.find_after(search, after)
-
-    def partition_existing(self, portfolio_ids: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the ids of existing portfolios and all others, both in the given order."""
-        existing = self._repository.existing_ids(portfolio_ids)
-        valid = [each for each in portfolio_ids if each in existing]
-        return valid, [each for each in portfolio_ids if each not in existing]
 
     def resolve(self, lookup: Lookup) -> Resolution:
         """Return the portfolios with the ids and the names of ``lookup``.
@@ -294,8 +294,3 @@ def _shared_query(search: Search) -> Search | None:
 def _to_portfolio(new: PortfolioCreate, now: datetime) -> Portfolio:
     # The id is made before the first attempt, so that a retry can't store a second portfolio.
     return new.to_portfolio(new.id or new_id(), now)
-
-
-def _chain(first: list[Portfolio], rest: Iterator[list[Portfolio]]) -> Iterator[list[Portfolio]]:
-    yield first
-    yield from rest

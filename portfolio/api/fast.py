@@ -30,7 +30,7 @@ from portfolio.api.services import services
 from portfolio.errors import BadRequest, MalformedJSON, TooLarge, UnprocessableEntity
 from portfolio.models import PortfolioCreate
 from portfolio.observability.health_report import FAST_SERVICE, timestamp
-from portfolio.rules import MAX_BULK, InvalidName, check_bulk_size
+from portfolio.rules import MAX_BULK, InvalidName
 
 blueprint = Blueprint("fast", __name__, url_prefix="/api/fast")
 blueprint.register_error_handler(MalformedJSON, handle_malformed_json_as_bad_request)
@@ -155,7 +155,6 @@ def _load_bulk(body: Any) -> Sequence[PortfolioCreate]:
         raise BadRequest("Request must be a list of portfolios")
     if len(body) > MAX_BULK:
         raise TooLarge(f"Request cannot contain more than {MAX_BULK} portfolios")
-    check_bulk_size(len(body))
     try:
         return load(_bulk_schema, body, "body")  # type: ignore[no-any-return]
     except UnprocessableEntity as error:

@@ -25,6 +25,7 @@ from portfolio.api.fields import (
 from portfolio.api.responses import FIELDS
 from portfolio.errors import FieldError, FieldErrors, LocatedError, UnprocessableEntity
 from portfolio.models import (
+    DEFAULT_VERSION,
     MAX_NEW_VERSION,
     MAX_VERSION,
     MIN_VERSION,
@@ -48,16 +49,16 @@ class _Input(Schema):
     error_messages = {"type": NOT_AN_OBJECT}  # type: ignore[dict-item]  # noqa: RUF012
 
 
-def _required(field: type[fields.Field[Any]], null: FieldError, *args: Any, **kwargs: Any) -> Any:
+def _required(kind: type[fields.Field[Any]], null: FieldError, *args: Any, **more: Any) -> Any:
     messages: dict[str, Any] = {"required": [MISSING], "null": [null]}
-    return field(*args, required=True, error_messages=messages, **kwargs)
+    return kind(*args, required=True, error_messages=messages, **more)
+
+
+def _optional(kind: type[fields.Field[Any]], *args: Any, **more: Any) -> Any:
+    return kind(*args, allow_none=True, load_default=None, **more)
 
 
 # What the OpenAPI document says about a field, beyond what its class says.
-_DATE_METADATA = {
-    "description": "no offset means UTC; absent or null means now, or unchanged",
-    "examples": ["2024-01-20T14:45:00.123Z"],
-}
 _STRICT_NAME_METADATA = {
     "strict": True,
     "description": "letters, digits, spaces, hyphens and underscores",
@@ -67,31 +68,30 @@ _NAME_METADATA = {"description": "printable characters, not all of them spaces"}
 _VERSION_METADATA = {"description": "the version that you have seen", "examples": [1]}
 
 
-_FIELD_NAMES = FieldNames(
-    FIELDS,
-    load_default=None,
-    metadata={"description": "the fields to give of each portfolio, separated by commas"},
-)
+class _Dated(_Input):
+    """A portfolio to create or to update."""
+
+    date_created = _optional(
+        DateTime,
+        data_key="dateCreated",
+        metadata={
+            "description": "no offset means UTC; absent or null means now, or unchanged",
+            "examples": ["2024-01-20T14:45:00.123Z"],
+        },
+    )
 
 
-class StrictPortfolioCreateSchema(_Input):
+class StrictPortfolioCreateSchema(_Dated):
     """A portfolio to create through v2 or fast; ``portfolio.rules`` checks its name."""
 
     name = _required(Text, NOT_A_STRING, metadata=_STRICT_NAME_METADATA)
-    date_created = DateTime(
-        data_key="dateCreated", allow_none=True, load_default=None, metadata=_DATE_METADATA
-    )
-    version = Integer(
-        0,
-        MAX_NEW_VERSION,
-        allow_none=True,
-        load_default=None,
-        metadata={"description": "0, absent or null means 1"},
+    version = _optional(
+        Integer, 0, MAX_NEW_VERSION, metadata={"description": "0, absent or null means 1"}
     )
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> PortfolioCreate:
-        return PortfolioCreate(data["name"], data["date_created"], data["version"] or 1)
+        return PortfolioCreate(**data | {"version": data["version"] or DEFAULT_VERSION})
 
 
 class PortfolioCreateSchema(StrictPortfolioCreateSchema):
@@ -103,10 +103,10 @@ class PortfolioCreateSchema(StrictPortfolioCreateSchema):
 class PortfolioImportSchema(PortfolioCreateSchema):
     """A portfolio to import; it may have any version that is stored somewhere."""
 
-    version = Integer(MIN_VERSION, MAX_VERSION, allow_none=True, load_default=None)
+    version = _optional(Integer, MIN_VERSION, MAX_VERSION)
 
 
-class PortfolioUpdateSchema(_Input):
+class PortfolioUpdateSchema(_Dated):
     """An update through v1; the version must leave room for the next one."""
 
     portfolio_id = _required(
@@ -116,13 +116,11 @@ class PortfolioUpdateSchema(_Input):
     version = _required(
         Integer, NOT_AN_INTEGER, MIN_VERSION, MAX_VERSION - 1, metadata=_VERSION_METADATA
     )
-    date_created = DateTime(
-        data_key="dateCreated", allow_none=True, load_default=None, metadata=_DATE_METADATA
-    )
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> PortfolioUpdate:
-        return PortfolioUpdate(data["name"], data["version"], data["date_created"])
+        del data["portfolio_id"]
+        return PortfolioUpdate(**data)
 
 
 class IdValidationSchema(_Input):
@@ -135,20 +133,13 @@ class IdValidationSchema(_Input):
         metadata={"description": "ids to look up; what is not an id is invalid"},
     )
 
-    @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> list[str]:
-        return list(data["ids"])
-
 
 class LookupSchema(_Input):
     """The ids and names to resolve; ``portfolio.rules`` checks how many they are."""
 
-    ids = Ids(0, allow_none=True, load_default=None, metadata={"description": "what may be ids"})
-    names = Names(
-        0,
-        allow_none=True,
-        load_default=None,
-        metadata={"description": "names, compared trimmed and without regard to case"},
+    ids = _optional(Ids, 0, metadata={"description": "what may be ids"})
+    names = _optional(
+        Names, 0, metadata={"description": "names, compared trimmed and without regard to case"}
     )
 
     @post_load
@@ -159,14 +150,12 @@ class LookupSchema(_Input):
 class FieldsQuerySchema(_Input):
     """The query string of a lookup."""
 
-    class Meta(_Input.Meta):
-        """Adds a field that can't be an attribute: every schema has one of its name."""
-
-        include = {"fields": _FIELD_NAMES}  # noqa: RUF012
-
-    @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> tuple[str, ...] | None:
-        return data["fields"]  # type: ignore[no-any-return]
+    # Marshmallow removes it from the class, which has another attribute of this name.
+    fields: Any = FieldNames(
+        FIELDS,
+        load_default=None,
+        metadata={"description": "the fields to give of each portfolio, separated by commas"},
+    )
 
 
 class BulkQuerySchema(_Input):
@@ -180,10 +169,6 @@ class BulkQuerySchema(_Input):
         metadata={"description": "refuse names that are stored already, without regard to case"},
     )
 
-    @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> bool:
-        return bool(data["unique"])
-
 
 class DeleteQuerySchema(_Input):
     """The query string of a deletion."""
@@ -191,10 +176,6 @@ class DeleteQuerySchema(_Input):
     version = _required(
         Integer, NOT_AN_INTEGER, MIN_VERSION, MAX_VERSION, metadata=_VERSION_METADATA
     )
-
-    @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> int:
-        return int(data["version"])
 
 
 class SearchQuerySchema(FieldsQuerySchema):
@@ -209,10 +190,7 @@ class SearchQuerySchema(FieldsQuerySchema):
         metadata={"strict": True, "description": "a part of the name, without regard to case"},
     )
     limit = Integer(
-        1,
-        MAX_LIMIT,
-        load_default=50,
-        metadata={"description": "maximum number of portfolios"},
+        1, MAX_LIMIT, load_default=50, metadata={"description": "maximum number of portfolios"}
     )
     offset = Integer(
         0,

@@ -156,7 +156,7 @@ def update_portfolio(portfolio_id: str) -> Response:
 )
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete a portfolio."""
-    version = load_query(_delete_schema, request)
+    version = load_query(_delete_schema, request)["version"]
     portfolios = services().portfolios
     check_if_match(
         request,
@@ -186,7 +186,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
 )
 def validate_portfolios() -> Response:
     """Check which portfolios exist."""
-    ids = load(_ids_schema, json_body(request), "body")
+    ids = load(_ids_schema, json_body(request), "body")["ids"]
     valid, invalid = services().portfolios.partition_existing(ids)
     return json_response({"valid": valid, "invalid": invalid, "inactive": []})
 

@@ -89,7 +89,7 @@ def create_portfolios() -> Response:
     """Create up to 100 portfolios: all or none."""
     s = services()
     with s.metrics.bulk("v2"):
-        unique = load_query(_bulk_query_schema, request)
+        unique = load_query(_bulk_query_schema, request)["unique"]
         body = json_body(request)
         if isinstance(body, list):
             check_bulk_size(len(body))
@@ -122,7 +122,7 @@ def create_portfolios() -> Response:
 )
 def resolve_portfolios() -> Response:
     """Get the portfolios with up to 1000 ids and names."""
-    fields = load_query(_fields_schema, request)
+    fields = load_query(_fields_schema, request)["fields"]
     lookup = load(_lookup_schema, json_body(request), "body")
     found = services().portfolios.resolve(lookup)
     portfolios = select_fields(found.portfolios, fields)

@@ -159,10 +159,6 @@ ERRORS = {
         ),
         "Values are invalid; all errors are listed.",
     ),
-    "InternalServerError": ErrorResponse(
-        PortfolioError("Internal server error"), "An unexpected error; the log has it."
-    ),
-    "ServiceUnavailable": ErrorResponse(
-        Unavailable("Database unavailable"), "The database is unavailable."
-    ),
+    "InternalServerError": ErrorResponse(PortfolioError(), "An unexpected error; the log has it."),
+    "ServiceUnavailable": ErrorResponse(Unavailable(), "The database is unavailable."),
 }
