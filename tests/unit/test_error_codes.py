@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from werkzeug.test import TestResponse
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
-from portfolio.errors import Unavailable
+from portfolio.errors import Overloaded, Unavailable
 from portfolio.models import Search
-from portfolio.server.request_body import RejectedBody, _no_room
+from portfolio.server.request_body import RejectedBody
 from portfolio.storage.guard import Guard, budget
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
@@ -120,7 +121,7 @@ def test_a_rejection_in_overload_is_overloaded() -> None:
     [
         (RequestTimeout, 408, "timeout"),
         (RequestEntityTooLarge, 413, "payload_too_large"),
-        (_no_room, 503, "overloaded"),
+        (partial(Overloaded, "Service Unavailable"), 503, "overloaded"),
     ],
 )
 def test_a_body_that_the_worker_did_not_receive_has_a_code_too(
