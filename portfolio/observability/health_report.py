@@ -85,6 +85,7 @@ class HealthReport:
             },
             "circuit_breakers": {each.name: each.snapshot() for each in self._all_breakers},
             "validation_cache": self._cache_statistics()._asdict(),
+            "portfolios": self._metrics.portfolios,
             "requests": {
                 "in_flight": requests.in_flight,
                 # Method, endpoint, status, buckets, seconds.
@@ -136,6 +137,10 @@ class HealthReport:
             "timestamp": timestamp(),
             "uptime_seconds": round(time.monotonic() - _STARTED_AT, 3),
             "requests": _merge_requests([worker["requests"] for worker in workers]),
+            "portfolios": {
+                event: _sum(worker["portfolios"][event] for worker in workers)
+                for event in self._metrics.portfolios
+            },
             "circuit_breakers": _merge_breakers(worker["circuit_breakers"] for worker in workers),
             "validation_cache": self._merge_caches(workers),
             "pool": _sum(worker["database"]["pool"] for worker in workers),

@@ -143,12 +143,13 @@ class Metrics:
         self.requests = RequestMetrics()
         self.bulks = Histogram()
         self.operations = Histogram()
-        self.creations: Counter[str] = Counter()
+        # What happened to portfolios, by the version of the API that was called.
+        self.portfolios: dict[str, Counter[str]] = {"creations": Counter()}
 
     def created(self, api: str, created: CreateResult) -> None:
         """Count the portfolios that a call of ``api`` created, unless it is a replay."""
         if not created.replayed:
-            self.creations[api] += len(created.portfolios)
+            self.portfolios["creations"][api] += len(created.portfolios)
 
     @contextmanager
     def bulk(self, api: str) -> Iterator[None]:

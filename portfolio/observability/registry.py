@@ -91,6 +91,10 @@ def _count_calls(sources: Sources) -> dict[Attributes, int]:
     return {(each.name, key): n for each in sources.breakers for key, n in each.outcomes.items()}
 
 
+def _portfolios(sources: Sources, event: str, apis: Sequence[str]) -> dict[Attributes, int]:
+    return {(api,): sources.metrics.portfolios[event][api] for api in apis}
+
+
 def _pool_metric(name: str, meaning: str, panel: str) -> MetricSpec:
     """Describe the gauge of the attribute ``name`` of ``Pool``."""
     attribute = "in_use" if name == "active" else name
@@ -146,7 +150,7 @@ METRICS = (
         "{portfolio}",
         "portfolios created",
         "Portfolios created",
-        lambda sources: {(api,): sources.metrics.creations[api] for api in _CREATION_APIS},
+        lambda sources: _portfolios(sources, "creations", _CREATION_APIS),
         ("api",),
     ),
     MetricSpec(

@@ -164,6 +164,7 @@ def test_metrics_show_requests_and_the_use_of_resources(watched: FlaskClient) ->
     before = watched.get("/health/metrics").json["requests"]
     for path in (V2, V2, V2 + "?name="):
         watched.get(path).close()  # counted once it was sent
+    assert watched.post(V2, json=[{"name": "A"}, {"name": "B"}]).status_code == 201
     response = watched.get("/health/metrics")
     assert response.status_code == 200
     body = response.json
@@ -171,6 +172,7 @@ def test_metrics_show_requests_and_the_use_of_resources(watched: FlaskClient) ->
     assert body["requests"]["total"] - before["total"] >= 3
     assert body["requests"]["by_status"]["400"] - before["by_status"].get("400", 0) == 1
     assert body["requests"]["latency_ms"]["p95"] >= body["requests"]["latency_ms"]["p50"] > 0
+    assert body["portfolios"] == {"creations": {"v2": 2}}
     assert set(body["circuit_breakers"]) == {"database"}
     assert (body["validation_cache"]["hits"], body["validation_cache"]["size"]) == (1, 1)
     assert body["pool"]["max"] == 50
