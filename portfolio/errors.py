@@ -83,6 +83,7 @@ class Unauthorized(PortfolioError):
 
     status = 401
     code = ErrorCode.UNAUTHORIZED
+    detail = "A valid API key is required"
 
 
 class NotFound(PortfolioError):

@@ -49,7 +49,7 @@ def check_if_match(
     portfolio_id: str,
     version: int,
     change: Callable[[], T],
-    current: Callable[[], Portfolio],
+    current: Callable[[str], Portfolio],
 ) -> T:
     """Apply a change if the ``If-Match`` of ``request`` allows it.
 
@@ -61,7 +61,7 @@ def check_if_match(
         portfolio_id: the portfolio to change.
         version: the version that the change requires.
         change: applies the change.
-        current: reads the portfolio.
+        current: reads the portfolio with an id.
 
     Raises:
         PreconditionFailed: ``If-Match`` does not have the current tag.
@@ -76,7 +76,7 @@ def check_if_match(
             return change()
         except VersionConflict:
             pass
-    found = current()
+    found = current(portfolio_id)
     if not wanted.contains(tag(found.id, found.version)):
         raise PreconditionFailed
     raise VersionConflict

@@ -16,7 +16,6 @@ from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import Metrics
 from portfolio.service import PortfolioService
-from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
 
 if TYPE_CHECKING:
@@ -51,20 +50,11 @@ class Services:
     health: HealthReport
     lifecycle: Lifecycle
 
-    @property
-    def breakers(self) -> list[Breaker]:
-        """The circuit breakers that requests depend on, if they are enabled."""
-        return [breaker for breaker in (self.database.breaker,) if breaker is not None]
-
-    @property
-    def all_breakers(self) -> list[Breaker]:
-        """The circuit breakers, including those of the telemetry exporters."""
-        return [*self.breakers, *(self.telemetry.breakers if self.telemetry else [])]
-
     def reset_breaker(self, name: str) -> None:
         """Close the circuit breaker with this name, if there is one."""
-        for breaker in self.all_breakers:
-            if breaker.name == name:
+        exporters = self.telemetry.breakers if self.telemetry else []
+        for breaker in (self.database.breaker, *exporters):
+            if breaker is not None and breaker.name == name:
                 breaker.reset()
 
     def start(self) -> None:

@@ -134,7 +134,7 @@ def update_portfolio(portfolio_id: str) -> Response:
         portfolio_id,
         update.version,
         partial(portfolios.update, portfolio_id, update),
-        partial(portfolios.get, portfolio_id),
+        portfolios.get,
     )
     return with_etag(updated)
 
@@ -163,7 +163,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
         portfolio_id,
         version,
         partial(portfolios.delete, portfolio_id, version),
-        partial(portfolios.get, portfolio_id),
+        portfolios.get,
     )
     response = Response(status=204)
     del response.headers["Content-Type"]

@@ -41,7 +41,7 @@ def require_api_key(app: Flask, keys: Sequence[str]) -> None:
             if hmac.compare_digest(each, key)
         ]
         if not matches:
-            raise Unauthorized("A valid API key is required")
+            raise Unauthorized
         g.caller = matches[0]
 
     app.before_request(check)

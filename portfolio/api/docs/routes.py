@@ -12,7 +12,6 @@ import hashlib
 import re
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -54,7 +53,10 @@ class Document:
     @cached_property
     def json(self) -> bytes:
         """The document as JSON."""
-        return orjson.dumps(self._build())
+        # Deferred: only the document needs APISpec.
+        from portfolio.api.openapi.document import build  # noqa: PLC0415
+
+        return orjson.dumps(build(self._app, self._settings))
 
     @cached_property
     def yaml(self) -> bytes:
@@ -62,12 +64,6 @@ class Document:
         import yaml  # noqa: PLC0415 - only this document needs it
 
         return yaml.safe_dump(orjson.loads(self.json), sort_keys=False, encoding="utf-8")
-
-    def _build(self) -> dict[str, Any]:
-        # Deferred: only the document needs APISpec.
-        from portfolio.api.openapi.document import build  # noqa: PLC0415
-
-        return build(self._app, self._settings)
 
 
 def register_pages(app: Flask, settings: Settings) -> None:

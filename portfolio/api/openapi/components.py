@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from portfolio.api.responses import EXAMPLE_ID, TOO_LARGE
 from portfolio.errors import (
@@ -110,55 +110,37 @@ LINKS: dict[str, dict[str, Any]] = {
 }
 
 
-class ErrorResponse(NamedTuple):
-    """An error response that endpoints share.
-
-    Attributes:
-        error: an example.
-        description: what it means.
-    """
-
-    error: PortfolioError
-    description: str
-
-
 class _URITooLong(BadRequest):
     status = 414
 
 
-ERRORS = {
-    "BadRequest": ErrorResponse(
+# By name: an example, and what it means.
+ERRORS: dict[str, tuple[PortfolioError, str]] = {
+    "BadRequest": (
         BadRequest("Only one search parameter allowed: name or name_like"),
         "The request breaks a rule.",
     ),
-    "Unauthorized": ErrorResponse(
-        Unauthorized("A valid API key is required"), "The API key is missing or unknown."
+    "Unauthorized": (Unauthorized(), "The API key is missing or unknown."),
+    "NotFound": (NotFound(), "The portfolio does not exist."),
+    "VersionConflict": (VersionConflict(), "The version is not the stored one."),
+    "IdempotencyKeyInFlight": (
+        IdempotencyKeyInUse(),
+        "The first request with this key is in flight.",
     ),
-    "NotFound": ErrorResponse(NotFound(), "The portfolio does not exist."),
-    "VersionConflict": ErrorResponse(VersionConflict(), "The version is not the stored one."),
-    "IdempotencyKeyInFlight": ErrorResponse(
-        IdempotencyKeyInUse(), "The first request with this key is in flight."
-    ),
-    "NameConflict": ErrorResponse(
+    "NameConflict": (
         NameConflict(["Growth Fund"]),
         "Portfolios with these names exist, or the first request with this key is in flight.",
     ),
-    "PreconditionFailed": ErrorResponse(
-        PreconditionFailed(), "If-Match does not have the current ETag."
-    ),
-    "PayloadTooLarge": ErrorResponse(TooLarge(TOO_LARGE), "The body is larger than 1 MiB."),
-    "URITooLong": ErrorResponse(
-        _URITooLong("Request URI Too Long"), "The request line is longer than 4 KiB."
-    ),
-    "UnsupportedMediaType": ErrorResponse(
-        UnsupportedMediaType(), "The body is not declared as JSON."
-    ),
-    "UnprocessableEntity": ErrorResponse(
+    "PreconditionFailed": (PreconditionFailed(), "If-Match does not have the current ETag."),
+    "PayloadTooLarge": (TooLarge(TOO_LARGE), "The body is larger than 1 MiB."),
+    "URITooLong": (_URITooLong("Request URI Too Long"), "The request line is longer than 4 KiB."),
+    "UnsupportedMediaType": (UnsupportedMediaType(), "The body is not declared as JSON."),
+    "UnprocessableEntity": (
         UnprocessableEntity(
             [LocatedError(loc=["body", "name"], msg="Field required", type="missing")]
         ),
         "Values are invalid; all errors are listed.",
     ),
-    "InternalServerError": ErrorResponse(PortfolioError(), "An unexpected error; the log has it."),
-    "ServiceUnavailable": ErrorResponse(Unavailable(), "The database is unavailable."),
+    "InternalServerError": (PortfolioError(), "An unexpected error; the log has it."),
+    "ServiceUnavailable": (Unavailable(), "The database is unavailable."),
 }

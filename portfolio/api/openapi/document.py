@@ -18,12 +18,11 @@ from portfolio.api.openapi.components import (
     LINKS,
     PARAMETERS,
     TAGS,
-    ErrorResponse,
 )
 from portfolio.api.openapi.fields import describe_field, describe_parameter
 from portfolio.api.responses import EXAMPLE
 from portfolio.config import VERSION, Settings
-from portfolio.errors import ErrorCode, Unavailable, UnprocessableEntity, error_body
+from portfolio.errors import ErrorCode, PortfolioError, Unavailable, UnprocessableEntity, error_body
 
 _DESCRIPTION = """\
 Stores the portfolios of GlobeCo: a name, a date of creation and a version each.
@@ -90,9 +89,9 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
             "description": "the kind of an error; the reference says which to retry",
         },
     )
-    for name, error in ERRORS.items():
+    for name, (error, meaning) in ERRORS.items():
         if name != "Unauthorized" or settings.api_keys:
-            spec.components.response(name, _error(error))
+            spec.components.response(name, _error(error, meaning))
     if settings.api_keys:
         spec.components.security_scheme(
             "apiKey", {"type": "apiKey", "in": "header", "name": "X-API-Key"}
@@ -125,7 +124,7 @@ def _add_path(
         errors.append("Unauthorized")
     described["responses"] = {
         **{str(status): _result(result) for status, result in operation.responses.items()},
-        **{str(ERRORS[name].error.status): name for name in errors},
+        **{str(ERRORS[name][0].status): name for name in errors},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
     spec.path(view=app.view_functions[rule.endpoint], app=app, operations={method: described})
@@ -160,11 +159,10 @@ def _result(result: Result) -> dict[str, Any]:
     return described
 
 
-def _error(response: ErrorResponse) -> dict[str, Any]:
-    error = response.error
+def _error(error: PortfolioError, meaning: str) -> dict[str, Any]:
     schema = _schema("ValidationError" if isinstance(error, UnprocessableEntity) else "Error")
     content = {"schema": schema, "example": error_body(error.code, error.detail)}
-    described: dict[str, Any] = {"description": response.description, "content": {JSON: content}}
+    described: dict[str, Any] = {"description": meaning, "content": {JSON: content}}
     if isinstance(error, Unavailable):
         described["headers"] = {"Retry-After": HEADERS["Retry-After"]}
     return described
