@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 
 from portfolio.errors import BadRequest, LocatedError, UnprocessableEntity
@@ -92,14 +93,9 @@ def check_bulk(portfolios: Sequence[PortfolioCreate]) -> None:
     for index, portfolio in enumerate(portfolios):
         if not is_strict_name(portfolio.name):
             raise InvalidName(index)
-    first: dict[str, str] = {}
-    duplicates: dict[str, str] = {}
+    spellings = defaultdict(list)
     for portfolio in portfolios:
-        key = normalize_name(portfolio.name)
-        if key in first:
-            duplicates[key] = first[key]
-        else:
-            first[key] = portfolio.name.strip()
+        spellings[normalize_name(portfolio.name)].append(portfolio.name.strip())
+    duplicates = ", ".join(each[0] for each in spellings.values() if len(each) > 1)
     if duplicates:
-        names = ", ".join(duplicates.values())
-        raise BadRequest(f"Duplicate portfolio names found in request: {names}")
+        raise BadRequest(f"Duplicate portfolio names found in request: {duplicates}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -58,6 +58,11 @@ def select_fields(
         return portfolios
     whole = map(to_json, portfolios)
     return [{field: each[field] for field in fields} for each in whole]
+
+
+def json_lines(portfolios: Iterable[Portfolio]) -> bytes:
+    """Return ``portfolios`` as JSON, one a line."""
+    return b"".join(orjson.dumps(each, to_json, orjson.OPT_APPEND_NEWLINE) for each in portfolios)
 
 
 def json_response(

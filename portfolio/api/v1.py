@@ -13,7 +13,7 @@ from portfolio.api.etags import check_if_match, conditional_response, with_etag
 from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.openapi.annotations import BODY_ERRORS, CREATE_ERRORS, Body, Result, describe
 from portfolio.api.requests import json_body, load_query
-from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_response, to_json
+from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_lines, json_response, to_json
 from portfolio.api.schemas import (
     DeleteQuerySchema,
     IdValidationSchema,
@@ -57,7 +57,7 @@ def list_portfolios() -> Response:
     """List all portfolios."""
     batches = services().portfolios.list_all()
     if request.accept_mimetypes.best_match([_JSON, _NDJSON], _JSON) == _NDJSON:
-        response = Response(_as_lines(batches), mimetype=_NDJSON)
+        response = Response(filter(None, map(json_lines, batches)), mimetype=_NDJSON)
     else:
         response = Response(_as_json_array(batches), mimetype=_JSON)
     response.headers["Vary"] = "Accept"
@@ -196,13 +196,6 @@ def _check_id(body: Any, portfolio_id: str) -> FieldErrors:
     if not isinstance(in_body, str) or in_body.lower() == portfolio_id.lower():
         return {}
     return {"portfolioId": [FieldError("portfolioId should be the id in the path", "id_mismatch")]}
-
-
-def _as_lines(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:
-    for batch in batches:
-        lines = [orjson.dumps(each, to_json, orjson.OPT_APPEND_NEWLINE) for each in batch]
-        if lines:
-            yield b"".join(lines)
 
 
 def _as_json_array(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:

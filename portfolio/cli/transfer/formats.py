@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import click
-import orjson
 
-from portfolio.api.responses import FIELDS, to_json
+from portfolio.api.responses import FIELDS, json_lines, to_json
 from portfolio.cli.transfer.files import TransferError
 from portfolio.cli.transfer.source import LineError, Lines
 from portfolio.models import Portfolio
@@ -36,7 +35,7 @@ _NAMES_OF_COLUMNS = f"The first line should name the columns, of {', '.join(COLU
 def encode_rows(batch: Iterable[Portfolio], format: str, *, spreadsheet_safe: bool) -> bytes:
     """Return portfolios as rows of ``format``; ``spreadsheet_safe`` is for CSV."""
     if format == "ndjson":
-        return b"".join(orjson.dumps(each, to_json, orjson.OPT_APPEND_NEWLINE) for each in batch)
+        return json_lines(batch)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     for each in batch:
