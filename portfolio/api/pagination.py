@@ -18,7 +18,7 @@ from flask import Request
 from itsdangerous import BadData, Signer, base64_decode, base64_encode
 
 from portfolio.api.requests import load_query, query_arguments
-from portfolio.api.responses import select_fields
+from portfolio.api.responses import PortfoliosEncoder
 from portfolio.api.schemas import SearchQuerySchema, load
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import Settings
@@ -28,6 +28,7 @@ from portfolio.rules import check_search
 from portfolio.storage.documents import CODEC_OPTIONS
 
 _schema = SearchQuerySchema()
+_encoder = PortfoliosEncoder()
 
 # The parameters that choose a page, or what it shows; all others choose the portfolios.
 _PAGE_PARAMETERS = ("limit", "offset", "fields")
@@ -92,7 +93,7 @@ class PageQuery(NamedTuple):
         """Return the body of a page by offset (CONTRACT.md section 3)."""
         limit, offset = self.search.limit, self.search.offset
         return {
-            "portfolios": select_fields(page.portfolios, self.search.fields),
+            "portfolios": _encoder.encode(page.portfolios, self.search.fields),
             "pagination": {
                 "totalElements": page.total,
                 "totalPages": -(-page.total // limit),
@@ -106,7 +107,7 @@ class PageQuery(NamedTuple):
     def cursor_body(self, portfolios: list[Portfolio], following: str | None) -> dict[str, Any]:
         """Return the body of a page by cursor, where ``following`` is the cursor of the next."""
         return {
-            "portfolios": select_fields(portfolios, self.search.fields),
+            "portfolios": _encoder.encode(portfolios, self.search.fields),
             "pagination": {
                 "pageSize": self.search.limit,
                 "hasNext": following is not None,

@@ -65,6 +65,28 @@ def json_lines(portfolios: Iterable[Portfolio]) -> bytes:
     return b"".join(orjson.dumps(each, to_json, orjson.OPT_APPEND_NEWLINE) for each in portfolios)
 
 
+class PortfoliosEncoder:
+    """Encodes lists of portfolios; concurrent requests that share a list share its JSON too."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[object, Sequence[str] | None, bytes] = (None, None, b"")
+
+    def encode(
+        self, portfolios: Sequence[Portfolio], fields: Sequence[str] | None
+    ) -> orjson.Fragment:
+        """Return the JSON of ``portfolios``, which must not change any more, as a fragment.
+
+        Args:
+            portfolios: what to encode.
+            fields: some of ``FIELDS``; None for all.
+        """
+        known, known_fields, encoded = self._latest
+        if known is not portfolios or known_fields != fields:
+            encoded = orjson.dumps(select_fields(portfolios, fields), default=to_json)
+            self._latest = (portfolios, fields, encoded)
+        return orjson.Fragment(encoded)
+
+
 def json_response(
     payload: Any, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:

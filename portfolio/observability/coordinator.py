@@ -17,8 +17,8 @@ from portfolio.observability.shared_state import SharedState, State, prepare_fol
 
 log = logging.getLogger(__name__)
 
-# Changes must reach every worker within 1 s.
-_INTERVAL_S = 0.5
+# Commands wait five seconds for every worker.
+_INTERVAL_S = 1.0
 
 
 class ControlFile:
@@ -89,7 +89,7 @@ class WorkerCoordinator:
         self._usable = True
 
     def start(self, describe: Callable[[], State], reset_breaker: Callable[[str], None]) -> None:
-        """Start publishing this worker's state and reading the control file, twice a second.
+        """Start publishing this worker's state and reading the control file, once a second.
 
         Args:
             describe: returns the state of this worker, serializable as JSON.
@@ -119,7 +119,7 @@ class WorkerCoordinator:
         self._shared.remove()
 
     def others(self) -> list[State]:
-        """Return the state of each other worker, up to half a second old."""
+        """Return the state of each other worker, up to a second old."""
         if not self._usable:
             return []
         return [state for pid, state in self._shared.read().items() if pid != os.getpid()]

@@ -18,7 +18,7 @@ import orjson
 
 State = dict[str, Any]
 
-# A worker writes twice a second; Gunicorn kills one that hangs after 60 s.
+# A worker writes once a second; Gunicorn kills one that hangs after 60 s.
 _FORGET_AFTER_S = 90.0
 # The file of a worker, or the draft of one that died while writing.
 _FILE = re.compile(r"worker-([0-9]{1,10})\.json(?:\.[0-9]+)?")

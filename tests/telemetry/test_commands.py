@@ -84,7 +84,7 @@ def test_the_runbook_reads_database_breakers_cache_and_metrics(gunicorn: Gunicor
         return found
 
     assert metrics()["process"]["memory_bytes"] > 0
-    # A worker knows half a second late what the other one has answered.
+    # A worker knows a second late what the other one has answered.
     wait_until(lambda: metrics()["requests"]["total"] > 0, "the requests so far are counted")
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import orjson
 import pytest
 from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio.api.pagination import CursorCodec, PageQuery
-from portfolio.api.responses import FIELDS
+from portfolio.api.responses import FIELDS, PortfoliosEncoder
 from portfolio.api.schemas import MAX_LIMIT, SearchQuerySchema, load
 from portfolio.config import Settings
 from portfolio.errors import BadRequest
-from portfolio.models import Page, Search, SortKey
+from portfolio.models import Page, Portfolio, Search, SortKey
 
 
 def in_order(fields: set[str]) -> tuple[str, ...]:
@@ -73,3 +76,18 @@ def test_a_cursor_belongs_to_its_search_whatever_the_size_of_the_page(
     if (search.name, search.name_like) != (other.name, other.name_like):
         with pytest.raises(BadRequest):
             cursors.decode(other, cursor)
+
+
+def test_requests_that_share_a_page_share_its_json_unless_they_ask_for_other_fields() -> None:
+    encoder = PortfoliosEncoder()
+    page = [Portfolio("0" * 24, "Growth", datetime(2024, 1, 1), 1)]
+    other = [page[0]._replace(name="Value")]
+
+    def names(portfolios: list[Portfolio], fields: tuple[str, ...] | None) -> list[Any]:
+        encoded = orjson.dumps(encoder.encode(portfolios, fields))
+        return [each.get("name") for each in orjson.loads(encoded)]
+
+    assert names(page, None) == ["Growth"]
+    assert names(page, None) == ["Growth"]
+    assert names(page, ("version",)) == [None]
+    assert names(other, None) == ["Value"]
