@@ -18,14 +18,17 @@ from portfolio.devserver.mongod import Mongod
 from portfolio.storage.client import COLLECTION
 from portfolio.storage.indexes import INDEXES
 
+_MEMORY = Path("/dev/shm")
+
 
 @dataclass(frozen=True)
 class Arena:
-    """A running MongoDB, a running collector and a folder for logs."""
+    """A running MongoDB, a running collector, a folder for logs and one for run-time files."""
 
     mongod: Mongod
     collector: str
     folder: Path
+    runtime: Path
 
     def seed(self, database: str, count: int, first: int = 0) -> None:
         """Store the seeded portfolios ``first`` to ``count``, and the service's indexes."""
@@ -37,7 +40,7 @@ class Arena:
 
     def service(self, database: str) -> Server:
         """Return the service on ``database``."""
-        return servers.service(self.mongod.uri, database, self.collector, self.folder)
+        return servers.service(self.mongod.uri, database, self.collector, self.folder, self.runtime)
 
     def raw(self, database: str) -> Server:
         """Return the raw baseline on ``database``."""
@@ -62,7 +65,10 @@ def arena() -> Iterator[Arena]:
         mongod.start()
         stack.callback(mongod.stop)
         mongod.initiate()
-        yield Arena(mongod, stack.enter_context(collector()), folder)
+        # In memory, as in deploy/.
+        memory = _MEMORY if _MEMORY.is_dir() else folder
+        runtime = stack.enter_context(tempfile.TemporaryDirectory(dir=memory))
+        yield Arena(mongod, stack.enter_context(collector()), folder, Path(runtime))
 
 
 @contextmanager

@@ -17,8 +17,6 @@ import psutil
 from portfolio.devserver.processes import free_port
 
 ROOT = Path(__file__).parent.parent
-# A file system in memory, where there is one.
-MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 WORKERS = 2
 _TIMEOUT_S = 60.0
 # Each probe costs the pod a millisecond of its CPU while it starts.
@@ -138,7 +136,9 @@ class Server:
         return sum(sum(process.cpu_times()[:2]) for process in self.processes())
 
 
-def service(mongodb_uri: str, database: str, collector: str, folder: Path, **more: str) -> Server:
+def service(
+    mongodb_uri: str, database: str, collector: str, folder: Path, runtime: Path, **more: str
+) -> Server:
     """Return the service with the production profile.
 
     Args:
@@ -146,6 +146,7 @@ def service(mongodb_uri: str, database: str, collector: str, folder: Path, **mor
         database: the name of its database.
         collector: the base URL that takes its telemetry.
         folder: where its log goes.
+        runtime: where its run-time files go.
         more: variables beside, or instead.
     """
     port = free_port()
@@ -154,8 +155,7 @@ def service(mongodb_uri: str, database: str, collector: str, folder: Path, **mor
         "MONGODB_URI": mongodb_uri,
         "MONGODB_DB": database,
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
-        # Memory, as in deploy/.
-        "PORTFOLIO_RUNTIME_DIR": str((MEMORY or folder) / f"portfolio-benchmark-{port}"),
+        "PORTFOLIO_RUNTIME_DIR": str(runtime / f"run-{port}"),
         **more,
     }
     command = [sys.executable, "-m", "gunicorn"]

@@ -63,7 +63,7 @@ def main(rounds: int) -> None:
 
 def _variant(place: Arena, title: str, **environment: str) -> Server:
     server = servers.service(
-        place.mongod.uri, _DATABASE, place.collector, place.folder, **environment
+        place.mongod.uri, _DATABASE, place.collector, place.folder, place.runtime, **environment
     )
     server.title = title
     return server

@@ -265,7 +265,7 @@ class PortfolioService:
         """Return the pages of concurrent searches, without those that need a query of their own."""
         if len(searches) == 1:
             return {searches[0]: self._find_page(searches[0])}
-        by_search = self._search.find_by_name(searches)
+        by_search = self._search.find_first_pages(searches)
         return {
             search: Page(found, len(found), has_next=False)
             for search, found in by_search.items()

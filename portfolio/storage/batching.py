@@ -103,7 +103,7 @@ class _Batch(Generic[Key, Value]):
         values: None until the query has succeeded.
     """
 
-    __groups__ = ("done", "keys", "size", "values")
+    __slots__ = ("done", "keys", "size", "values")
 
     def __init__(self) -> None:
         self.keys: dict[Key, None] = {}

@@ -77,8 +77,11 @@ def insert_documents(
         raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concern_errors})
 
 
-def insert_missing_documents(database: Database, documents: Sequence[Document]) -> None:
+def insert_missing_documents(database: Database, documents: Sequence[Document]) -> list[Document]:
     """Insert those of ``documents`` whose ids are not stored; to be run by the guard.
+
+    Returns:
+        those that were stored already.
 
     Raises:
         PyMongoError: documents were refused for another reason, or the command failed.
@@ -88,6 +91,8 @@ def insert_missing_documents(database: Database, documents: Sequence[Document]) 
     except BulkWriteError as error:
         if error_codes(error) != {DUPLICATE_KEY}:
             raise
+        return [documents[each["index"]] for each in error.details["writeErrors"]]
+    return []
 
 
 def is_stored(error: OperationFailure) -> bool:

@@ -62,7 +62,7 @@ class PortfolioSearch:
             documents = self._find_page(search, search.offset, limit)
         return [from_document(document) for document in documents]
 
-    def find_by_name(self, searches: Sequence[Search]) -> dict[Search, list[Portfolio]]:
+    def find_first_pages(self, searches: Sequence[Search]) -> dict[Search, list[Portfolio]]:
         """Return what several searches for a name find from offset 0, with one query.
 
         Returns:

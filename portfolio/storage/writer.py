@@ -33,7 +33,7 @@ from portfolio.storage.documents import (
     record_to_document,
     to_document,
 )
-from portfolio.storage.guard import error_codes, is_outage
+from portfolio.storage.guard import is_outage
 from portfolio.storage.transactions import end_session
 from portfolio.storage.undo import UndoableInsert
 
@@ -87,14 +87,9 @@ class PortfolioWriter:
         identities = [document["_id"] for document in documents]
 
         def insert() -> None:
-            try:
-                insert_documents(self._database, documents, ordered=False)
-            except BulkWriteError as error:
-                if error_codes(error) != {DUPLICATE_KEY}:
-                    raise
-                first = error.details["writeErrors"][0]["index"]
-                if not self._confirm(documents[first]) or not self._has_all(identities):
-                    raise rolled_back() from error
+            stored = insert_missing_documents(self._database, documents)
+            if stored and not (self._confirm(stored[0]) and self._has_all(identities)):
+                raise rolled_back()
 
         self._database.run(insert, retry=True)
 
