@@ -10,20 +10,26 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from portfolio.app import create_app
-from portfolio.config import Settings
+from portfolio.config import SERVICE, Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.mongomock_client import MongomockClient
+from portfolio.storage.client import COLLECTION, IDEMPOTENCY_COLLECTION
 from tests.support.gunicorn import Gunicorn
-from tests.support.mongod import TEST_PARAMETERS
+from tests.support.mongod import QUICK_JOURNAL, TEST_PARAMETERS
 
 
 @pytest.fixture(scope="session")
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """A standalone MongoDB."""
-    mongod = Mongod(tmp_path_factory.mktemp("standalone"), parameters=TEST_PARAMETERS)
+    mongod = Mongod(
+        tmp_path_factory.mktemp("standalone"),
+        parameters=TEST_PARAMETERS,
+        arguments=QUICK_JOURNAL,
+    )
     mongod.start()
     yield mongod
     mongod.kill()
@@ -33,7 +39,10 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
 def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """A replica set of one member: what it takes to have transactions."""
     mongod = Mongod(
-        tmp_path_factory.mktemp("replica-set"), replica_set="rs", parameters=TEST_PARAMETERS
+        tmp_path_factory.mktemp("replica-set"),
+        replica_set="rs",
+        parameters=TEST_PARAMETERS,
+        arguments=QUICK_JOURNAL,
     )
     mongod.start()
     mongod.initiate()
@@ -57,26 +66,52 @@ def mongod(request: pytest.FixtureRequest) -> Mongod:
 
 @pytest.fixture
 def database_name() -> str:
-    """The name of a database that no other test uses."""
+    """The name of a database that no other test uses, for a service of the test's own."""
+    return f"test-{uuid.uuid4().hex[:16]}"
+
+
+@pytest.fixture(scope="session")
+def shared_database_name() -> str:
+    """The name of the database that tests of ``app`` use one after the other, each from empty."""
     return f"test-{uuid.uuid4().hex[:16]}"
 
 
 @pytest.fixture
-def settings(mongod: Mongod, database_name: str) -> Settings:
-    """Settings for a service on the real MongoDB, with a database of the test's own."""
+def settings(mongod: Mongod, shared_database_name: str, tmp_path: Path) -> Settings:
+    """Settings of a pod of the test's own, without telemetry, for which there is no collector."""
     return Settings.from_environment(
-        {}, mongodb_uri=mongod.uri, mongodb_db=database_name, min_pool_size=0
+        {},
+        mongodb_uri=mongod.uri,
+        mongodb_db=shared_database_name,
+        min_pool_size=0,
+        otel_sdk_disabled=True,
+        runtime_dir=str(tmp_path / "run"),
     )
 
 
+@pytest.fixture(scope="session")
+def prepared() -> dict[str, MongoClient[Any]]:
+    """A client without deadlines of each MongoDB that has the indexes.
+
+    Making and dropping indexes would take most of a short test. The clients end with the process:
+    to close one can take seconds.
+    """
+    return {}
+
+
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Flask]:
-    """The application on the real MongoDB, its indexes in place."""
+def app(
+    settings: Settings, mongod: Mongod, prepared: dict[str, MongoClient[Any]]
+) -> Iterator[Flask]:
+    """The application on the real MongoDB: its indexes in place, its collections empty."""
     app = create_app(settings)
     database = app.extensions["portfolio"].database
-    database.ensure_indexes()
+    if settings.mongodb_uri not in prepared:
+        database.ensure_indexes()
+        prepared[settings.mongodb_uri] = mongod.client()
     yield app
-    database.client.drop_database(settings.mongodb_db)
+    for name in (COLLECTION, IDEMPOTENCY_COLLECTION):
+        prepared[settings.mongodb_uri][settings.mongodb_db][name].delete_many({})
     database.close()
 
 
@@ -90,6 +125,22 @@ def client(app: Flask) -> FlaskClient:
 def collection(app: Flask) -> Collection[dict[str, Any]]:
     """The collection that the application uses, to look behind its back."""
     return app.extensions["portfolio"].database.portfolios
+
+
+@pytest.fixture
+def fail(mongod: Mongod) -> Iterator[Callable[..., None]]:
+    """Let MongoDB fail commands of the service: ``fail(["insert"], times=1, errorCode=...)``."""
+
+    def arm(commands: list[str], times: int = 1, **how: Any) -> None:
+        data = {"failCommands": commands, "appName": SERVICE, **how}
+        with mongod.client() as client:
+            client.admin.command(
+                "configureFailPoint", "failCommand", mode={"times": times}, data=data
+            )
+
+    yield arm
+    with mongod.client() as client:
+        client.admin.command("configureFailPoint", "failCommand", mode="off")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from pymongo.collection import Collection
 
 from portfolio.config import Settings
 from portfolio.storage.repository import PortfolioRepository
-from tests.support.commands import run, run_process, run_script
+from tests.support.commands import run, run_process
 from tests.support.parts import storage
 
 Documents = Collection[dict[str, Any]]
@@ -50,43 +50,6 @@ def refused(app: Flask, *arguments: Any) -> str:
 
 
 # Streams
-
-
-def test_a_pipe_is_read_and_written(
-    app: Flask, collection: Documents, settings: Settings, tmp_path: Path
-) -> None:
-    imported = run_process(settings, "import", "-", input=LINES)
-    assert imported.stdout == b"30 imported, 0 there already, 0 skipped\n"
-    assert imported.stderr == b""
-    exported = run_process(settings, "export", "-")
-    assert exported_names(exported.stdout) == sorted(NAMES)
-    assert exported.stderr == b""
-    again = run_process(settings, "import", "-", "--format", "ndjson", input=exported.stdout)
-    assert again.stdout == b"0 imported, 30 there already, 0 skipped\n"
-
-
-def test_process_substitution_and_other_shell_habits(
-    app: Flask, collection: Documents, settings: Settings, tmp_path: Path
-) -> None:
-    (tmp_path / "in.ndjson").write_bytes(LINES)
-    ran = run_script(
-        settings,
-        f"""
-        cd {tmp_path}
-        here() {{ (cd "$OLDPWD" && portfolios "$@"); }}
-        here import <(cat {tmp_path}/in.ndjson)
-        here export >(cat > {tmp_path}/substituted)
-        (echo before; here export /dev/stdout; echo after) > appended
-        here export - --format csv | head -n 1 > first
-        echo "${{PIPESTATUS[0]}}"
-        """,
-    )
-    assert ran.stderr == b""
-    assert ran.stdout.splitlines()[0] == b"30 imported, 0 there already, 0 skipped"
-    appended = (tmp_path / "appended").read_bytes().splitlines()
-    assert (appended[0], appended[-1], len(appended)) == (b"before", b"after", 32)
-    assert (tmp_path / "first").read_text() == "portfolioId,name,dateCreated,version\n"
-    assert exported_names((tmp_path / "substituted").read_bytes()) == sorted(NAMES)
 
 
 def test_a_named_pipe_is_read(app: Flask, collection: Documents, tmp_path: Path) -> None:

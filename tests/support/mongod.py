@@ -7,6 +7,9 @@ from tests.support.gunicorn import wait_until
 
 # Lets a test arm fail points.
 TEST_PARAMETERS = {"enableTestCommands": "1"}
+# A replica set of one member acknowledges some writes, and linearizable reads, when it next flushes
+# its journal: every 100 ms by default, for which most tests would wait.
+QUICK_JOURNAL = ("--journalCommitInterval", "5")
 
 
 def set_uri(members: list[Mongod]) -> str:

@@ -1,7 +1,23 @@
 """What unit tests share."""
 
-from hypothesis import HealthCheck, settings
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from portfolio.app import create_app
+from portfolio.config import Settings
+from portfolio.devserver.mongomock_client import MongomockClient
 
 # A busy machine is no fault of the code: no example has a time limit.
-settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unit")
+hypothesis_settings.register_profile(
+    "unit", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("unit")
+
+
+@pytest.fixture(scope="module")
+def unit_client() -> FlaskClient:
+    """A client of an application on mongomock, for a module that minds nothing stored before."""
+    settings = Settings.from_environment({}, mongodb_uri="mongomock://localhost")
+    return create_app(settings, MongomockClient).test_client()

@@ -73,10 +73,16 @@ def test_every_answer_has_the_security_headers(
     assert "Content-Security-Policy" not in headers
 
 
+@pytest.fixture(scope="module")
+def production() -> FlaskClient:
+    """A client of a service in production."""
+    return make_app(ENV="production").test_client()
+
+
 def test_in_production_every_answer_is_stricter(
-    ask: Callable[[FlaskClient], TestResponse],
+    ask: Callable[[FlaskClient], TestResponse], production: FlaskClient
 ) -> None:
-    headers = ask(make_app(ENV="production").test_client()).headers
+    headers = ask(production).headers
     assert "max-age=" in headers["Strict-Transport-Security"]
     assert headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -337,7 +343,7 @@ def test_a_rejection_in_overload_can_be_read_by_a_browser() -> None:
 # API keys
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def guarded() -> FlaskClient:
     """A client of a service that asks for API keys."""
     return make_app(API_KEYS="first, second").test_client()

@@ -11,6 +11,7 @@ from pymongo.collection import Collection
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
+from portfolio.storage.client import COLLECTION
 from tests.support.calls import V1, V2, to_stored
 from tests.support.gunicorn import Gunicorn
 from tests.support.together import get, post, send_together
@@ -24,12 +25,24 @@ BODIES = pytest.mark.parametrize(("path", "bodies"), [(V1, SINGLES), (V2, BULKS)
 COMMANDS = {V1: "insert", V2: "commitTransaction"}
 
 
-@pytest.fixture
-def gunicorn(serve: Callable[..., Gunicorn], mongod: Mongod, collection: Documents) -> Gunicorn:
-    """A Gunicorn with one worker on the database of ``collection``."""
-    gunicorn = serve(mongod.uri, MONGODB_DB=collection.database.name, WEB_CONCURRENCY="1")
+@pytest.fixture(scope="module")
+def gunicorn(tmp_path_factory: pytest.TempPathFactory, replica_set: Mongod) -> Iterator[Gunicorn]:
+    """A Gunicorn with one worker."""
+    environment = {"MONGODB_DB": "shared-commands", "WEB_CONCURRENCY": "1"}
+    gunicorn = Gunicorn(tmp_path_factory.mktemp("shared"), replica_set.uri, environment)
+    gunicorn.start()
     gunicorn.wait_ready()
-    return gunicorn
+    yield gunicorn
+    gunicorn.kill()
+
+
+@pytest.fixture
+def collection(gunicorn: Gunicorn, replica_set: Mongod) -> Iterator[Documents]:
+    """The collection of ``gunicorn``, empty."""
+    with replica_set.client() as client:
+        collection = client["shared-commands"][COLLECTION]
+        yield collection
+        collection.delete_many({})
 
 
 @pytest.fixture

@@ -1,0 +1,419 @@
+"""What only real processes and sockets show: the service under Gunicorn."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+import requests
+
+from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
+from tests.support.calls import V1, V2, one
+from tests.support.gunicorn import ROOT, Gunicorn, wait_until
+
+MIB = 1 << 20
+LISTED = 50_000
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, replica_set: Mongod) -> Iterator[Gunicorn]:
+    """The service as ``gunicorn`` alone starts it: two workers."""
+    folder = tmp_path_factory.mktemp("service")
+    environment = {"MONGODB_DB": "gunicorn", "LOG_LEVEL": "DEBUG"}
+    gunicorn = Gunicorn(folder, replica_set.uri, environment)
+    gunicorn.start()
+    gunicorn.wait_ready()
+    yield gunicorn
+    gunicorn.kill()
+    with replica_set.client() as client:
+        client.drop_database("gunicorn")
+
+
+def connect(gunicorn: Gunicorn) -> socket.socket:
+    """Open a connection that gives up after ten seconds."""
+    return socket.create_connection(("127.0.0.1", gunicorn.port), timeout=10)
+
+
+class Answer(NamedTuple):
+    """What was read from a socket, as far as these tests need it."""
+
+    status: int
+    headers: str
+    body: bytes
+
+
+def read_answer(connection: socket.socket) -> Answer:
+    """Read one answer whose length is declared, or all until the connection is closed."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        received = connection.recv(65536)
+        assert received, f"the connection was closed after {data!r}"
+        data += received
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    while length and len(body) < int(length[1]):
+        received = connection.recv(65536)
+        assert received, f"the answer is cut after {body!r}"
+        body += received
+    return Answer(int(head.split()[1]), head.decode("latin-1"), body)
+
+
+# Start
+
+
+def both_workers(gunicorn: Gunicorn) -> set[int]:
+    """Return the process ids of two workers, once the second has been forked too."""
+
+    def pids() -> set[int]:
+        return {worker.pid for worker in gunicorn.workers()}
+
+    wait_until(lambda: len(pids()) == 2, "there are two workers")
+    return pids()
+
+
+def test_gunicorn_alone_starts_two_workers_and_both_serve(service: Gunicorn) -> None:
+    workers = both_workers(service)
+
+    def served() -> bool:
+        assert requests.get(service.url + V2, timeout=10).status_code == 200
+        lines = service.log_lines()
+        return workers <= {line["pid"] for line in lines if line.get("path") == V2}
+
+    wait_until(served, "both workers have logged a request")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("LOG_LEVEL", "LOUD", "DEBUG"),
+        ("MONGODB_URI", "http://app:hunter2@db", "mongodb://"),
+        ("MONGODB_URI", "mongodb://app:/hunter2@db", "percent-encoded"),
+        ("API_KEYS", ",", "one or more"),
+        ("CORS_ORIGINS", "https://*.b.example", "scheme://host"),
+    ],
+)
+def test_a_value_that_does_not_parse_stops_the_start(
+    variable: str, value: str, allowed: str
+) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "gunicorn"],
+        cwd=ROOT,
+        env={"PORT": str(free_port()), variable: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = finished.stdout + finished.stderr
+    assert finished.returncode != 0
+    assert re.fullmatch(f"Error: {variable}=.*\n", said)  # one line, no traceback
+    assert allowed in said
+    assert "hunter2" not in said
+
+
+def test_a_command_tells_a_value_that_does_not_parse_in_one_line() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "flask", "db", "ping"],
+        cwd=ROOT,
+        env={"LOG_LEVEL": "LOUD"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode != 0
+    assert re.fullmatch("Error: LOG_LEVEL='LOUD' is not valid: .*\n", finished.stderr)
+
+
+def test_it_starts_without_mongodb_and_serves_once_that_appears(
+    serve: Callable[..., Gunicorn], tmp_path: Path
+) -> None:
+    mongod = Mongod(tmp_path / "mongod")
+    gunicorn = serve(mongod.uri)
+    workers = both_workers(gunicorn)
+    wait_until(lambda: gunicorn.status(V2) == 503, "the outage is known")
+    assert gunicorn.status("/health/live") == 200
+    assert gunicorn.status("/health/ready") == 503
+    assert gunicorn.status("/health/startup") == 503
+    refused = requests.post(gunicorn.url + V1, json={"name": "Growth"}, timeout=10)
+    assert (refused.status_code, refused.json()["code"]) == (503, "service_unavailable")
+    assert int(refused.headers["Retry-After"]) >= 1
+    # At once: the deadline of a request is 5 s.
+    assert refused.elapsed.total_seconds() < 2
+
+    mongod.start()
+    try:
+        gunicorn.wait_ready()
+        wait_until(lambda: gunicorn.status("/health/startup") == 200, "started")
+
+        def created() -> bool:
+            response = requests.post(gunicorn.url + V1, json={"name": "Growth"}, timeout=10)
+            return response.status_code == 201
+
+        wait_until(created, "a portfolio is created")
+        assert {worker.pid for worker in gunicorn.workers()} == workers
+    finally:
+        gunicorn.kill()
+        mongod.stop()
+
+
+def test_it_runs_on_mongomock_where_there_is_no_mongodb(serve: Callable[..., Gunicorn]) -> None:
+    gunicorn = serve("mongomock://localhost", WEB_CONCURRENCY="1")
+    gunicorn.wait_ready()
+    created = requests.post(gunicorn.url + V1, json={"name": "Growth"}, timeout=10).json()
+    assert requests.get(gunicorn.url + one(created["portfolioId"]), timeout=10).json() == created
+    page = requests.get(gunicorn.url + V2 + "?name_like=grow", timeout=10).json()
+    assert page["portfolios"] == [created]
+
+
+# Requests that are refused
+
+
+def test_a_declared_body_of_more_than_a_mebibyte_is_refused_before_it_is_sent(
+    service: Gunicorn,
+) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(
+            f"POST {V1} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {100 * MIB}\r\n\r\n".encode()
+        )
+        answer = read_answer(connection)
+    assert answer.status == 413
+    assert json.loads(answer.body)["code"] == "payload_too_large"
+
+
+def test_a_chunked_body_of_more_than_a_mebibyte_is_refused_before_it_ends(
+    service: Gunicorn,
+) -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    sent = 0
+    with closing(connect(service)) as connection:
+        connection.sendall(
+            f"POST {V1} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n".encode()
+        )
+        while not select.select([connection], [], [], 0)[0]:
+            assert sent < 256 * MIB, "nobody minds a body without an end"
+            connection.sendall(chunk)
+            sent += len(chunk)
+        answer = read_answer(connection)
+    assert answer.status == 413
+    assert json.loads(answer.body)["code"] == "payload_too_large"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\nHost: test\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: test\r\nno colon\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: test\r\nContent-Length: many\r\n\r\n", 400),
+        (
+            b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: test\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 100 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 10_000 + b"\r\n\r\n", 431),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, bytes) else None,
+)
+def test_what_is_no_http_gets_json_too(service: Gunicorn, request_: bytes, status: int) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(request_)
+        answer = read_answer(connection)
+    assert answer.status == status
+    assert "application/json" in answer.headers
+    assert "x-request-id" in answer.headers.lower()
+    assert json.loads(answer.body).keys() == {"detail", "code"}
+    assert json.loads(answer.body)["code"] == "bad_request"
+    assert service.status("/health") == 200
+
+
+def test_no_version_of_any_software_is_told(service: Gunicorn) -> None:
+    for path in ("/", V2, "/nowhere"):
+        headers = requests.get(service.url + path, timeout=10).headers
+        assert not re.search(r"\d", headers.get("Server", ""))
+        assert "X-Powered-By" not in headers
+
+
+# Fairness
+
+
+def test_a_connection_that_never_waits_leaves_others_their_turn(
+    serve: Callable[..., Gunicorn], replica_set: Mongod
+) -> None:
+    gunicorn = serve(replica_set.uri, WEB_CONCURRENCY="1", LOG_LEVEL="ERROR")
+    request = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n"
+    asked = 4000
+    answered = 0
+    begun = threading.Event()
+
+    def hog(connection: socket.socket) -> None:
+        nonlocal answered
+        tail = b""
+        while answered < asked:
+            received = connection.recv(1 << 20)
+            if not received:
+                return
+            data = tail + received
+            answered += data.count(b"HTTP/1.1 200")
+            tail = data[-11:]
+            begun.set()
+
+    with closing(connect(gunicorn)) as greedy, closing(connect(gunicorn)) as modest:
+        reader = threading.Thread(target=hog, args=(greedy,))
+        writer = threading.Thread(target=greedy.sendall, args=(request * asked,))
+        reader.start()
+        writer.start()
+        assert begun.wait(10)
+        before = answered
+        modest.sendall(request)
+        assert read_answer(modest).status == 200
+        meanwhile = answered - before
+        writer.join(60)
+        reader.join(60)
+    assert answered == asked
+    assert meanwhile < asked / 2
+
+
+# The list of all
+
+
+class Listing(NamedTuple):
+    """A service with one worker, and how many portfolios it lists."""
+
+    gunicorn: Gunicorn
+    worker: psutil.Process
+    mongod: Mongod
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the worker holds in memory."""
+        return int(self.worker.memory_info().rss)
+
+    def open_cursors(self) -> int:
+        """Return how many cursors MongoDB holds open."""
+        with self.mongod.client() as client:
+            status: dict[str, Any] = client.admin.command("serverStatus")
+        return int(status["metrics"]["cursor"]["open"]["total"])
+
+
+@pytest.fixture(scope="module")
+def listing(tmp_path_factory: pytest.TempPathFactory, replica_set: Mongod) -> Iterator[Listing]:
+    """A service whose database holds 50,000 portfolios."""
+    with replica_set.client() as client:
+        collection = client["listing"]["portfolio"]
+        for begin in range(0, LISTED, 10_000):
+            collection.insert_many(
+                {"name": f"Portfolio {begin + number}", "version": 1} for number in range(10_000)
+            )
+        environment = {"MONGODB_DB": "listing", "WEB_CONCURRENCY": "1", "LOG_LEVEL": "INFO"}
+        gunicorn = Gunicorn(tmp_path_factory.mktemp("listing"), replica_set.uri, environment)
+        gunicorn.start()
+        gunicorn.wait_ready()
+        (worker,) = gunicorn.workers()
+        yield Listing(gunicorn, worker, replica_set)
+        gunicorn.kill()
+        client.drop_database("listing")
+
+
+def test_a_long_list_is_streamed_in_bounded_memory(listing: Listing) -> None:
+    before = listing.memory
+    highest = before
+    count = 0
+    tail = b""
+    with requests.get(listing.gunicorn.url + V1, stream=True, timeout=30) as response:
+        assert response.status_code == 200
+        assert "Content-Length" not in response.headers
+        for number, part in enumerate(response.iter_content(65536)):
+            data = tail + part
+            count += data.count(b'"portfolioId"')
+            tail = data[-12:]
+            if number % 10 == 0:
+                highest = max(highest, listing.memory)
+    assert tail.endswith(b"}]")
+    assert count == LISTED
+    assert max(highest, listing.memory) - before < 10 * MIB
+
+
+def test_clients_that_leave_midway_cost_nothing_more(listing: Listing) -> None:
+    cursors = listing.open_cursors()
+    before = listing.memory
+    for _ in range(10):
+        with closing(connect(listing.gunicorn)) as connection:
+            connection.sendall(f"GET {V1} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            assert connection.recv(4096)
+    wait_until(lambda: listing.open_cursors() <= cursors, "their cursors are closed")
+    assert listing.memory - before < 20 * MIB
+    assert listing.gunicorn.status(V2) == 200
+    lines = listing.gunicorn.log_lines()
+    assert not [line for line in lines if line["level"] == "ERROR"]
+
+
+# Logs
+
+
+def test_each_line_of_the_log_is_json_with_the_fields_of_the_contract(service: Gunicorn) -> None:
+    headers = {"X-Request-ID": "find-me"}
+    response = requests.post(
+        service.url + V1, json={"name": "Not for the log"}, headers=headers, timeout=10
+    )
+    assert response.status_code == 201
+    requests.get(service.url + "/nowhere%0a%7b?name=hidden", timeout=10)
+
+    def logged() -> list[dict[str, Any]]:
+        return [line for line in service.log_lines() if line["request_id"] == "find-me"]
+
+    (line,) = wait_until(logged, "the request is logged")
+    assert line["pid"] in {worker.pid for worker in service.workers()}
+    assert line["status"] == 201
+    for entry in service.log_lines():
+        assert {"ts", "level", "msg", "logger", "service", "request_id", "pid"} <= set(entry)
+        assert entry["level"] == entry["level"].upper()
+    assert "Not for the log" not in service.log.read_text()
+
+
+def test_the_password_of_the_uri_is_not_logged(serve: Callable[..., Gunicorn]) -> None:
+    gunicorn = serve("mongodb://app:hunter2@127.0.0.1:1", LOG_LEVEL="DEBUG")
+    wait_until(lambda: gunicorn.status(V2) == 503, "the outage is known")
+    wait_until(
+        lambda: [line for line in gunicorn.log_lines() if line["level"] == "ERROR"],
+        "the outage is logged",
+    )
+    assert gunicorn.status("/health/detailed") == 503
+    assert "hunter2" not in gunicorn.log.read_text()
+    shown = requests.get(gunicorn.url + "/health/detailed", timeout=10).text
+    assert "hunter2" not in shown
+
+
+# Health over all workers
+
+
+def test_detailed_health_covers_all_workers(service: Gunicorn) -> None:
+    def checks() -> dict[str, Any]:
+        return requests.get(service.url + "/health/detailed", timeout=10).json()["checks"]
+
+    def lookups() -> int:
+        cache = checks()["validation_cache"]
+        return int(cache["hits"] + cache["misses"])
+
+    wait_until(lambda: checks()["database"]["pool"]["max"] == 100, "both pools are counted")
+    assert checks()["validation_cache"]["max_size"] == 2000
+    before = lookups()
+    for _ in range(30):  # each on a connection of its own, so that both workers get some
+        assert service.status(V2 + "?name=everywhere") == 200
+    wait_until(lambda: lookups() >= before + 30, "the look-ups of both workers are counted")
