@@ -20,6 +20,7 @@ from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.storage.client import COLLECTION, IDEMPOTENCY_COLLECTION
 from tests.support.gunicorn import ROOT, Gunicorn
 from tests.support.mongod import QUICK_JOURNAL, TEST_PARAMETERS
+from tests.support.ports import free_port
 
 # The folders whose files take longest, which must not be left for the end of a parallel run.
 _FIRST = ("code", "telemetry", "faults", "server", "storage", "devserver")
@@ -30,6 +31,7 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """A standalone MongoDB."""
     mongod = Mongod(
         tmp_path_factory.mktemp("standalone"),
+        port=free_port(),
         parameters=TEST_PARAMETERS,
         arguments=QUICK_JOURNAL,
     )
@@ -44,6 +46,7 @@ def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     mongod = Mongod(
         tmp_path_factory.mktemp("replica-set"),
         replica_set="rs",
+        port=free_port(),
         parameters=TEST_PARAMETERS,
         arguments=QUICK_JOURNAL,
     )

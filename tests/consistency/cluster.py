@@ -22,6 +22,7 @@ from pymongo.errors import PyMongoError
 from portfolio.devserver.mongod import Mongod
 from tests.support.gunicorn import wait_until
 from tests.support.mongod import TEST_PARAMETERS
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
 _SET = "rs"
@@ -72,7 +73,12 @@ class ReplicaSet:
     def __init__(self, folder: Path, election_timeout_s: float) -> None:
         self._election_timeout_s = election_timeout_s
         self.members = [
-            Mongod(folder / f"member-{number}", replica_set=_SET, parameters=TEST_PARAMETERS)
+            Mongod(
+                folder / f"member-{number}",
+                replica_set=_SET,
+                port=free_port(),
+                parameters=TEST_PARAMETERS,
+            )
             for number in range(_MEMBERS)
         ]
         self._parted: frozenset[frozenset[int]] = frozenset()

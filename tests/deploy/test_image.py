@@ -22,7 +22,6 @@ import pytest
 import yaml
 
 from portfolio.config import settings_fields
-from portfolio.devserver.processes import free_port
 from tests.deploy.conftest import (
     DEPLOY,
     KUSTOMIZATIONS,
@@ -33,6 +32,7 @@ from tests.deploy.conftest import (
     run,
     tool,
 )
+from tests.support.ports import free_port
 
 DOCKERFILE = ROOT / "Dockerfile"
 LOCK = DEPLOY / "requirements.lock"

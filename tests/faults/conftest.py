@@ -21,6 +21,7 @@ from portfolio.devserver.mongod import Mongod
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.harness import RECOVERY_S, Ledger, Load, audit
 from tests.support.mongod import TEST_PARAMETERS, is_primary
+from tests.support.ports import free_port
 
 _COLUMNS = (
     "fault",
@@ -95,7 +96,7 @@ def start_mongod(tmp_path: Path) -> Iterator[Callable[..., Mongod]]:
     def start(parameters: Mapping[str, str] | None = None, **options: Any) -> Mongod:
         parameters = TEST_PARAMETERS | dict(parameters or {})
         folder = tmp_path / f"mongod-{len(started)}"
-        mongod = Mongod(folder, parameters=parameters, **options)
+        mongod = Mongod(folder, port=free_port(), parameters=parameters, **options)
         started.append(mongod)
         mongod.start()
         return mongod

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from portfolio.devserver.mongod import Mongod, free_port
+from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
+from tests.support.ports import free_port
 
 from . import engine
 

@@ -19,9 +19,9 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from portfolio.devserver.processes import free_port
 from tests.support.calls import V1, V2, one
 from tests.support.gunicorn import ROOT, Gunicorn, wait_until
+from tests.support.ports import free_port
 
 MIB = 1 << 20
 LISTED = 50_000
@@ -140,7 +140,7 @@ def test_a_command_tells_a_value_that_does_not_parse_in_one_line() -> None:
 def test_it_starts_without_mongodb_and_serves_once_that_appears(
     serve: Callable[..., Gunicorn], tmp_path: Path
 ) -> None:
-    mongod = Mongod(tmp_path / "mongod")
+    mongod = Mongod(tmp_path / "mongod", port=free_port())
     gunicorn = serve(mongod.uri)
     workers = both_workers(gunicorn)
     wait_until(lambda: gunicorn.status(V2) == 503, "the outage is known")

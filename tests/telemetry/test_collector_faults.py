@@ -16,12 +16,12 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
 )
 
-from portfolio.devserver.processes import free_port
 from portfolio.observability.logging import AtIntervals
 from portfolio.observability.otlp import GuardedMetricExporter
 from portfolio.storage.breaker import Breaker
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.ports import free_port
 from tests.telemetry.conftest import Script
 
 

@@ -16,9 +16,9 @@ import requests
 
 from portfolio.cli.telemetry import FirstMessage
 from portfolio.devserver.mongod import Mongod
-from portfolio.devserver.processes import free_port
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.ports import free_port
 
 needs_tools = pytest.mark.skipif(
     not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed"

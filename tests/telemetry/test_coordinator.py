@@ -17,6 +17,7 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.ports import free_port
 from tests.telemetry.conftest import Script
 
 
@@ -100,7 +101,7 @@ def test_a_log_level_reaches_every_worker_and_ends_by_itself(gunicorn: Gunicorn)
 def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
     serve: Callable[..., Gunicorn], tmp_path: Path
 ) -> None:
-    mongod = Mongod(tmp_path / "mongod")
+    mongod = Mongod(tmp_path / "mongod", port=free_port())
     mongod.start()
     gunicorn = serve(
         mongod.uri,
