@@ -16,7 +16,6 @@ from gunicorn.glogging import Logger
 
 from portfolio.config import server_settings
 from portfolio.observability.logging import logging_config
-from portfolio.scheduling import yield_to_hub
 
 _settings = server_settings()
 
@@ -89,12 +88,3 @@ def worker_exit(server, worker):
     """Stop background threads and close connections."""
     if hasattr(worker, "wsgi"):
         worker.wsgi.extensions["portfolio"].stop()
-
-
-def post_request(worker, req, environ, resp):
-    """Yield to other connections.
-
-    A client on keep-alive has its next request ready before the greenlet would wait, so without
-    this the greenlet would never yield and a few clients would get nearly all of the worker.
-    """
-    yield_to_hub()

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from portfolio.server.client_socket import ClientSocket
 
 # Connections that may be open beyond the limit while those closed for them are ending.
 RESERVED_CONNECTIONS = 256
-
-
-class Closable(Protocol):
-    """A connection, as the table uses it.
-
-    Attributes:
-        head_begun: whether a part of the next request has been read.
-        closing: whether it ends with its next response, or without one.
-    """
-
-    head_begun: bool
-    closing: bool
-
-    @property
-    def stalled_since(self) -> float | None:
-        """When it began to wait for a body or for the client to read; None if it does not wait."""
-
-    @property
-    def has_unread(self) -> bool:
-        """Whether bytes have arrived that it has not read yet."""
-
-    def wake(self) -> None:
-        """End its wait on the socket."""
-
-    def cut(self) -> None:
-        """Break the connection."""
 
 
 class ConnectionTable:
@@ -46,9 +20,9 @@ class ConnectionTable:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open: set[Closable] = set()
+        self._open: set[ClientSocket] = set()
         self._closing = 0
-        self.waiting: dict[Closable, None] = {}
+        self.waiting: dict[ClientSocket, None] = {}
 
     def __len__(self) -> int:
         """Return the number of open connections."""
@@ -59,7 +33,7 @@ class ConnectionTable:
         """Whether a new connection closes another."""
         return len(self._open) - self._closing >= self._limit
 
-    def add(self, connection: Closable) -> bool:
+    def add(self, connection: ClientSocket) -> bool:
         """Add a new connection; if the table is full, close the one that has waited longest.
 
         Returns:
@@ -72,7 +46,7 @@ class ConnectionTable:
         self._open.add(connection)
         return True
 
-    def remove(self, connection: Closable) -> None:
+    def remove(self, connection: ClientSocket) -> None:
         """Remove a connection that has ended."""
         self._open.discard(connection)
         self.waiting.pop(connection, None)
@@ -106,7 +80,7 @@ class ConnectionTable:
         if longest is not None:
             self._end(longest)
 
-    def _end(self, connection: Closable) -> None:
+    def _end(self, connection: ClientSocket) -> None:
         self.waiting.pop(connection, None)
         if not connection.closing:
             connection.closing = True

@@ -8,12 +8,26 @@ from typing import Any
 
 import orjson
 from gunicorn import util
-from gunicorn.http import wsgi
+from gunicorn.http import errors, wsgi
 from werkzeug.http import HTTP_STATUS_CODES
 
 from portfolio.errors import code_for_status, error_body
 from portfolio.middleware.request_context import request_id_for
 
+STATUSES: dict[type[Exception], int] = {
+    errors.LimitRequestLine: 414,
+    errors.LimitRequestHeaders: 431,
+    errors.ExpectationFailed: 417,
+    errors.ForbiddenProxyRequest: 403,
+    errors.UnsupportedTransferCoding: 501,
+    errors.ConfigurationProblem: 500,
+    errors.InvalidResponseHeader: 500,
+    errors.InvalidResponseHeaderName: 500,
+}
+# How Gunicorn's parsers report other transfer codings, if not by UnsupportedTransferCoding.
+_OTHER_CODINGS = frozenset(
+    {"TRANSFER-ENCODING", "Unsupported Transfer-Encoding", "Stacked chunked encoding"}
+)
 # Formatting a date is slow, and it changes once a second.
 _date = lru_cache(maxsize=1)(util.http_date)
 
@@ -45,6 +59,16 @@ class Response(wsgi.Response):  # type: ignore[misc]
         self.headers_sent = True
         self.sent = len(arg)
         self.sock.sendall("".join([*lines, "\r\n"]).encode("latin-1") + arg)
+
+
+def status_of(error: Exception) -> int:
+    """Return the HTTP status for the exception that a connection failed with."""
+    for kind, status in STATUSES.items():
+        if isinstance(error, kind):
+            return status
+    if not isinstance(error, errors.ParseException):
+        return 500
+    return 501 if getattr(error, "hdr", None) in _OTHER_CODINGS else 400
 
 
 def error_response(request: Any, status: int, common_headers: list[tuple[str, str]]) -> bytes:

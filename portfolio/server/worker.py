@@ -13,27 +13,55 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import gevent
 from gevent.event import Event
+from gevent.server import StreamServer
+from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from portfolio.api.services import Services
-from portfolio.middleware.request_context import common_headers
 from portfolio.server.connection import Connection, Server
 from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
-from portfolio.server.gunicorn_patches import freeze_settings, share_error_stream
-from portfolio.server.listener import Listener
-from portfolio.server.request_body import BodyMemory
+from portfolio.server.request import BodyMemory
 
 # How long new connections are still accepted after the signal: load balancers need a moment to
 # react, and closing the listener resets the connections in its queue.
 _LISTEN_ON_S = 1.0
 _PAUSE_S = 0.05
+# Connections accepted at once in overload. Measured with benchmarks/pod.py.
+_MAX_ACCEPTED_AT_ONCE = 64
 # File descriptors for other purposes: connections to MongoDB and the collector, logs, libraries.
 _OTHER_FILES = 128
+
+
+class Listener(StreamServer):
+    """Accepts one connection in each turn of the event loop, so that no worker takes them all.
+
+    In overload it accepts more: turns are long then, and connections would wait in the queue for
+    seconds to be rejected. So it does when the table of connections is full.
+
+    Args:
+        socket: a listening socket.
+        server: what its connections share.
+    """
+
+    def __init__(self, socket: Any, server: Server) -> None:
+        self._server = server
+        self._name = socket.getsockname()
+        super().__init__(socket)  # without a pool: a full one stops accepting and resumes too late
+
+    @property
+    def max_accept(self) -> int:  # type: ignore[override]
+        """The number of connections accepted in one turn of the event loop."""
+        crowded = self._server.services.admission.overloaded or self._server.table.is_full
+        return _MAX_ACCEPTED_AT_ONCE if crowded else 1
+
+    def handle(self, client: Any, address: Any) -> None:
+        """Serve a connection until it ends; gevent closes it then."""
+        Connection(self._server, self._name, client, address).serve()
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -49,17 +77,23 @@ class Worker(GeventWorker):  # type: ignore[misc]
         freeze_settings(self.cfg)
         share_error_stream()
         table = ConnectionTable(_connection_limit(self.worker_connections))
-        server = self._server(table)
+        server = Server(self, self._services, table, BodyMemory())
         listeners = []
         for listening in self.sockets:
             listening.setblocking(True)
-            serve = partial(_serve, server, listening.getsockname())
-            listeners.append(Listener(listening, serve, table, self._services.admission))
+            listeners.append(Listener(listening, server))
             listeners[-1].start()
         while self.alive:
             self.notify()
             self._drain_begun.wait(1.0)
         self._drain(listeners, table)
+
+    def count_request(self) -> None:
+        """Count a request; after ``max_requests``, start the drain."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("recycling after %s requests", self.nr)
+            self._begin_drain()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Start the drain, on SIGTERM."""
@@ -105,30 +139,24 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def _services(self) -> Services:
         return self.wsgi.extensions["portfolio"]  # type: ignore[no-any-return]
 
-    def _server(self, table: ConnectionTable) -> Server:
-        services = self._services
-        return Server(
-            config=self.cfg,
-            log=self.log,
-            app=self.wsgi,
-            table=table,
-            body_memory=BodyMemory(),
-            common_headers=common_headers(services.settings),
-            is_draining=lambda: not self.alive,
-            begin_request=self._count_request,
-            end_request=partial(self.cfg.post_request, self),
-            count_error=services.metrics.requests.refuse,
-        )
 
-    def _count_request(self) -> None:
-        self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("recycling after %s requests", self.nr)
-            self._begin_drain()
+def share_error_stream() -> None:
+    """Let all requests of a worker share one ``wsgi.errors`` stream."""
+    # PRIVATE API: gunicorn==27.0.1, WSGIErrorsWrapper(cfg). Each request would open a stream of its
+    # own and take the locks of the logger's handlers. Together with the settings below it buys 13%
+    # of the closed-loop rate of GET one.
+    wsgi.WSGIErrorsWrapper = lru_cache(maxsize=1)(wsgi.WSGIErrorsWrapper)
 
 
-def _serve(server: Server, listener_name: Any, client: Any, address: Any) -> None:
-    Connection(server, listener_name, client, address).serve()
+def freeze_settings(config: Any) -> None:
+    """Replace the settings of ``config``, Gunicorn's, by plain attributes with their values.
+
+    Args:
+        config: the worker's; its settings do not change any more.
+    """
+    # PRIVATE API: gunicorn==27.0.1, Config.settings and that a Config has a __dict__. Each request
+    # looks up some thirty settings, each by two calls.
+    config.__dict__.update({name: setting.get() for name, setting in config.settings.items()})
 
 
 def _connection_limit(wanted: int) -> int:

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from portfolio.config import PROFILES, settings_fields
 from portfolio.errors import ErrorCode, PortfolioError, code_for_status
 from portfolio.observability.registry import METRICS
-from portfolio.server.request_head import STATUSES
+from portfolio.server.response import STATUSES
 from tests.support.gunicorn import ROOT
 
 DOCS = ROOT / "docs"

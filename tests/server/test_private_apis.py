@@ -17,7 +17,7 @@ from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-from portfolio.server.gunicorn_patches import freeze_settings
+from portfolio.server.worker import freeze_settings
 from tests.support.gunicorn import ROOT
 
 MARK = re.compile(r"# PRIVATE API: ([\w-]+)==([\w.]+), \S")
@@ -116,7 +116,7 @@ def test_requests_share_an_error_stream() -> None:
     run_patched(
         "from gunicorn.config import Config\n"
         "from gunicorn.http import wsgi\n"
-        "from portfolio.server.gunicorn_patches import share_error_stream\n"
+        "from portfolio.server.worker import share_error_stream\n"
         "share_error_stream()\n"
         "config = Config()\n"
         "assert wsgi.WSGIErrorsWrapper(config) is wsgi.WSGIErrorsWrapper(config)"

@@ -1,33 +1,65 @@
-"""A received body is what was sent, and holds no more memory than it says."""
+"""A received body is what was sent, and holds no more memory than is counted."""
 
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from gunicorn.http.unreader import Unreader
 
-from portfolio.server.request_body import ReceivedBody
+from portfolio.server.request import BodyMemory, RequestBody
+
+
+class Pieces(SimpleNamespace):
+    """A socket on which the pieces of a body arrive one by one."""
+
+    def recv(self, size: int) -> bytes:
+        piece: bytes = self.pieces.pop(0)
+        assert len(piece) <= size
+        return piece
+
+
+def receive(pieces: list[bytes], memory: BodyMemory) -> RequestBody:
+    request: Any = SimpleNamespace(_expected_100_continue=False, body=None, unreader=Unreader())
+    body = RequestBody(memory)
+    length = sum(map(len, pieces))
+    body.receive(request, length, Pieces(pieces=list(pieces)))  # type: ignore[arg-type]
+    assert request.body is body
+    assert body.error is None
+    return body
 
 
 @pytest.mark.parametrize("sizes", [[], [1], [1] * 50, [8192] * 3, [5, 8192, 5, 20_000, 1]])
 @pytest.mark.parametrize("read", [1, 7, 1024, 65_536, -1])
 def test_what_arrives_is_read(sizes: list[int], read: int) -> None:
-    body = ReceivedBody()
-    sent = b""
-    for number, size in enumerate(sizes):
-        piece = bytes([number % 256]) * size
-        body.append(piece)
-        sent += piece
-    assert body.size == len(sent)
+    pieces = [bytes([number % 256]) * size for number, size in enumerate(sizes)]
+    body = receive(pieces, BodyMemory())
     received = b""
     while part := body.read(read):
         received += part
-    assert received == sent
+    assert received == b"".join(pieces)
 
 
-def test_small_pieces_take_little_more_than_their_bytes() -> None:
-    body = ReceivedBody()
-    for _ in range(1000):
-        body.append(b"x")
-    assert body.size == 1000
-    assert body.memory < 1000 + 500 + sys.getsizeof(bytearray())
+def held(body: RequestBody) -> int:
+    """Return the memory in which ``body`` holds what it has received."""
+    return sum(map(sys.getsizeof, body._pieces))
+
+
+def test_small_pieces_take_little_more_than_the_bytes_that_are_counted() -> None:
+    memory = BodyMemory()
+    body = receive([b"x"] * 20_000, memory)
+    assert held(body) < 20_500
+    # The first 8 KiB are not counted, nor is the last piece.
+    assert memory.used == 20_000 - 8192 - 1
+    body.release()
+    assert (held(body), memory.used) == (0, 0)
+
+
+def test_what_was_read_takes_no_memory() -> None:
+    body = receive([b"x" * 8192] * 128, BodyMemory())
+    body.read(8192)
+    assert held(body) < 127 * 8300
+    body.readall()
+    assert held(body) == 0

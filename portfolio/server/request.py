@@ -1,0 +1,209 @@
+"""Requests before the application: heads checked, bodies received in bounded time and memory."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gunicorn.http import errors
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
+
+from portfolio.api.responses import MAX_BODY_BYTES
+from portfolio.errors import Overloaded
+from portfolio.scheduling import yield_to_hub
+from portfolio.server.client_socket import (
+    IO_TIMEOUT_S,
+    AllowanceExceeded,
+    ClientSocket,
+    DeadlineExceeded,
+)
+
+# The most bytes of a head, all lines together.
+MAX_HEAD_BYTES = 16 * 1024
+# The most memory that the request bodies of a worker may hold, beyond the first bytes of each; with
+# those, of a thousand connections, an eighth of a pod's memory.
+_MAX_MEMORY_BYTES = 24 * 1024 * 1024
+# A body up to this size always has room, so that large bodies cannot keep small ones out.
+_UNCOUNTED_BYTES = 8 * 1024
+_PIECE_BYTES = 8 * 1024
+# Bytes allowed for a piece of a chunked body: chunks have size lines, and a body has trailers.
+_CHUNKED_ALLOWANCE_BYTES = 4 * _PIECE_BYTES
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_overloaded = partial(Overloaded, "Service Unavailable")
+
+
+class MissingHost(errors.ParseException):  # type: ignore[misc]
+    """An HTTP/1.1 request without ``Host``."""
+
+
+def check_head(request: Any) -> int | None:
+    """Check what Gunicorn's parser does not; section 6 of the contract.
+
+    Returns:
+        the length of the body of ``request`` in bytes; None if it is chunked.
+
+    Raises:
+        ObsoleteFolding: a header is folded.
+        UnsupportedTransferCoding: the transfer coding is not ``chunked``.
+        MissingHost: it has no ``Host`` though it is HTTP/1.1.
+    """
+    length = 0
+    coding = None
+    has_host = request.version < (1, 1)
+    for name, value in request.headers:
+        if not name:
+            # The C parser reads a folded line as a header without a name; a proxy may read it as
+            # part of the previous one.
+            raise errors.ObsoleteFolding("")
+        if name == "HOST":
+            has_host = True
+        elif name == "CONTENT-LENGTH":
+            length = int(value)
+        elif name == "TRANSFER-ENCODING":
+            coding = value if coding is None else f"{coding}, {value}"
+    if coding is not None and coding.lower() != "chunked":
+        raise errors.UnsupportedTransferCoding(coding)
+    if not has_host:
+        raise MissingHost("Host is missing")
+    return length if coding is None else None
+
+
+class BodyMemory:
+    """The memory that the request bodies of one worker hold, in bytes."""
+
+    def __init__(self) -> None:
+        self.used = 0
+
+
+class RequestBody(io.RawIOBase):
+    """The body of one request, received before the application reads it, and freed as it does.
+
+    Args:
+        memory: of all bodies of the worker.
+
+    Attributes:
+        error: makes what reading raises if the body was too large, too slow or too much for the
+            worker; None if all of it was received.
+    """
+
+    def __init__(self, memory: BodyMemory) -> None:
+        super().__init__()
+        self._memory = memory
+        self._counted = 0
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self.error: Callable[[], Exception] | None = None
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Move bytes into ``buffer``; return how many."""
+        if self.error is not None:
+            raise self.error()
+        if not self._pieces:
+            return 0
+        piece = self._pieces.popleft()
+        count = min(len(buffer), len(piece))
+        buffer[:count] = piece[:count]
+        if count < len(piece):
+            self._pieces.appendleft(piece[count:])
+        return count
+
+    def receive(self, request: Any, length: int | None, socket: ClientSocket) -> None:
+        """Receive the body of ``request``, Gunicorn's, and put itself into its place.
+
+        Args:
+            request: Gunicorn's.
+            length: how long the body is; None if it is chunked.
+            socket: the connection's.
+
+        Raises:
+            NoMoreData: the client left midway.
+        """
+        expects_continue = request._expected_100_continue
+        request._expected_100_continue = False
+        source, request.body = request.body, self
+        if length is not None and length > MAX_BODY_BYTES:
+            # Nobody is asked to continue with a body that will not be read.
+            self.error = RequestEntityTooLarge
+            return
+        if expects_continue:
+            socket.sendall(_CONTINUE)
+        socket.deadline = time.monotonic() + IO_TIMEOUT_S
+        socket.stalled_since = time.monotonic()
+        try:
+            if length is None:
+                self.error = self._receive_chunks(source, socket)
+            else:
+                self.error = self._receive_length(request.unreader, length, socket)
+        except DeadlineExceeded:
+            self.error = RequestTimeout
+        except AllowanceExceeded:
+            self.error = RequestEntityTooLarge
+        finally:
+            socket.stalled_since = None
+
+    def release(self) -> None:
+        """Free the body, and count its memory no more."""
+        self._pieces.clear()
+        self._memory.used -= self._counted
+        self._counted = 0
+
+    def _receive_length(
+        self, unreader: Any, length: int, socket: ClientSocket
+    ) -> Callable[[], Exception] | None:
+        """Receive ``length`` bytes past Gunicorn's reader, which would keep some of its own."""
+        data: bytes = unreader.take_buffered()
+        if len(data) > length:
+            unreader.unread(data[length:])
+            data = data[:length]
+        socket.allowance = length
+        while True:
+            self._append(data)
+            missing = length - self._size
+            if not missing:
+                return None
+            if not self._has_room(0):
+                return _overloaded
+            data = socket.recv(missing)
+            if not data:
+                raise errors.NoMoreData
+
+    def _receive_chunks(self, source: Any, socket: ClientSocket) -> Callable[[], Exception] | None:
+        while True:
+            socket.allowance = _CHUNKED_ALLOWANCE_BYTES
+            data = source.read(_PIECE_BYTES)
+            self._append(data)
+            if self._size > MAX_BODY_BYTES:
+                return RequestEntityTooLarge
+            if len(data) < _PIECE_BYTES:
+                return None
+            if not self._has_room(_CHUNKED_ALLOWANCE_BYTES):
+                return _overloaded
+            yield_to_hub()  # decoding small chunks takes long
+
+    def _append(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._pieces and len(self._pieces[-1]) + len(data) <= _PIECE_BYTES:
+            # An object each would take more memory than the content of small pieces.
+            data = self._pieces.pop() + data
+        self._pieces.append(data)
+
+    def _has_room(self, parser_bytes: int) -> bool:
+        """Count what this body holds by now, and ``parser_bytes`` that Gunicorn's parser may hold.
+
+        Returns:
+            whether the bodies of this worker may go on arriving.
+        """
+        counted = max(self._size + parser_bytes - _UNCOUNTED_BYTES, 0)
+        self._memory.used += counted - self._counted
+        self._counted = counted
+        return counted == 0 or self._memory.used <= _MAX_MEMORY_BYTES
