@@ -93,15 +93,17 @@ def shared_database_name() -> str:
 
 
 @pytest.fixture
-def settings(mongod: Mongod, shared_database_name: str, tmp_path: Path) -> Settings:
-    """Settings of a pod of the test's own, without telemetry, for which there is no collector."""
+def settings(
+    mongod: Mongod, shared_database_name: str, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    """Settings without telemetry, for which there is no collector."""
     return Settings.from_environment(
         {},
         mongodb_uri=mongod.uri,
         mongodb_db=shared_database_name,
         min_pool_size=0,
         otel_sdk_disabled=True,
-        runtime_dir=str(tmp_path / "run"),
+        runtime_dir=str(tmp_path_factory.getbasetemp() / "run"),
     )
 
 
@@ -115,20 +117,37 @@ def prepared() -> dict[str, MongoClient[Any]]:
     return {}
 
 
+@pytest.fixture(scope="module")
+def apps() -> Iterator[dict[Settings, Flask]]:
+    """The applications of a module's tests: to make one takes longer than most tests do."""
+    apps: dict[Settings, Flask] = {}
+    yield apps
+    for app in apps.values():
+        app.extensions["portfolio"].database.close()
+
+
 @pytest.fixture
 def app(
-    settings: Settings, mongod: Mongod, prepared: dict[str, MongoClient[Any]]
+    settings: Settings,
+    mongod: Mongod,
+    apps: dict[Settings, Flask],
+    prepared: dict[str, MongoClient[Any]],
 ) -> Iterator[Flask]:
     """The application on the real MongoDB: its indexes in place, its collections empty."""
-    app = create_app(settings)
-    database = app.extensions["portfolio"].database
+    if settings not in apps:
+        apps[settings] = create_app(settings)
+    app = apps[settings]
     if settings.mongodb_uri not in prepared:
-        database.ensure_indexes()
+        app.extensions["portfolio"].database.ensure_indexes()
         prepared[settings.mongodb_uri] = mongod.client()
     yield app
     for name in (COLLECTION, IDEMPOTENCY_COLLECTION):
         prepared[settings.mongodb_uri][settings.mongodb_db][name].delete_many({})
-    database.close()
+    database = app.extensions["portfolio"].database
+    if database.breaker.failure_count:
+        # It has met failures that the next test must not count.
+        del apps[settings]
+        database.close()
 
 
 @pytest.fixture

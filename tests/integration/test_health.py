@@ -22,6 +22,14 @@ SERVICE = "globeco-portfolio-service"
 
 
 @pytest.fixture
+def app(app: Flask, settings: Settings) -> Iterator[Flask]:
+    """An application of the test's own, which begins to count and has found nothing yet."""
+    own = create_app(settings)
+    yield own
+    own.extensions["portfolio"].database.close()
+
+
+@pytest.fixture
 def watched(app: Flask) -> Iterator[FlaskClient]:
     """A client of an application whose background work runs, and that has found MongoDB."""
     services = app.extensions["portfolio"]
