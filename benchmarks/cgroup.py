@@ -89,13 +89,17 @@ class GroupV2:
 
 
 @contextmanager
-def pod_limits(root: Path = _ROOT) -> Iterator[Group]:
+def pod_limits(root: Path = _ROOT, *, name: str = "service") -> Iterator[Group]:
     """Make a group with the limits of the pod; it ends with the block, empty by then.
+
+    Args:
+        root: where the kernel's interface is mounted.
+        name: tells the groups of this process apart.
 
     Raises:
         NoRight: this process may not make one.
     """
-    name = f"portfolio-benchmark-{os.getpid()}"
+    name = f"portfolio-benchmark-{os.getpid()}-{name}"
     group: Group = GroupV2(root, name) if is_version_2(root) else GroupV1(root, name)
     made = []
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.arena import Arena
@@ -22,7 +22,8 @@ _FIRST = 25
 _MOST = 1000
 _STEP_S = 5.0
 _SOAK_S = 30.0
-_COST_S = 4.0
+_COST_ROUNDS = 7
+_COST_S = 2.0
 _WARM_RATE = 50
 _WARM_S = 3.0
 _OVERLOAD_S = 8.0
@@ -100,15 +101,14 @@ def measure(arena: Arena, database: str) -> Pod:
             pod.starts.append(start)
             open_loop(server.port, MIX, Phase(_WARM_RATE, _WARM_S))
             pod.runbook = _runbook(server)
-            pod.costs = _costs(server, group)
             pod.steps, pod.capacity = _capacity(server)
             pod.memory = _soak(server, group, pod.capacity)
             pod.overload = _overload(server, pod.capacity)
         # What this machine gives in the same limits to a program that does nothing else.
         with _inside(group, arena.raw(database)) as (server, pod.raw_start):
             open_loop(server.port, MIX, Phase(_WARM_RATE, _WARM_S))
-            pod.raw_costs = _costs(server, group)
             pod.raw_steps, pod.raw_capacity = _capacity(server)
+    pod.costs, pod.raw_costs = costs([arena.service(database), arena.raw(database)])
     return pod
 
 
@@ -133,18 +133,33 @@ def _runbook(server: Server) -> dict[str, float]:
     }
 
 
-def _costs(server: Server, group: Group) -> dict[str, float]:
-    """Return the CPU microseconds of a request of each operation, at 50 a second.
+def costs(servers: Sequence[Server]) -> list[dict[str, float]]:
+    """Return the CPU microseconds of a request of each operation at 50 a second, by server.
 
-    What goes on without requests is shared among them; between any two the processes sleep, so
-    that little of what the next one needs is left in the CPU's caches.
+    Each server has a pod of its own, and they take turns of two seconds: what else the machine does
+    meanwhile then hits all alike. The figures are medians over the turns. What goes on without
+    requests is shared among them; between any two the processes sleep, so that little of what the
+    next one needs is left in the CPU's caches.
     """
-    costs = {}
-    for operation in OPERATIONS:
-        before = group.cpu_seconds()
-        samples = open_loop(server.port, {operation: 1}, Phase(_WARM_RATE, _COST_S))
-        costs[operation.key] = (group.cpu_seconds() - before) / len(samples) * 1e6
-    return costs
+    seen: list[dict[str, list[float]]] = [{} for _ in servers]
+    with ExitStack() as stack:
+        pods = []
+        for number, server in enumerate(servers):
+            group = stack.enter_context(pod_limits(name=f"turns-{number}"))
+            stack.enter_context(_inside(group, server))
+            open_loop(server.port, MIX, Phase(_WARM_RATE, _WARM_S))
+            pods.append((server, group, seen[number]))
+        for _ in range(_COST_ROUNDS):
+            for operation in OPERATIONS:
+                for server, group, by_operation in pods:
+                    before = group.cpu_seconds()
+                    samples = open_loop(server.port, {operation: 1}, Phase(_WARM_RATE, _COST_S))
+                    cost = (group.cpu_seconds() - before) / len(samples) * 1e6
+                    by_operation.setdefault(operation.key, []).append(cost)
+    return [
+        {key: statistics.median(each) for key, each in by_operation.items()}
+        for by_operation in seen
+    ]
 
 
 def _capacity(server: Server) -> tuple[list[Point], float]:

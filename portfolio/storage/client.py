@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any, TypeVar
 
 import pymongo
@@ -64,7 +65,6 @@ class Database:
         self._client_factory = client_factory
         self._in_dns = settings.mongodb_uri.startswith("mongodb+srv:")
         self._client: MongoClient[Document] | None = None
-        self._database: MongoDatabase[Document] | None = None
         self._lock = threading.Lock()
         self._pool = PoolListener()
         self.listeners: list[Any] = [self._pool]
@@ -98,27 +98,25 @@ class Database:
                     self._client = self._connect()
         return self._client
 
-    @property
+    @cached_property
     def database(self) -> MongoDatabase[Document]:
         """The service's database, with the service's read and write concern.
 
         ``command`` ignores that read concern: a read sent that way must carry its own.
         """
-        if self._database is None:
-            self._database = self.client.get_database(
-                self._settings.mongodb_db,
-                codec_options=CODEC_OPTIONS,
-                write_concern=WRITE_CONCERN,
-                read_concern=READ_CONCERN,
-            )
-        return self._database
+        return self.client.get_database(
+            self._settings.mongodb_db,
+            codec_options=CODEC_OPTIONS,
+            write_concern=WRITE_CONCERN,
+            read_concern=READ_CONCERN,
+        )
 
-    @property
+    @cached_property
     def portfolios(self) -> Collection[Document]:
         """The collection of portfolios."""
         return self.database[COLLECTION]
 
-    @property
+    @cached_property
     def idempotency(self) -> Collection[Document]:
         """The collection of idempotency records."""
         return self.database[IDEMPOTENCY_COLLECTION]
@@ -207,16 +205,19 @@ class Database:
     def ping(self, timeout_s: float = PING_TIMEOUT_S) -> float:
         """Count the portfolios and return the milliseconds that it took.
 
-        This proves that the collection can be read, as MongoDB's own ping does not. The count comes
-        from metadata, whatever the size of the collection.
+        This proves that the collection can be read, as MongoDB's own ping does not.
 
         Raises:
             PyMongoError: no answer within ``timeout_s`` seconds, or a refusal.
         """
         begun = time.perf_counter()
         with pymongo.timeout(timeout_s):
-            self.database.command("count", COLLECTION)
+            self.count()
         return (time.perf_counter() - begun) * 1000
+
+    def count(self) -> int:
+        """Return the number of portfolios, from metadata; to be run by the guard."""
+        return int(self.database.command("count", COLLECTION)["n"])
 
     def ensure_indexes(self) -> list[str]:
         """Create the missing indexes and return the names of those of the portfolios."""

@@ -18,6 +18,9 @@ _PING_INTERVAL_S = 1.0
 PING_TIMEOUT_S = 2.0
 _FIRST_PING_TIMEOUT_S = 1.0
 _STALE_AFTER_S = 4.0
+# A ping costs a pod as much as a request: while calls succeed all the time, one in so many seconds
+# is enough, to be timed.
+_MAX_PAUSE_S = 10.0
 # A failover takes a few seconds. Callers wait for its end, but not for that of a longer outage.
 _FAIL_FAST_AFTER_S = 10.0
 # Causes logged for one outage, at most.
@@ -25,7 +28,7 @@ _MAX_CAUSES = 3
 
 
 class HealthMonitor:
-    """Pings MongoDB every second in a thread, and takes note of successful calls in between.
+    """Pings MongoDB in a thread, once a second unless another call has just succeeded.
 
     Args:
         ping: pings within the given seconds and returns the milliseconds that it took.
@@ -35,6 +38,7 @@ class HealthMonitor:
             after an outage.
         await_dns: the servers are named by DNS, whose lookup no deadline bounds: until the first
             success MongoDB counts as down, so that only this thread waits for the lookup.
+        interval_s: the seconds between two pings.
 
     Attributes:
         ping_ms: the milliseconds that the last successful ping took.
@@ -49,6 +53,7 @@ class HealthMonitor:
         on_success: Callable[[bool], None],
         *,
         await_dns: bool,
+        interval_s: float = _PING_INTERVAL_S,
     ) -> None:
         self.ping_ms = 0.0
         self.started = False
@@ -57,9 +62,11 @@ class HealthMonitor:
         self._servers = servers
         self._on_success = on_success
         self._await_dns = await_dns
+        self._interval_s = interval_s
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_success: float | None = None
+        self._pinged_at = 0.0
         self._failing_since: float | None = None
         self._causes: set[str] = set()
 
@@ -117,11 +124,21 @@ class HealthMonitor:
     def _monitor(self, first_check_done: threading.Event) -> None:
         self._check_health(_FIRST_PING_TIMEOUT_S)
         first_check_done.set()
-        while not self._stopped.wait(_PING_INTERVAL_S):
-            self._check_health(PING_TIMEOUT_S)
+        while not self._stopped.wait(self._interval_s):
+            if not self._has_just_answered():
+                self._check_health(PING_TIMEOUT_S)
+
+    def _has_just_answered(self) -> bool:
+        """Whether another call has shown just now what a ping would show."""
+        now = time.monotonic()
+        return (
+            self._failing_since is None
+            and now - (self._last_success or 0.0) < self._interval_s / 2
+            and now - self._pinged_at < _MAX_PAUSE_S
+        )
 
     def _check_health(self, timeout_s: float) -> None:
-        begun = time.monotonic()
+        begun = self._pinged_at = time.monotonic()
         try:
             self.ping_ms = self._ping(timeout_s)
         except Exception as error:  # of any kind: the monitor must go on

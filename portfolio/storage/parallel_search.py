@@ -87,10 +87,9 @@ class ParallelSearch:
         return self._median
 
     def _sample(self) -> datetime | None:
-        portfolios = self._database.portfolios
-        if portfolios.estimated_document_count() < self._threshold:
+        if self._database.count() < self._threshold:
             return None
-        sample = portfolios.aggregate(
+        sample = self._database.portfolios.aggregate(
             [{"$sample": {"size": _SAMPLE_SIZE}}, {"$project": {"dateCreated": 1}}]
         )
         found = (document.get("dateCreated") for document in sample)

@@ -116,8 +116,7 @@ class PortfolioSearch:
         """Return how many portfolios match; without a name, from the collection's metadata."""
         filter, options = self._criteria(search)
         if not filter:
-            count = self._database.portfolios.estimated_document_count
-            return self._database.run(count, retry=True)
+            return self._database.run(self._database.count, retry=True)
         with self._limit(search):
             if search.name_like is not None:
                 halves = self._parallel_search.run(

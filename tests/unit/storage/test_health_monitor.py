@@ -1,0 +1,49 @@
+"""When MongoDB is pinged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from portfolio.storage.health_monitor import HealthMonitor
+from tests.support.gunicorn import wait_until
+
+INTERVAL_S = 0.1
+
+
+@contextmanager
+def monitoring(pings: list[float]) -> Iterator[HealthMonitor]:
+    def ping(_timeout_s: float) -> float:
+        pings.append(time.monotonic())
+        return 1.0
+
+    monitor = HealthMonitor(
+        ping, str, lambda: [], lambda _recovered: None, await_dns=False, interval_s=INTERVAL_S
+    )
+    monitor.start()
+    try:
+        yield monitor
+    finally:
+        monitor.stop()
+
+
+def test_mongodb_is_pinged_at_intervals_while_nothing_else_calls_it() -> None:
+    pings: list[float] = []
+
+    with monitoring(pings):
+        wait_until(lambda: len(pings) >= 3, "two more pings have followed the first")
+
+
+def test_no_ping_is_sent_while_other_calls_succeed() -> None:
+    pings: list[float] = []
+
+    with monitoring(pings) as monitor:
+        until = time.monotonic() + 10 * INTERVAL_S
+        while time.monotonic() < until:
+            monitor.record_success()
+            time.sleep(INTERVAL_S / 20)
+        sent_meanwhile = len(pings)
+        wait_until(lambda: len(pings) > sent_meanwhile, "a ping follows the last call")
+
+    assert sent_meanwhile <= 2, "more than the first ping, and one that a slow machine may add"
