@@ -10,7 +10,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from portfolio.observability.registry import METRICS, PROCESS_METRICS, MetricSpec  # noqa: E402
+from portfolio.observability.registry import METRICS, MetricSpec  # noqa: E402
 
 REFERENCE = DOCS / "reference.md"
 HEAD = "| metric | kind | attributes | meaning |\n| --- | --- | --- | --- |\n"
@@ -24,7 +24,7 @@ def row(metric: MetricSpec) -> str:
 
 def main(check: bool) -> None:
     """Write the table; with `check` end with status 1 where what is there differs."""
-    table = HEAD + "".join(row(metric) for metric in (*METRICS, *PROCESS_METRICS))
+    table = HEAD + "".join(row(metric) for metric in METRICS)
     old = REFERENCE.read_text()
     new = re.sub(re.escape(HEAD) + r"(\|.*\n)*", lambda _: table, old)
     if not check:

@@ -12,7 +12,13 @@ from typing import Any
 
 from portfolio.config import SERVICE, Settings
 from portfolio.observability.logging import LogLevelController
-from portfolio.observability.metrics import BOUNDS, CacheStatistics, HistogramData, Metrics
+from portfolio.observability.metrics import (
+    BOUNDS,
+    CacheStatistics,
+    HistogramData,
+    Metrics,
+    resident_bytes,
+)
 from portfolio.observability.shared_state import State
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
@@ -23,7 +29,6 @@ FAST_SERVICE = f"{SERVICE}-fast"
 Check = dict[str, Any]
 
 _STARTED_AT = time.monotonic()
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 # Best first: the worst state among the workers is reported.
 _BREAKER_STATES = ("closed", "half-open", "open")
@@ -96,7 +101,7 @@ class HealthReport:
             },
             "process": {
                 "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-                "memory_bytes": _resident_bytes(),
+                "memory_bytes": resident_bytes(),
                 "max_memory_bytes": usage.ru_maxrss * 1024,
             },
             "log_level": self._log_level_controller.level,
@@ -171,14 +176,6 @@ def all_healthy(checks: dict[str, Check]) -> bool:
 
 def _status(healthy: bool) -> str:
     return "healthy" if healthy else "unhealthy"
-
-
-def _resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * _PAGE_BYTES
-    except OSError:  # no Linux
-        return 0
 
 
 def _merge_requests(workers: list[dict[str, Any]]) -> dict[str, Any]:

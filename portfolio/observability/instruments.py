@@ -111,6 +111,5 @@ def _observe(spec: MetricSpec, sources: Sources, _: CallbackOptions) -> list[Obs
 
 def _read(spec: MetricSpec, sources: Sources) -> Iterator[tuple[dict[str, str], Any]]:
     """Yield the attributes and the value of each series."""
-    values = spec.read(sources) if spec.read else {}
-    for attributes, value in values.items():
+    for attributes, value in spec.read(sources).items():
         yield COMMON | dict(zip(spec.attributes, attributes, strict=True)), value

@@ -6,6 +6,7 @@ deadlock on. Nothing here waits, so greenlets cannot interleave inside it.
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
@@ -26,14 +27,25 @@ from portfolio.models import CreateResult
 # Upper bounds of the buckets, in seconds; the runbook's targets are 5, 10, 50 and 200 ms.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 # Where the WSGI environment holds the route template of a request.
 ENDPOINT = "portfolio.endpoint"
 # The endpoint of requests that are rejected before they are routed.
 REJECTED = "refused"
 
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
 Attributes = tuple[str, ...]
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process; 0 where the kernel is not Linux."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
 
 
 def route_template(rule: str) -> str:
@@ -132,7 +144,7 @@ class RequestMetrics:
             seconds: the duration, including sending the response.
         """
         self.in_flight -= 1
-        method = method if method in _METHODS else "_OTHER"
+        method = method if method in METHODS else "_OTHER"
         self.durations[method, endpoint, status].record(seconds)
 
 

@@ -10,11 +10,18 @@ becomes ``http_requests_total``, ``http.request.duration`` in ``s``
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from portfolio.observability.metrics import Attributes, CacheStatistics, Metrics
+from portfolio.observability.metrics import (
+    Attributes,
+    CacheStatistics,
+    Metrics,
+    resident_bytes,
+)
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.pool import Pool
 
@@ -61,9 +68,8 @@ class MetricSpec:
         unit: of UCUM; a word in braces is an annotation.
         meaning: what it counts or measures.
         panel: the dashboard panel that shows it; empty where only alerts use it.
-        read: returns its values; None for process metrics.
+        read: returns its values.
         attributes: the names of its attributes, beside ``service``.
-        states: for process metrics, which states are reported.
     """
 
     name: str
@@ -71,9 +77,8 @@ class MetricSpec:
     unit: str
     meaning: str
     panel: str
-    read: Reader | None = None
+    read: Reader
     attributes: tuple[str, ...] = ()
-    states: list[str] | None = None
 
     @property
     def prometheus_name(self) -> str:
@@ -208,20 +213,22 @@ METRICS = (
         lambda sources: sources.metrics.operations,
         ("operation", "outcome"),
     ),
-)
-
-# Measured by OpenTelemetry's own instrumentation of the process, under its semantic names.
-PROCESS_METRICS = (
     MetricSpec(
         "process.cpu.time",
         COUNTER,
         "s",
         "CPU time of the process",
         "CPU of each pod",
-        states=["user", "system"],
+        lambda _: {(kind,): getattr(os.times(), kind) for kind in ("user", "system")},
+        ("type",),
     ),
     MetricSpec(
-        "process.memory.usage", UP_DOWN_COUNTER, "By", "resident memory", "Memory of each pod"
+        "process.memory.usage",
+        UP_DOWN_COUNTER,
+        "By",
+        "resident memory",
+        "Memory of each pod",
+        lambda _: {(): resident_bytes()},
     ),
     MetricSpec(
         "process.open_file_descriptor.count",
@@ -229,6 +236,7 @@ PROCESS_METRICS = (
         "{file_descriptor}",
         "open files and connections",
         "Open files and connections",
+        lambda _: {(): len(os.listdir("/dev/fd"))},
     ),
     MetricSpec(
         "cpython.gc.collections",
@@ -236,5 +244,7 @@ PROCESS_METRICS = (
         "{collection}",
         "garbage collections",
         "Garbage collections",
+        lambda _: {(str(index),): each["collections"] for index, each in enumerate(gc.get_stats())},
+        ("cpython.gc.generation",),
     ),
 )

@@ -11,7 +11,6 @@ from contextlib import suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from opentelemetry.instrumentation.system_metrics import SystemMetricsInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -22,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from portfolio.config import SERVICE, VERSION, Settings
 from portfolio.observability import instruments, otlp
 from portfolio.observability.metrics import CacheStatistics, Metrics
-from portfolio.observability.registry import PROCESS_METRICS, Sources
+from portfolio.observability.registry import Sources
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
 
@@ -76,12 +75,9 @@ class Telemetry:
         breakers = [*self.breakers, *([database.breaker] if database.breaker else [])]
         self._sources = Sources(metrics, lambda: database.pool, cache_statistics, breakers)
         self._providers: list[MeterProvider | TracerProvider] = []
-        self._process: SystemMetricsInstrumentor | None = None
 
     def start(self) -> None:
         """Start collecting and exporting; call before the first request and connection."""
-        # Stable names of span attributes by default; the first instrumentation reads the variable.
-        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         origin = resource(self._settings)
         if self._settings.enable_metrics and _is_enabled("METRICS"):
             self._start_metrics(origin)
@@ -102,8 +98,6 @@ class Telemetry:
         deadline = time.monotonic() + _FLUSH_TIMEOUT_S
         for thread in ending:
             thread.join(max(deadline - time.monotonic(), 0))
-        if self._process is not None:
-            self._process.uninstrument()
 
     def _start_metrics(self, resource: Resource) -> None:
         settings, start_ns = self._settings, time.time_ns()
@@ -136,10 +130,6 @@ class Telemetry:
             meters.get_meter(SERVICE, VERSION),
             self._sources._replace(initial_requests=initial_requests),
         )
-        states = {each.name: each.states for each in PROCESS_METRICS}
-        self._process = SystemMetricsInstrumentor(instruments.COMMON, states)
-        # Versions are pinned, and looking them up costs CPU in each worker.
-        self._process.instrument(meter_provider=meters, skip_dep_check=True)
 
         def export_first() -> None:
             if not self._stopped.wait(_FIRST_EXPORT_AFTER_S):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from portfolio.observability.registry import HISTOGRAM, METRICS, PROCESS_METRICS
+from portfolio.observability.registry import HISTOGRAM, METRICS
 
 promql_parser = pytest.importorskip("promql_parser", reason="requirements-deploy.txt has it")
 
-_ALL = (*METRICS, *PROCESS_METRICS)
-COUNTERS_AND_GAUGES = {each.prometheus_name for each in _ALL if each.kind != HISTOGRAM}
-HISTOGRAMS = {each.prometheus_name for each in _ALL if each.kind == HISTOGRAM}
+COUNTERS_AND_GAUGES = {each.prometheus_name for each in METRICS if each.kind != HISTOGRAM}
+HISTOGRAMS = {each.prometheus_name for each in METRICS if each.kind == HISTOGRAM}
 # With what a histogram becomes in Prometheus.
 CONTRACT = COUNTERS_AND_GAUGES | {
     f"{name}_{suffix}" for name in HISTOGRAMS for suffix in ("bucket", "sum", "count")

@@ -13,7 +13,7 @@ import requests
 import yaml
 
 from portfolio.devserver.mongod import Mongod
-from portfolio.observability.registry import METRICS, PROCESS_METRICS, MetricSpec
+from portfolio.observability.registry import METRICS, MetricSpec
 from tests.support.collector import Collector, Series
 from tests.support.gunicorn import Gunicorn, wait_until
 
@@ -279,7 +279,7 @@ class TestDashboards:
         for histogram in HISTOGRAMS:
             assert f"{histogram}_bucket" in shown
 
-    @pytest.mark.parametrize("metric", [*METRICS, *PROCESS_METRICS], ids=lambda metric: metric.name)
+    @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
     def test_the_panel_that_the_registry_names_shows_the_metric(self, metric: MetricSpec) -> None:
         rules = yaml.safe_load((MONITORING / "rules" / "recording.rules.yaml").read_text())
         recorded = {r["record"]: r["expr"] for group in rules["groups"] for r in group["rules"]}

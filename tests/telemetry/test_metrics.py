@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from portfolio.observability.registry import METRICS, PROCESS_METRICS
+from portfolio.observability.registry import METRICS
 from tests.support.collector import Collector, Series
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.telemetry.conftest import Script, exporting
@@ -18,7 +18,6 @@ SERVICE = "globeco-portfolio-service"
 
 # Prometheus name -> the attributes that its series carry beside `service`.
 CONTRACT = {metric.prometheus_name: set(metric.attributes) for metric in METRICS}
-PROCESS = {metric.prometheus_name for metric in PROCESS_METRICS}
 
 
 def counts(collector: Collector, name: str, script: Script) -> dict[tuple[str, str, str], int]:
@@ -118,12 +117,11 @@ def run(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_every_name_and_attribute_of_the_contract_arrives_and_no_other(run: Run) -> None:
-    assert run.collector.names() == set(CONTRACT) | PROCESS
+    assert run.collector.names() == set(CONTRACT)
     for series in run.collector.series:
         attributes = dict(series.attributes)
         assert attributes.pop("service") == SERVICE, series
-        if series.name in CONTRACT:
-            assert attributes.keys() == CONTRACT[series.name], series
+        assert attributes.keys() == CONTRACT[series.name], series
 
 
 def test_two_workers_never_write_the_same_series(run: Run) -> None:
