@@ -12,16 +12,10 @@ from portfolio.api.responses import to_json
 from portfolio.api.services import services
 from portfolio.cli.helpers import database_errors, print_table
 from portfolio.cli.transfer.exporter import Exporter, open_stream
-from portfolio.cli.transfer.files import (
-    Note,
-    TransferError,
-    describe_target,
-    file_errors,
-    format_of,
-    label_of,
-)
+from portfolio.cli.transfer.files import TransferError, file_errors, format_of, label_of
 from portfolio.cli.transfer.formats import COLUMNS, FORMATS
 from portfolio.cli.transfer.importer import Importer, ImportOptions
+from portfolio.cli.transfer.notes import Note, describe_target
 from portfolio.cli.transfer.source import open_source
 from portfolio.models import Search
 
@@ -98,7 +92,7 @@ def import_file(
     with file_errors(file), open_source(file, encoding) as source:
         target = describe_target(services(), create=True)
         note = None
-        if not (source.is_stream or no_resume):
+        if source.size is not None and not no_resume:
             path = file.with_name(f"{file.name}.progress")
             note = Note(path, f"{path} is of an import into", target, options._asdict())
         importer = Importer(services().portfolios, source, options, note, skip=bad_lines == "skip")

@@ -170,12 +170,13 @@ def test_a_missing_folder_is_named(app: Flask, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_an_export_in_a_line_and_it_goes_on_later(
-    app: Flask, filled: Documents, settings: Settings, tmp_path: Path
+    app: Flask, collection: Documents, settings: Settings, tmp_path: Path
 ) -> None:
+    collection.insert_many([{"name": str(number), "version": 1} for number in range(1500)])
     file = tmp_path / "all.ndjson"
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))
 
     failed = run_process(settings, "export", file, preexec_fn=limit)
     assert failed.returncode == 1
@@ -184,9 +185,9 @@ def test_a_full_disk_ends_an_export_in_a_line_and_it_goes_on_later(
         rb"command goes on from there.\n",
         failed.stderr,
     )
-    assert (tmp_path / "all.ndjson.part").stat().st_size == 1000
-    assert "Going on after" in run(app, "export", file).output
-    assert exported_names(file.read_bytes()) == sorted(NAMES)
+    assert (tmp_path / "all.ndjson.part").stat().st_size == 120_000
+    assert "Going on after 1000 portfolios" in run(app, "export", file).output
+    assert exported_names(file.read_bytes()) == sorted(map(str, range(1500)))
 
 
 # What a file may hold

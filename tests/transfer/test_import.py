@@ -19,7 +19,7 @@ from flask import Flask
 from pymongo.collection import Collection
 
 from portfolio.app import create_app
-from portfolio.cli.transfer.files import Note
+from portfolio.cli.transfer.notes import Note
 from portfolio.config import Settings
 from tests.support.commands import run, run_process, start_process
 
@@ -35,7 +35,7 @@ import os, signal
 from pathlib import Path
 from flask.cli import main
 from portfolio.service import PortfolioService
-from portfolio.cli.transfer.files import Note
+from portfolio.cli.transfer.notes import Note
 
 def die_at_the_third(owner, name, *, before):
     inner, calls = getattr(owner, name), []

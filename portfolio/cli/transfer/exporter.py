@@ -1,17 +1,19 @@
 """Writing every portfolio to a file or a stream, in the order of their ids.
 
 A regular file appears when all is written. Until then the rows are in ``FILE.part``, and a note
-names the database that they come from, so that an export that was stopped can go on.
+says how far they go and which database they come from, so that an export that was stopped can go
+on.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import click
 
@@ -19,17 +21,24 @@ from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, progress_b
 from portfolio.cli.transfer.files import (
     RESTART,
     STANDARD_OUTPUT,
-    Note,
-    Target,
     TransferError,
     descriptor_of,
     file_errors,
     is_compressed,
+    lock,
 )
 from portfolio.cli.transfer.formats import CSV_HEADER, encode_rows
-from portfolio.cli.transfer.partfile import WholeRows, compress, find_whole_rows, open_part
+from portfolio.cli.transfer.notes import Note, Target
 from portfolio.models import Portfolio, Search
 from portfolio.service import PortfolioService
+
+
+class _Progress(NamedTuple):
+    """What is written: the size in bytes, the number of portfolios and the last id."""
+
+    size: int = 0
+    rows: int = 0
+    last: str | None = None
 
 
 class Exporter:
@@ -43,13 +52,12 @@ class Exporter:
     ) -> None:
         self._service = service
         self._file = file
-        self._compressed = is_compressed(file)
         self._format = format
         self._spreadsheet_safe = spreadsheet_safe
 
     def write_stream(self, out: IO[bytes]) -> None:
         """Write all portfolios to an open stream."""
-        for rows, _ in self._steps(WholeRows()):
+        for rows, _ in self._steps(_Progress()):
             out.write(rows)
             out.flush()
 
@@ -77,11 +85,11 @@ class Exporter:
         note = Note(note_path, f"{path} is of an export from", source, options)
         resumable = f". What was written stays in {path}; the same command goes on from there."
         with file_errors(path, resumable), open_part(path, target) as out:
-            begun = WholeRows() if restart else self._resume(path, out, note)
-            note.write({}, durable=True)
+            begun = _Progress() if restart else _find_progress(path, out, note)
+            note.write({"written": begun._asdict()}, durable=True)
             out.truncate(begun.size)
             out.seek(begun.size)
-            count = self._write_part(out, begun)
+            count = self._write_part(out, begun, note)
             with suppress(FileNotFoundError, PermissionError):
                 os.fchown(out.fileno(), target.stat().st_uid, target.stat().st_gid)
             os.fsync(out.fileno())
@@ -89,60 +97,78 @@ class Exporter:
             note.remove()
         return count
 
-    def _resume(self, path: Path, out: IO[bytes], note: Note) -> WholeRows:
-        try:
-            begun = find_whole_rows(out, self._format, compressed=self._compressed)
-        except ValueError:
-            raise TransferError(
-                f"{path} holds something else than the beginning of an export as {self._format}. "
-                "Look what it is; --restart overwrites it."
-            ) from None
-        if begun.size and note.read() is None:
-            raise TransferError(
-                f"{note.path} is missing: it can't be told which database {path} comes from. "
-                f"{RESTART}"
-            )
-        if begun.rows:
-            click.echo(
-                f"Going on after {begun.rows} portfolios, behind {begun.last}; --restart begins "
-                "anew"
-            )
-        return begun
-
-    def _write_part(self, out: IO[bytes], begun: WholeRows) -> int:
+    def _write_part(self, out: IO[bytes], done: _Progress, note: Note) -> int:
         with database_errors(TRANSFER_BUDGET_S):
             total = self._service.search(Search(limit=1)).total
-        count = begun.rows
         with progress_bar(total, "Exporting") as bar:
-            bar.update(count)
-            for rows, added in self._steps(begun):
+            bar.update(done.rows)
+            for rows, batch in self._steps(done):
                 out.write(rows)
                 out.flush()  # killing this process does not lose it
-                count += added
-                bar.update(added)
-        return count
+                last = batch[-1].id if batch else None
+                done = _Progress(out.tell(), done.rows + len(batch), last)
+                note.write({"written": done._asdict()})
+                bar.update(len(batch))
+        return done.rows
 
-    def _steps(self, begun: WholeRows) -> Iterator[tuple[bytes, int]]:
-        """Yield the bytes of each step and its number of portfolios; the header comes first."""
-        header = CSV_HEADER if self._format == "csv" and not begun.size else b""
-        for batch in self._batches(begun.last):
-            rows = encode_rows(batch, self._format, spreadsheet_safe=self._spreadsheet_safe)
-            yield self._compress(header + rows), len(batch)
-            header = b""
-        if header:
-            yield self._compress(header), 0
-
-    def _compress(self, rows: bytes) -> bytes:
-        return compress(rows) if self._compressed else rows
-
-    def _batches(self, after: str | None) -> Iterator[list[Portfolio]]:
-        batches = self._service.list_by_id(after)
+    def _steps(self, done: _Progress) -> Iterator[tuple[bytes, list[Portfolio]]]:
+        """Yield the bytes of each step and its portfolios; the header comes first."""
+        header = CSV_HEADER if self._format == "csv" and not done.size else b""
+        batches = self._service.list_by_id(done.last)
         while True:
             with database_errors(TRANSFER_BUDGET_S):
-                batch = next(batches, None)
-            if batch is None:
+                batch = next(batches, [])
+            rows = encode_rows(batch, self._format, spreadsheet_safe=self._spreadsheet_safe)
+            step, header = header + rows, b""
+            if step:
+                yield gzip.compress(step, 6, mtime=0) if is_compressed(self._file) else step, batch
+            if not batch:
                 return
-            yield batch
+
+
+def _find_progress(path: Path, out: IO[bytes], note: Note) -> _Progress:
+    """Return how far the export in ``path``, which is opened as ``out``, has come."""
+    size = os.fstat(out.fileno()).st_size
+    if not size:
+        return _Progress()
+    noted = note.read()
+    if noted is None:
+        raise TransferError(
+            f"{note.path} is missing: it can't be told which database {path} comes from. Look what "
+            "it is; --restart overwrites it."
+        )
+    begun = _Progress(**noted.get("written", {}))
+    if size < begun.size:
+        raise TransferError(f"{path} is shorter than {note.path} says. {RESTART}")
+    if begun.rows:
+        click.echo(
+            f"Going on after {begun.rows} portfolios, behind {begun.last}; --restart begins anew"
+        )
+    return begun
+
+
+@contextmanager
+def open_part(path: Path, like: Path) -> Iterator[IO[bytes]]:
+    """Open the unfinished export at ``path``, and lock it until the end of the context.
+
+    It gets the mode of ``like``, the file that it will replace.
+
+    Raises:
+        TransferError: another export writes it.
+        OSError: it can't be opened.
+    """
+    while True:
+        # Never through a link: in a folder for everybody, others may have put one there.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(descriptor, "rb+") as out:
+            lock(out, f"Another export is writing {path}")
+            # The previous owner of the lock may have put this very file in place.
+            if not (path.exists() and os.path.samefile(path, descriptor)):
+                continue
+            with suppress(FileNotFoundError):
+                os.fchmod(descriptor, stat.S_IMODE(like.stat().st_mode))
+            yield out
+            return
 
 
 def open_stream(file: Path) -> IO[bytes] | None:

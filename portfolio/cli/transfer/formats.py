@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -19,11 +19,6 @@ from portfolio.models import Portfolio
 FORMATS = ("ndjson", "csv")
 COLUMNS = FIELDS
 CSV_HEADER = f"{','.join(COLUMNS)}\r\n".encode()
-# The id at the beginning of an exported row.
-ROW_ID = {
-    "ndjson": re.compile(rb'\{"portfolioId":"([0-9a-f]{24})"'),
-    "csv": re.compile(rb"([0-9a-f]{24}),"),
-}
 # What a spreadsheet takes for a formula: OWASP, CSV injection.
 _START = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 # Cells that already have an apostrophe there are escaped too, so that unescaping is exact.
@@ -54,46 +49,40 @@ def unescape_cell(cell: str) -> str:
     return cell[1:] if _ESCAPED.match(cell) else cell
 
 
-class Row(NamedTuple):
-    """A portfolio as it stands in a file, up to ``line``; ``fault`` says why it can't be read."""
+def read_rows(lines: Lines, format: str, *, spreadsheet_safe: bool) -> Iterator[Any]:
+    """Return the rows of ``lines``; after each, ``lines`` tells the position behind it.
 
-    line: int
-    values: Any
-    fault: str = ""
-
-
-def read_rows(lines: Lines, format: str, *, spreadsheet_safe: bool) -> Iterator[Row]:
-    """Yield the rows of ``lines``; after each, ``lines`` tells the position behind it.
-
-    Fields that portfolios do not have are reported on stderr, each once. ``spreadsheet_safe``
-    unescapes the cells of CSV.
+    A ``LineError`` says why one row can't be read; the next may be. Fields that portfolios do not
+    have are reported on stderr, each once. ``spreadsheet_safe`` unescapes the cells of CSV.
 
     Raises:
         TransferError: nothing behind this place can be read.
     """
-    return _csv_rows(lines, spreadsheet_safe) if format == "csv" else _json_rows(lines)
+    return _CsvRows(lines, spreadsheet_safe) if format == "csv" else _JsonRows(lines)
 
 
-def _json_rows(lines: Lines) -> Iterator[Row]:
-    known = set(COLUMNS)
-    decode = json.JSONDecoder(object_pairs_hook=_unique).decode
-    while True:
+class _JsonRows(Iterator[Any]):
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._known = set(COLUMNS)
+        self._decode = json.JSONDecoder(object_pairs_hook=_unique).decode
+
+    def __next__(self) -> Any:
+        line = next(self._lines)
+        while line.isspace():
+            line = next(self._lines)
         try:
-            line = next(lines)
-            if line.isspace():
-                continue
-            values = decode(line)
-        except StopIteration:
-            return
+            row = self._decode(line)
         except json.JSONDecodeError as error:
-            fault = f"not JSON: {error.msg} at column {error.colno}"
-            yield Row(lines.line, None, f"{fault}; each line should hold one whole portfolio")
-        except (LineError, ValueError, RecursionError) as error:
-            yield Row(lines.line, None, str(error))
-        else:
-            if isinstance(values, dict):
-                _report_unknown(values, known, lines.line)
-            yield Row(lines.line, values)
+            raise LineError(
+                f"not JSON: {error.msg} at column {error.colno}; each line should hold one whole "
+                "portfolio"
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise LineError(str(error)) from None
+        if isinstance(row, dict):
+            _report_unknown(row, self._known, self._lines.line)
+        return row
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -115,31 +104,34 @@ def _report_unknown(names: Iterable[str], known: set[str], line: int) -> None:
             )
 
 
-def _csv_rows(lines: Lines, spreadsheet_safe: bool) -> Iterator[Row]:
-    reader = csv.reader(lines, strict=True)
-    columns = _read_header(reader, lines)
-    while True:
-        begin = lines.line + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except (csv.Error, LineError) as error:
-            if lines.line > begin:
-                # What the row has swallowed can't be told from rows of their own.
-                raise TransferError(
-                    f"lines {begin} to {lines.line}: {_explain(error)}; is a quote not closed in "
-                    f"line {begin}?"
-                ) from None
-            yield Row(lines.line, None, _explain(error))
-            continue
+class _CsvRows(Iterator[dict[str, str]]):
+    def __init__(self, lines: Lines, spreadsheet_safe: bool) -> None:
+        self._lines = lines
+        self._spreadsheet_safe = spreadsheet_safe
+        self._reader = csv.reader(lines, strict=True)
+        self._columns: list[str] = []
+
+    def __next__(self) -> dict[str, str]:
+        columns = self._columns = self._columns or _read_header(self._reader, self._lines)
+        cells: list[str] = []
+        while not cells:
+            begin = self._lines.line + 1
+            try:
+                cells = next(self._reader)
+            except (csv.Error, LineError) as error:
+                if self._lines.line > begin:
+                    # What the row has swallowed can't be told from rows of their own.
+                    raise TransferError(
+                        f"lines {begin} to {self._lines.line}: {_explain(error)}; is a quote not "
+                        f"closed in line {begin}?"
+                    ) from None
+                raise LineError(_explain(error)) from None
         if any(cells[len(columns) :]):
-            yield Row(lines.line, None, f"{len(cells)} cells under {len(columns)} columns")
-        elif cells:
-            if spreadsheet_safe:
-                cells = list(map(unescape_cell, cells))
-            values = dict(zip(columns, cells, strict=False))
-            yield Row(lines.line, {name: values[name] for name in COLUMNS if values.get(name)})
+            raise LineError(f"{len(cells)} cells under {len(columns)} columns")
+        if self._spreadsheet_safe:
+            cells = list(map(unescape_cell, cells))
+        values = dict(zip(columns, cells, strict=False))
+        return {name: values[name] for name in COLUMNS if values.get(name)}
 
 
 def _read_header(reader: Iterator[list[str]], lines: Lines) -> list[str]:

@@ -1,34 +1,34 @@
 """Storing the portfolios of a file: each once, however often the import is stopped and repeated.
 
 Portfolios are stored a hundred at a time; then a note beside the file says how far the import has
-come. The note only saves time, and tells a file from another one of the same name. The ids of the
-rows keep them from being stored twice, see ``portfolio.cli.transfer.identity``.
+come. The note only saves time, and tells a file from another one of the same name.
+
+The ids of the rows keep them from being stored twice. The id of a row that has none is made from
+the label of the file, the content of the row, and the number of equal rows before it. It depends
+neither on the row's line nor on any note.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import hashlib
 from typing import NamedTuple
 
 import click
+import orjson
 from bson import ObjectId
 
 from portfolio.api.schemas import PortfolioImportSchema, load
 from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, progress_bar
-from portfolio.cli.transfer.files import RESTART, Note, TransferError
-from portfolio.cli.transfer.formats import Row, read_rows
-from portfolio.cli.transfer.identity import RowIdentities
-from portfolio.cli.transfer.source import START, Position, Source
+from portfolio.cli.transfer.files import RESTART, TransferError
+from portfolio.cli.transfer.formats import read_rows
+from portfolio.cli.transfer.notes import Note
+from portfolio.cli.transfer.source import START, LineError, Position, Source
 from portfolio.errors import UnprocessableEntity
 from portfolio.models import PortfolioCreate
 from portfolio.rules import MAX_BULK
 from portfolio.service import PortfolioService
 
 _schema = PortfolioImportSchema()
-
-
-class _BadRow(Exception):
-    """A row is not a portfolio; the message gives the reason."""
 
 
 class _Entry(NamedTuple):
@@ -45,6 +45,32 @@ class ImportOptions(NamedTuple):
     label: str
     format: str
     spreadsheet_safe: bool
+
+
+class RowIdentities:
+    """Gives the rows of one file their ids; call ``next`` for every row, in order.
+
+    It keeps a digest of 8 bytes of each distinct row.
+
+    Args:
+        label: tells the rows of this file from equal rows of others.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._seen: set[int] = set()
+        self._repeated: dict[int, int] = {}  # apart, since most rows are not repeated
+
+    def next(self, row: PortfolioCreate) -> ObjectId:
+        """Return the id of the next row of the file."""
+        created = row.date_created.isoformat() if row.date_created else None
+        content = orjson.dumps([self._label, row.name, created, row.version])
+        key = int.from_bytes(hashlib.sha256(content).digest()[:8])
+        count = self._repeated.get(key, 0)
+        if key in self._seen:
+            count = self._repeated[key] = count + 1
+        self._seen.add(key)
+        return ObjectId(hashlib.sha256(b"%b %d" % (content, count)).digest()[:12])
 
 
 class Importer:
@@ -118,25 +144,28 @@ class Importer:
         click.echo(f"Going on after line {self._done.line}")
         here = START
         while here != self._done:
-            row = next(self._rows, None)
+            try:
+                # For the ids of equal rows further on.
+                ended = self._next_entry() is None
+            except LineError:
+                ended = False
             here = self._lines.position()
-            if row is None or here.line > self._done.line:
+            if ended or here.line > self._done.line:
                 raise TransferError(
-                    f"{self._source.file} has changed: its first {self._done.line} lines are not "
-                    f"the ones that were imported. {RESTART}"
+                    f"{self._source.raw.name} has changed: its first {self._done.line} lines are "
+                    f"not the ones that were imported. {RESTART}"
                 )
-            with suppress(_BadRow):
-                self._to_entry(row)  # for the ids of equal rows further on
 
     def _store_rows(self) -> None:
         before = self._done
         pending: list[_Entry] = []
-        hidden = self._source.is_stream
-        with progress_bar(self._source.size, "Importing", hidden=hidden) as bar:
-            for row in self._rows:
+        size = self._source.size
+        with progress_bar(size or 0, "Importing", hidden=size is None) as bar:
+            while True:
                 try:
-                    pending.append(self._to_entry(row))
-                except _BadRow as fault:
+                    entry = self._next_entry()
+                except LineError as error:
+                    fault = f"line {self._lines.line}: {error}"
                     if not self._skip:
                         self._store(pending, before)
                         raise TransferError(
@@ -145,30 +174,40 @@ class Importer:
                         ) from None
                     click.echo(f"Skipped: {fault}", err=True)
                     self.skipped += 1
+                else:
+                    if entry is None:
+                        break
+                    pending.append(entry)
                 before = self._lines.position()
                 if len(pending) == MAX_BULK:
                     self._store(pending, before)
                     pending = []
-                    if not hidden:
+                    if size is not None:
                         bar.update(self._source.raw.tell() - bar.pos)
         self._store(pending, before)
 
-    def _to_entry(self, row: Row) -> _Entry:
-        if row.fault:
-            raise _BadRow(f"line {row.line}: {row.fault}")
+    def _next_entry(self) -> _Entry | None:
+        """Return the portfolio of the next row; None at the end.
+
+        Raises:
+            LineError: the row is bad; the next call goes on behind it.
+        """
         try:
-            new: PortfolioCreate = load(_schema, row.values, "body")
+            row = next(self._rows)
+            new: PortfolioCreate = load(_schema, row, "body")
+        except StopIteration:
+            return None
         except UnprocessableEntity as error:
             faults = [": ".join([*map(str, each["loc"][1:]), each["msg"]]) for each in error.errors]
-            raise _BadRow(f"line {row.line}: {'; '.join(faults)}") from None
-        given = row.values.get("portfolioId")
+            raise LineError("; ".join(faults)) from None
+        given = row.get("portfolioId")
         if given is None:
             id = self._identities.next(new)
         elif ObjectId.is_valid(given):
             id = ObjectId(given)
         else:
-            raise _BadRow(f"line {row.line}: portfolioId: Input should be 24 hexadecimal digits")
-        return _Entry(row.line, new._replace(id=str(id)), own_id=given is not None)
+            raise LineError("portfolioId: Input should be 24 hexadecimal digits")
+        return _Entry(self._lines.line, new._replace(id=str(id)), own_id=given is not None)
 
     def _store(self, entries: list[_Entry], end: Position) -> None:
         """Store those of ``entries`` that are missing; all before ``end`` is done then."""

@@ -12,7 +12,6 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,15 +111,12 @@ class Lines:
         return line
 
 
-@dataclass
-class Source:
-    """An opened file to import, or a stream, which can be read only once; ``size`` is in bytes."""
+class Source(NamedTuple):
+    """An opened file to import, and its size in bytes; None for a stream, which has no size."""
 
-    file: Path
     lines: Lines
-    is_stream: bool
-    size: int
     raw: Any
+    size: int | None
 
 
 @contextmanager
@@ -150,5 +146,4 @@ def open_source(file: Path, encoding: str) -> Iterator[Source]:
             )
         elif encoding == "utf-8" and raw.peek(2).startswith(_UTF_16_STARTS):
             raise TransferError("line 1: this is UTF-16: add --encoding utf-16")
-        size = 0 if is_stream else status.st_size
-        yield Source(file, Lines(data, encoding), is_stream, size, raw)
+        yield Source(Lines(data, encoding), raw, None if is_stream else status.st_size)
