@@ -217,7 +217,8 @@ class Database:
 
     def count(self) -> int:
         """Return the number of portfolios, from metadata; to be run by the guard."""
-        return int(self.database.command("count", COLLECTION)["n"])
+        reply = self.database.command("count", COLLECTION, readConcern=READ_CONCERN.document)
+        return int(reply["n"])
 
     def ensure_indexes(self) -> list[str]:
         """Create the missing indexes and return the names of those of the portfolios."""
