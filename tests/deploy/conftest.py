@@ -45,7 +45,8 @@ def render(folder: str) -> tuple[Manifest, ...]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, f"kustomize warns: {done.stderr}"
-    return tuple(manifest for manifest in yaml.safe_load_all(done.stdout) if manifest)
+    manifests = yaml.load_all(done.stdout, Loader=yaml.CSafeLoader)  # dashboards are long
+    return tuple(manifest for manifest in manifests if manifest)
 
 
 def find(manifests: tuple[Manifest, ...], kind: str, name: str | None = None) -> Manifest:

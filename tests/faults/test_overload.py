@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from select import select
 from socket import create_connection, socket
 
@@ -87,18 +88,56 @@ def test_three_times_what_can_be_done_is_shed_at_once_and_probes_answer(
     assert set(statuses) == {200}, "probes are never refused"
 
 
-@pytest.fixture
-def full(standalone: Mongod, serve: Callable[..., Gunicorn]) -> Iterator[Gunicorn]:
-    """A service of one worker with one place, in which a request that reads stays for a second."""
-    with Proxy(standalone.port) as network:
-        service = serve(
-            network.uri,
-            MAX_REQUESTS_UNDER_WAY="1",
-            WEB_CONCURRENCY="1",
-            PORTFOLIO_SERVICE_ENV="production",
-        )
+@contextmanager
+def running(folder: Path, mongodb_uri: str, **environment: str) -> Iterator[Gunicorn]:
+    """Run a service of one worker, for several tests to fill."""
+    variables = {"WEB_CONCURRENCY": "1", "MONGODB_DB": folder.name, **environment}
+    service = Gunicorn(folder, mongodb_uri, variables)
+    try:
+        service.start()
         service.wait_ready()
+        yield service
+    finally:
+        service.kill()
+
+
+@pytest.fixture(scope="module")
+def one_place(standalone: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A service with one place, in which a request that reads stays for a second."""
+    folder = tmp_path_factory.mktemp("full")
+    variables = {"MAX_REQUESTS_UNDER_WAY": "1", "PORTFOLIO_SERVICE_ENV": "production"}
+    with (
+        Proxy(standalone.port) as network,
+        running(folder, network.uri, **variables) as service,
+    ):
         network.delay_s = 0.5
+        yield service
+
+
+@pytest.fixture
+def full(one_place: Gunicorn) -> Gunicorn:
+    """The same, with its place free."""
+    wait_until(lambda: one_place.status(V2) == 200, "the place is free")
+    return one_place
+
+
+@pytest.fixture(scope="module")
+def three_places(
+    replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gunicorn]:
+    """A service with three places, and a list of portfolios that no socket's buffers hold."""
+    folder = tmp_path_factory.mktemp("list")
+    with replica_set.client() as client:
+        portfolios = client[folder.name]["portfolio"]
+        portfolios.insert_many({"name": "x" * 200} for _ in range(25_000))
+    with running(folder, replica_set.uri, MAX_REQUESTS_UNDER_WAY="3") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def roomy(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A service with the places that it has by default."""
+    with running(tmp_path_factory.mktemp("roomy"), replica_set.uri) as service:
         yield service
 
 
@@ -173,44 +212,32 @@ def test_no_spelling_of_a_path_passes_by_admission_control(
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_those_who_read_a_list_slowly_leave_others_their_place(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], version: str
+    three_places: Gunicorn, version: str
 ) -> None:
-    mongod = start_mongod()
-    service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="3", WEB_CONCURRENCY="1")
-    service.wait_ready()
-    with mongod.client() as client, ExitStack() as held:
-        # A list that no socket's buffers hold.
-        portfolios = client["portfolio"]["portfolio"]
-        portfolios.insert_many({"name": "x" * 200} for _ in range(25_000))
-        request = f"GET /api/v1/portfolios HTTP/{version}\r\nHost: x\r\n\r\n".encode()
+    request = f"GET /api/v1/portfolios HTTP/{version}\r\nHost: x\r\n\r\n".encode()
+    with ExitStack() as held:
         readers = [
-            held.enter_context(closing(open_slow_reader(service, request))) for _ in range(3)
+            held.enter_context(closing(open_slow_reader(three_places, request))) for _ in range(3)
         ]
         wait_until(lambda: len(readable(readers)) == 3, "all are being answered")
-        wait_until(lambda: service.status(V2) == 200, "another client is served", 5.0)
+        wait_until(lambda: three_places.status(V2) == 200, "another client is served", 5.0)
 
 
 def test_bodies_that_are_announced_and_do_not_come_take_no_room_from_others(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+    roomy: Gunicorn,
 ) -> None:
-    service = serve(start_mongod().uri, WEB_CONCURRENCY="1")
-    service.wait_ready()
     with ExitStack() as held:
         for _ in range(_TOO_MANY_BODIES):
-            held.enter_context(closing(open_slow_reader(service, LARGEST_BODY)))
-        answer = requests.post(f"{service.url}/api/v1/portfolios", json={"name": "s"}, timeout=10)
+            held.enter_context(closing(open_slow_reader(roomy, LARGEST_BODY)))
+        answer = requests.post(f"{roomy.url}/api/v1/portfolios", json={"name": "s"}, timeout=10)
         assert answer.status_code == 201
 
 
-def test_no_more_bodies_arrive_at_once_than_memory_was_set_aside_for(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
-) -> None:
-    service = serve(start_mongod().uri, WEB_CONCURRENCY="1")
-    service.wait_ready()
+def test_no_more_bodies_arrive_at_once_than_memory_was_set_aside_for(roomy: Gunicorn) -> None:
     most = LARGEST_BODY + b" " * (1024 * 1024 - 1)
     with ExitStack() as held:
         arriving = [
-            held.enter_context(closing(open_slow_reader(service, most)))
+            held.enter_context(closing(open_slow_reader(roomy, most)))
             for _ in range(_TOO_MANY_BODIES)
         ]
         wait_until(

@@ -12,7 +12,7 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn, wait_until
 
 # What makes telemetry arrive soon, and a service end soon.
 QUICK = {
@@ -45,6 +45,30 @@ def exporting(
     finally:
         gunicorn.kill()
         collector.stop()
+
+
+@contextmanager
+def two_workers(folder: Path, mongodb_uri: str, **environment: str) -> Iterator[Gunicorn]:
+    """Run a service whose workers have both reached the database, for several tests to use.
+
+    Args:
+        folder: for its files; its database has the same name.
+        mongodb_uri: its MongoDB.
+        environment: its variables.
+    """
+    variables = {"MONGODB_DB": folder.name, "DRAIN_SECONDS": "1", **environment}
+    gunicorn = Gunicorn(folder, mongodb_uri, variables)
+
+    def complete() -> bool:
+        found = requests.get(f"{gunicorn.url}/health/detailed", timeout=10)
+        return found.status_code == 200 and len(found.json()["workers"]) == 2
+
+    try:
+        gunicorn.start()
+        wait_until(complete, "both workers are healthy")
+        yield gunicorn
+    finally:
+        gunicorn.kill()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,18 @@ from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.ports import free_port
+from tests.telemetry.conftest import two_workers
 
 needs_tools = pytest.mark.skipif(
     not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed"
 )
 
 
-@pytest.fixture
-def gunicorn(serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str) -> Gunicorn:
-    """A service whose workers have both reached the database."""
-    gunicorn = serve(replica_set.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1")
-
-    def complete() -> bool:
-        found = requests.get(f"{gunicorn.url}/health/detailed", timeout=10)
-        return found.status_code == 200 and len(found.json()["workers"]) == 2
-
-    wait_until(complete, "both workers are healthy")
-    return gunicorn
+@pytest.fixture(scope="module")
+def gunicorn(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A service whose workers have both reached the database, for all tests that need one."""
+    with two_workers(tmp_path_factory.mktemp("commands"), replica_set.uri) as gunicorn:
+        yield gunicorn
 
 
 @pytest.fixture
@@ -91,16 +86,18 @@ def test_the_runbook_reads_database_breakers_cache_and_metrics(gunicorn: Gunicor
 @needs_tools
 def test_the_runbook_filters_logs_by_level(gunicorn: Gunicorn) -> None:
     requests.get(f"{gunicorn.url}/api/v1/portfolios", timeout=10)
-    gunicorn.stop()
-    lines = subprocess.run(
-        ["bash", "-c", f"cat {gunicorn.log} | jq -c 'select(.level == \"INFO\")'"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    assert lines
-    assert {json.loads(line)["level"] for line in lines} == {"INFO"}
-    assert any(json.loads(line)["msg"] == "request" for line in lines)
+
+    def informed() -> list[dict[str, Any]]:
+        lines = subprocess.run(
+            ["bash", "-c", f"cat {gunicorn.log} | jq -c 'select(.level == \"INFO\")'"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    wait_until(lambda: any(line["msg"] == "request" for line in informed()), "a request's line")
+    assert {line["level"] for line in informed()} == {"INFO"}
 
 
 def test_the_database_is_pinged_looked_at_and_filled(gunicorn: Gunicorn) -> None:

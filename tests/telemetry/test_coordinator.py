@@ -18,18 +18,22 @@ import requests
 from portfolio.devserver.mongod import Mongod
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.ports import free_port
-from tests.telemetry.conftest import Script
+from tests.telemetry.conftest import Script, two_workers
+
+
+@pytest.fixture(scope="module")
+def gunicorn(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A service with two workers, for all tests that leave it running."""
+    folder = tmp_path_factory.mktemp("coordinator")
+    with two_workers(folder, replica_set.uri, ENVIRONMENT="production") as gunicorn:
+        yield gunicorn
 
 
 @pytest.fixture
-def gunicorn(serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str) -> Gunicorn:
-    """A service with two workers that both show themselves."""
-    gunicorn = serve(
-        replica_set.uri, MONGODB_DB=database_name, DRAIN_SECONDS="1", ENVIRONMENT="production"
-    )
-    gunicorn.wait_ready()
-    wait_until(lambda: len(workers(gunicorn)) == 2, "both workers show themselves")
-    return gunicorn
+def stoppable(replica_set: Mongod, tmp_path: Path) -> Iterator[Gunicorn]:
+    """The same for one test, which may stop it."""
+    with two_workers(tmp_path, replica_set.uri, ENVIRONMENT="production") as gunicorn:
+        yield gunicorn
 
 
 def get(gunicorn: Gunicorn, path: str) -> Any:
@@ -43,7 +47,7 @@ def workers(gunicorn: Gunicorn) -> list[dict[str, Any]]:
 
 
 def test_health_sums_over_both_workers_whichever_is_asked(gunicorn: Gunicorn) -> None:
-    for _ in range(40):
+    for _ in range(40):  # no other test here asks for portfolios
         requests.get(f"{gunicorn.url}/api/v2/portfolios?limit=7", timeout=10)
 
     def complete() -> Any:
@@ -80,20 +84,20 @@ def test_a_killed_worker_is_forgotten_and_its_successor_seen(gunicorn: Gunicorn)
     wait_until(replaced, "the successor is seen instead of the victim")
 
 
-def test_a_log_level_reaches_every_worker_and_ends_by_itself(gunicorn: Gunicorn) -> None:
-    result = gunicorn.flask("log-level", "DEBUG", "--for", "1h")
+def test_a_log_level_reaches_every_worker_and_ends_by_itself(stoppable: Gunicorn) -> None:
+    result = stoppable.flask("log-level", "DEBUG", "--for", "1h")
     assert result.stdout == "Applied on 2 of 2 workers\n", result.stderr
-    assert {worker["log_level"] for worker in workers(gunicorn)} == {"DEBUG"}
-    requests.get(f"{gunicorn.url}/health", headers={"X-Request-ID": "seen"}, timeout=10)
-    gunicorn.flask("log-level", "DEBUG", "--for", "1s")
+    assert {worker["log_level"] for worker in workers(stoppable)} == {"DEBUG"}
+    requests.get(f"{stoppable.url}/health", headers={"X-Request-ID": "seen"}, timeout=10)
+    stoppable.flask("log-level", "DEBUG", "--for", "1s")
     wait_until(
-        lambda: {worker["log_level"] for worker in workers(gunicorn)} == {"WARNING"},
+        lambda: {worker["log_level"] for worker in workers(stoppable)} == {"WARNING"},
         "the level is back",
     )
-    requests.get(f"{gunicorn.url}/health", headers={"X-Request-ID": "unseen"}, timeout=10)
-    gunicorn.stop()
+    requests.get(f"{stoppable.url}/health", headers={"X-Request-ID": "unseen"}, timeout=10)
+    stoppable.stop()
 
-    logged = {line["request_id"] for line in gunicorn.log_lines() if line["msg"] == "request"}
+    logged = {line["request_id"] for line in stoppable.log_lines() if line["msg"] == "request"}
     assert "seen" in logged
     assert "unseen" not in logged
 
@@ -142,11 +146,9 @@ def test_a_breaker_that_does_not_exist_is_named_with_those_that_do(gunicorn: Gun
     assert result.stderr == "Error: There is no breaker 'databse'. Known: database.\n"
 
 
-def test_where_nothing_runs_commands_say_so(
-    gunicorn: Gunicorn,
-) -> None:
-    gunicorn.stop()
-    result = gunicorn.flask("breakers", "list")
+def test_where_nothing_runs_commands_say_so(stoppable: Gunicorn) -> None:
+    stoppable.stop()
+    result = stoppable.flask("breakers", "list")
     assert result.returncode == 1
     assert "is the service running here?" in result.stderr
 
