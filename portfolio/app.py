@@ -149,7 +149,7 @@ def _build_telemetry(
     if settings.enable_tracing:
         from portfolio.observability.tracing import TracingMiddleware  # noqa: PLC0415
 
-        tracing = TracingMiddleware(app.wsgi_app, settings.trace_sample_rate)
+        tracing = TracingMiddleware(app, settings.trace_sample_rate)
     routes = partial(_routes, app)
     return Telemetry(settings, database, metrics, cache.statistics, routes, tracing)
 

@@ -78,6 +78,8 @@ class Telemetry:
 
     def start(self) -> None:
         """Start collecting and exporting; call before the first request and connection."""
+        # Stable names of span attributes by default; the first instrumentation reads the variable.
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         origin = resource(self._settings)
         if self._settings.enable_metrics and _is_enabled("METRICS"):
             self._start_metrics(origin)
