@@ -13,10 +13,11 @@ from gunicorn.config import Config
 from gunicorn.http import wsgi
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.ggevent import GeventWorker
-from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
+from opentelemetry.exporter.http.transport._base import BaseHTTPResult, BaseHTTPTransport
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+from portfolio.observability.http_transport import HTTPTransport, Result
 from portfolio.server.worker import freeze_settings
 from tests.support.gunicorn import ROOT
 
@@ -126,8 +127,28 @@ def test_requests_share_an_error_stream() -> None:
 @pytest.mark.parametrize("exporter", [OTLPMetricExporter, OTLPSpanExporter])
 def test_exporters_take_a_transport(exporter: type) -> None:
     assert "_transport" in inspect.signature(exporter).parameters
-    made = exporter(_transport=Urllib3HTTPTransport())
+    made = exporter(_transport=HTTPTransport())
     made.shutdown()
+
+
+def test_the_transport_has_what_exporters_expect() -> None:
+    for ours, theirs in ((HTTPTransport, BaseHTTPTransport), (Result, BaseHTTPResult)):
+        for name in theirs.__abstractmethods__ - {"content"}:
+            expected = list(inspect.signature(getattr(theirs, name)).parameters)
+            given = list(inspect.signature(getattr(ours, name)).parameters)
+            assert len(given) == len(expected), name
+    for field in ("status_code", "reason", "error"):
+        assert hasattr(Result(), field)
+    code = (
+        "import sys\n"
+        "from portfolio.observability import otlp\n"
+        "otlp.load()\n"
+        "otlp.exporter('metrics').shutdown()\n"
+        "assert not {'requests', 'urllib3'} & set(sys.modules)"
+    )
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, env=environment)
+    assert done.returncode == 0, "one of them is imported, and what for?"
 
 
 def test_gunicorn_has_what_the_worker_uses() -> None:

@@ -124,6 +124,19 @@ def test_every_name_and_attribute_of_the_contract_arrives_and_no_other(run: Run)
         assert attributes.keys() == CONTRACT[series.name], series
 
 
+def test_a_worker_tells_what_its_process_uses(run: Run) -> None:
+    for name, wanted, least, most in (
+        ("process_cpu_time_seconds_total", {"type": "user"}, 0.01, 60),
+        ("process_cpu_time_seconds_total", {"type": "system"}, 0.0, 60),
+        ("process_memory_usage_bytes", {}, 20 * 2**20, 500 * 2**20),
+        ("process_open_file_descriptor_count", {}, 5, 500),
+        ("cpython_gc_collections_total", {"cpython.gc.generation": "0"}, 0, 100_000),
+    ):
+        found = list(run.collector.matching(name, **wanted).values())
+        assert len(found) == 2, "once a worker"
+        assert all(least <= value <= most for value in found), f"{name}: {found}"
+
+
 def test_two_workers_never_write_the_same_series(run: Run) -> None:
     resources = run.collector.resources
     assert {resource["process.pid"] for resource in resources.values()} == run.pids
