@@ -131,7 +131,7 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
     format = format_of(file, given)
     if spreadsheet_safe and format != "csv":
         raise click.UsageError("--spreadsheet-safe is for CSV alone.")
-    exporter = Exporter(services().portfolios, file, format, spreadsheet_safe=spreadsheet_safe)
+    exporter = Exporter(services().portfolios, file, format, spreadsheet_safe)
     with file_errors(file):
         stream = open_stream(file)
         if stream is not None:

@@ -22,10 +22,6 @@ _LAST_DATA_RECEIVED = 52
 _TCP_INFO_BYTES = 56
 
 
-class DeadlineExceeded(Exception):
-    """The client did not send in time."""
-
-
 class AllowanceExceeded(Exception):
     """The client sent more than it may."""
 
@@ -63,7 +59,7 @@ class ClientSocket:
         What has arrived is returned even after the deadline: the worker may have been throttled.
 
         Raises:
-            DeadlineExceeded: nothing arrived before the deadline.
+            TimeoutError: nothing arrived before the deadline.
             AllowanceExceeded: more arrived than the allowance.
         """
         client = self._client
@@ -72,7 +68,7 @@ class ClientSocket:
             try:
                 data: bytes = client.recv(min(size, _MAX_RECEIVE_BYTES))
             except BlockingIOError:
-                raise DeadlineExceeded from None
+                raise TimeoutError("it did not send in time") from None
             except TimeoutError:
                 continue  # once more, without waiting
             self.allowance -= len(data)
@@ -102,10 +98,7 @@ class ClientSocket:
                 self._sending = False
                 self.stalled_since = None
 
-    def send(self, data: bytes) -> int:
-        """Send all of ``data`` and return its length, for callers that use ``send``."""
-        self.sendall(data)
-        return len(data)
+    send = sendall  # what Gunicorn calls to let a client continue
 
     @property
     def has_unread(self) -> bool:

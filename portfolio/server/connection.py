@@ -16,12 +16,7 @@ from portfolio.api.services import Services
 from portfolio.middleware.admission import SECONDS_WAITED
 from portfolio.middleware.request_context import common_headers
 from portfolio.scheduling import yield_to_hub
-from portfolio.server.client_socket import (
-    IO_TIMEOUT_S,
-    AllowanceExceeded,
-    ClientSocket,
-    DeadlineExceeded,
-)
+from portfolio.server.client_socket import IO_TIMEOUT_S, AllowanceExceeded, ClientSocket
 from portfolio.server.connection_table import ConnectionTable
 from portfolio.server.request import MAX_HEAD_BYTES, BodyMemory, RequestBody, check_head
 from portfolio.server.response import Response, error_response, status_of
@@ -84,16 +79,14 @@ class Connection:
                 if not self._handle(request):
                     break
                 request = None  # if the next head is invalid, the error response is not to this one
-        except (DeadlineExceeded, TimeoutError):
-            self._log.debug("the client did not send or read in time")
         except AllowanceExceeded:
             self._send_error(None, errors.LimitRequestHeaders("the head is too large"))
         except OSError as error:
-            self._log.debug("the client is gone: %s", error)
+            self._log.debug("the client is late or gone: %s", error)
         except Exception as error:  # must not end more than this connection
             self._send_error(request, error)
         finally:
-            with suppress(OSError):  # the client is gone
+            with suppress(OSError, AllowanceExceeded):
                 self._linger()
             self._server.table.remove(self._socket)
 
@@ -105,10 +98,15 @@ class Connection:
         waiting[client] = None
         try:
             unreader = self._parser.unreader
-            # It may have been pipelined behind the previous request.
-            data = unreader.take_buffered() or self._wait_for_request()
+            data = unreader.take_buffered()  # pipelined behind the previous request
             if not data:
-                return None
+                # A new connection must send at once; one that has had a response may be idle.
+                idle_s = self._config.keepalive if self._answered_at else IO_TIMEOUT_S
+                client.deadline = time.monotonic() + idle_s
+                client.allowance = _READ_BYTES
+                data = client.recv(_READ_BYTES)
+                if not data:
+                    return None
             client.head_begun = True
             unreader.unread(data)
             client.deadline = time.monotonic() + IO_TIMEOUT_S
@@ -116,16 +114,6 @@ class Connection:
             return next(self._parser, None)
         finally:
             waiting.pop(client, None)
-
-    def _wait_for_request(self) -> bytes:
-        """Return the first bytes of the next request; empty if there is none.
-
-        A new connection must send at once; one that has had a response may be idle.
-        """
-        idle_s = self._config.keepalive if self._answered_at else IO_TIMEOUT_S
-        self._socket.deadline = time.monotonic() + idle_s
-        self._socket.allowance = _READ_BYTES
-        return self._socket.recv(_READ_BYTES)
 
     def _handle(self, request: Any) -> bool:
         """Answer one request; return whether the connection stays open."""
@@ -219,14 +207,10 @@ class Connection:
     def _linger(self) -> None:
         """Discard what the client still sends, for a moment, so that it gets the response."""
         client = self._socket
-        if not (self._rejected or client.has_unread):
-            return
-        client.end_output()
-        client.stalled_since = time.monotonic()
-        client.deadline = client.stalled_since + _LINGER_S
-        client.allowance = _MAX_LINGER_BYTES
-        try:
+        if self._rejected or client.has_unread:
+            client.end_output()
+            client.stalled_since = time.monotonic()
+            client.deadline = client.stalled_since + _LINGER_S
+            client.allowance = _MAX_LINGER_BYTES
             while client.recv(_READ_BYTES):
                 pass
-        except (DeadlineExceeded, AllowanceExceeded):
-            self._log.debug("the client goes on sending")

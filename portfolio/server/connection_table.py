@@ -69,14 +69,11 @@ class ConnectionTable:
         If none waits for one, close the one that has waited longest for its client to send a body
         or to read. Connections whose request is being processed stay.
         """
-        longest = next((each for each in self.waiting if not each.closing), None)
-        if longest is None:
-            stalled = [
-                (each.stalled_since, number, each)
-                for number, each in enumerate(self._open)
-                if each.stalled_since is not None and not each.closing
-            ]
-            longest = min(stalled)[2] if stalled else None
+        longest = next((each for each in self.waiting if not each.closing), None) or min(
+            (each for each in self._open if each.stalled_since and not each.closing),
+            key=lambda each: each.stalled_since or 0.0,
+            default=None,
+        )
         if longest is not None:
             self._end(longest)
 

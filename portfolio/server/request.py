@@ -15,12 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from portfolio.api.responses import MAX_BODY_BYTES
 from portfolio.errors import Overloaded
 from portfolio.scheduling import yield_to_hub
-from portfolio.server.client_socket import (
-    IO_TIMEOUT_S,
-    AllowanceExceeded,
-    ClientSocket,
-    DeadlineExceeded,
-)
+from portfolio.server.client_socket import IO_TIMEOUT_S, AllowanceExceeded, ClientSocket
 
 # The most bytes of a head, all lines together.
 MAX_HEAD_BYTES = 16 * 1024
@@ -38,10 +33,6 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _overloaded = partial(Overloaded, "Service Unavailable")
 
 
-class MissingHost(errors.ParseException):  # type: ignore[misc]
-    """An HTTP/1.1 request without ``Host``."""
-
-
 def check_head(request: Any) -> int | None:
     """Check what Gunicorn's parser does not; section 6 of the contract.
 
@@ -51,7 +42,7 @@ def check_head(request: Any) -> int | None:
     Raises:
         ObsoleteFolding: a header is folded.
         UnsupportedTransferCoding: the transfer coding is not ``chunked``.
-        MissingHost: it has no ``Host`` though it is HTTP/1.1.
+        InvalidHeader: it has no ``Host`` though it is HTTP/1.1.
     """
     length = 0
     coding = None
@@ -70,7 +61,7 @@ def check_head(request: Any) -> int | None:
     if coding is not None and coding.lower() != "chunked":
         raise errors.UnsupportedTransferCoding(coding)
     if not has_host:
-        raise MissingHost("Host is missing")
+        raise errors.InvalidHeader("HOST is missing")
     return length if coding is None else None
 
 
@@ -144,7 +135,7 @@ class RequestBody(io.RawIOBase):
                 self.error = self._receive_chunks(source, socket)
             else:
                 self.error = self._receive_length(request.unreader, length, socket)
-        except DeadlineExceeded:
+        except TimeoutError:
             self.error = RequestTimeout
         except AllowanceExceeded:
             self.error = RequestEntityTooLarge

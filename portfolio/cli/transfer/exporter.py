@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -41,19 +42,17 @@ class _Progress(NamedTuple):
     last: str | None = None
 
 
+@dataclass(frozen=True)
 class Exporter:
     """Exports all portfolios to ``file``, as ``ndjson`` or ``csv``.
 
     With ``spreadsheet_safe``, cells that a spreadsheet would take for formulas are escaped.
     """
 
-    def __init__(
-        self, service: PortfolioService, file: Path, format: str, *, spreadsheet_safe: bool
-    ) -> None:
-        self._service = service
-        self._file = file
-        self._format = format
-        self._spreadsheet_safe = spreadsheet_safe
+    service: PortfolioService
+    file: Path
+    format: str
+    spreadsheet_safe: bool
 
     def write_stream(self, out: IO[bytes]) -> None:
         """Write all portfolios to an open stream."""
@@ -74,13 +73,13 @@ class Exporter:
         Raises:
             TransferError: it can't be written, or what an earlier export has left does not fit.
         """
-        target = Path(os.path.realpath(self._file))
+        target = Path(os.path.realpath(self.file))
         if not target.parent.is_dir():
-            raise TransferError(f"{self._file}: there is no folder {target.parent}")
+            raise TransferError(f"{self.file}: there is no folder {target.parent}")
         if target.exists() and not os.access(target, os.W_OK):
-            raise TransferError(f"{self._file}: Permission denied")
+            raise TransferError(f"{self.file}: Permission denied")
         path = target.with_name(f"{target.name}.part")
-        options = {"format": self._format, "spreadsheet_safe": self._spreadsheet_safe}
+        options = {"format": self.format, "spreadsheet_safe": self.spreadsheet_safe}
         note_path = path.with_name(f"{path.name}.note")
         note = Note(note_path, f"{path} is of an export from", source, options)
         resumable = f". What was written stays in {path}; the same command goes on from there."
@@ -99,7 +98,7 @@ class Exporter:
 
     def _write_part(self, out: IO[bytes], done: _Progress, note: Note) -> int:
         with database_errors(TRANSFER_BUDGET_S):
-            total = self._service.search(Search(limit=1)).total
+            total = self.service.search(Search(limit=1)).total
         with progress_bar(total, "Exporting") as bar:
             bar.update(done.rows)
             for rows, batch in self._steps(done):
@@ -113,15 +112,15 @@ class Exporter:
 
     def _steps(self, done: _Progress) -> Iterator[tuple[bytes, list[Portfolio]]]:
         """Yield the bytes of each step and its portfolios; the header comes first."""
-        header = CSV_HEADER if self._format == "csv" and not done.size else b""
-        batches = self._service.list_by_id(done.last)
+        header = CSV_HEADER if self.format == "csv" and not done.size else b""
+        batches = self.service.list_by_id(done.last)
         while True:
             with database_errors(TRANSFER_BUDGET_S):
                 batch = next(batches, [])
-            rows = encode_rows(batch, self._format, spreadsheet_safe=self._spreadsheet_safe)
+            rows = encode_rows(batch, self.format, spreadsheet_safe=self.spreadsheet_safe)
             step, header = header + rows, b""
             if step:
-                yield gzip.compress(step, 6, mtime=0) if is_compressed(self._file) else step, batch
+                yield gzip.compress(step, 6, mtime=0) if is_compressed(self.file) else step, batch
             if not batch:
                 return
 

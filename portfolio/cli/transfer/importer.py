@@ -58,18 +58,15 @@ class RowIdentities:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._seen: set[int] = set()
-        self._repeated: dict[int, int] = {}  # apart, since most rows are not repeated
+        self._counts: dict[int, int] = {}
 
     def next(self, row: PortfolioCreate) -> ObjectId:
         """Return the id of the next row of the file."""
         created = row.date_created.isoformat() if row.date_created else None
         content = orjson.dumps([self._label, row.name, created, row.version])
         key = int.from_bytes(hashlib.sha256(content).digest()[:8])
-        count = self._repeated.get(key, 0)
-        if key in self._seen:
-            count = self._repeated[key] = count + 1
-        self._seen.add(key)
+        count = self._counts.get(key, 0)
+        self._counts[key] = count + 1
         return ObjectId(hashlib.sha256(b"%b %d" % (content, count)).digest()[:12])
 
 
