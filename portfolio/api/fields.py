@@ -1,17 +1,20 @@
-"""Marshmallow fields for what clients send, and the errors that they report."""
+"""Marshmallow fields for what clients send: the errors that they report, their JSON Schema."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from marshmallow import ValidationError, fields
 
+from portfolio.api.responses import FIELDS
 from portfolio.errors import FieldError
 from portfolio.timestamps import parse_date
+
+T = TypeVar("T")
 
 MAX_NAME_LENGTH = 200
 MAX_IDS = 1000
@@ -20,6 +23,16 @@ _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Persian, several scripts of India and emoji need these.
 _JOINERS = "\u200c\u200d"
+
+# Control and format characters except the joiners, line separators, private use. A pattern without
+# \p can't name the characters that Unicode has not assigned.
+_UNPRINTABLE = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u08e2\u180e"
+    r"\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff\ufff0-\ufffb"
+)
+_BLANK = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_NAME_PATTERN = f"^[^{_UNPRINTABLE}]*[^{_BLANK}{_UNPRINTABLE}][^{_UNPRINTABLE}]*$"
+_STRICT_NAME_PATTERN = "^[A-Za-z0-9 _-]*[A-Za-z0-9_-][A-Za-z0-9 _-]*$"
 
 MISSING = FieldError("Field required", "missing")
 NOT_AN_OBJECT = FieldError("Input should be an object", "dict_type")
@@ -34,6 +47,38 @@ NOT_A_DATE = FieldError(
 )
 
 
+class InputField(fields.Field[T]):
+    """A field that reports ``FieldError`` objects.
+
+    Attributes:
+        json_schema: describes the values that are accepted, apart from null.
+    """
+
+    default_error_messages: Any = {"required": [MISSING], "null": [NOT_A_STRING]}  # noqa: RUF012
+    json_schema: dict[str, Any]
+
+
+def _find_text_error(value: object) -> FieldError | None:
+    return None if isinstance(value, str) else NOT_A_STRING
+
+
+def _find_id_error(value: object) -> FieldError | None:
+    # JSON can escape half a surrogate pair, which no response can repeat in UTF-8.
+    return None if isinstance(value, str) and not _SURROGATE.search(value) else NOT_A_STRING
+
+
+def _find_name_error(value: object) -> FieldError | None:
+    if not isinstance(value, str):
+        return NOT_A_STRING
+    if not 1 <= len(value) <= MAX_NAME_LENGTH:
+        return FieldError(f"Name should have 1 to {MAX_NAME_LENGTH} characters", "string_length")
+    if value.isspace():
+        return FieldError("Name should not be blank", "string_blank")
+    if not _is_printable(value):
+        return FieldError("Name should have printable characters only", "string_unprintable")
+    return None
+
+
 def _is_printable(name: str) -> bool:
     # str.isprintable is False for control characters, lone surrogates and invisible characters, but
     # also for every space except the ASCII one, among them the ideographic space of Japanese.
@@ -43,33 +88,46 @@ def _is_printable(name: str) -> bool:
     )
 
 
-class Name(fields.Field[str]):
+def _name_schema(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH, "pattern": pattern}
+
+
+class Text(InputField[str]):
+    """Any string.
+
+    Attributes:
+        find_error: returns what is wrong with a value, or None.
+    """
+
+    json_schema = {"type": "string"}  # noqa: RUF012
+    find_error: Callable[[object], FieldError | None] = staticmethod(_find_text_error)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if error := self.find_error(value):
+            raise ValidationError([error])
+        return value  # type: ignore[no-any-return]
+
+
+class StrictName(Text):
+    """A name in v2 and fast; ``portfolio.rules`` checks its format."""
+
+    json_schema = _name_schema(_STRICT_NAME_PATTERN)
+
+
+class Name(Text):
     """A name in v1: 1 to 200 printable characters, not blank."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not isinstance(value, str):
-            raise ValidationError([NOT_A_STRING])
-        if not 1 <= len(value) <= MAX_NAME_LENGTH:
-            length = f"Name should have 1 to {MAX_NAME_LENGTH} characters"
-            raise ValidationError([FieldError(length, "string_length")])
-        if value.isspace():
-            raise ValidationError([FieldError("Name should not be blank", "string_blank")])
-        if not _is_printable(value):
-            unprintable = "Name should have printable characters only"
-            raise ValidationError([FieldError(unprintable, "string_unprintable")])
-        return value
+    json_schema = _name_schema(_NAME_PATTERN)
+    find_error = staticmethod(_find_name_error)
 
 
-class Text(fields.Field[str]):
-    """Any string; ``portfolio.rules`` checks its format."""
+class Identifier(Text):
+    """What may be the id of a portfolio."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not isinstance(value, str):
-            raise ValidationError([NOT_A_STRING])
-        return value
+    find_error = staticmethod(_find_id_error)
 
 
-class Integer(fields.Field[int]):
+class Integer(InputField[int]):
     """An integer, or a string of its digits, between two bounds.
 
     1.0 is an integer too, in JSON Schema as in the original service.
@@ -79,10 +137,16 @@ class Integer(fields.Field[int]):
         high: the maximum.
     """
 
+    default_error_messages: Any = {"null": [NOT_AN_INTEGER]}  # noqa: RUF012
+
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.low = low
         self.high = high
+        integer = {"type": "integer", "format": "int64", "minimum": low, "maximum": high}
+        # So many digits are within the bounds.
+        pattern = f"^{'-?' if low < 0 else ''}[0-9]{{1,{len(str(high)) - 1}}}$"
+        self.json_schema = {"anyOf": [integer, {"type": "string", "pattern": pattern}]}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if isinstance(value, str):
@@ -100,8 +164,26 @@ class Integer(fields.Field[int]):
         return value
 
 
-class DateTime(fields.Field[datetime]):
+class DateTime(InputField[datetime]):
     """A date as ``parse_date`` reads it; naive and in UTC once loaded."""
+
+    json_schema = {  # noqa: RUF012
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "format": "date"},
+            {
+                "type": "number",
+                "description": "seconds since the epoch; milliseconds beyond 2e10",
+                "minimum": -62_135_596_800_000,
+                "maximum": 253_402_300_799_999,
+            },
+            {
+                "type": "string",
+                "description": "such a number",
+                "pattern": r"^-?[0-9]{1,13}(\.[0-9]{1,9})?$",
+            },
+        ]
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         try:
@@ -110,67 +192,54 @@ class DateTime(fields.Field[datetime]):
             raise ValidationError([NOT_A_DATE]) from None
 
 
-def _is_text(value: Any) -> bool:
-    # JSON can escape half a surrogate pair, which no response can repeat in UTF-8.
-    return isinstance(value, str) and _SURROGATE.search(value) is None
-
-
-class Ids(fields.Field[list[str]]):
+class Array(InputField[list[str]]):
     """A list of up to ``MAX_IDS`` strings.
 
     Args:
+        item: what each of them is.
         low: the minimum number of them.
     """
 
-    def __init__(self, low: int = 1, **kwargs: Any) -> None:
+    default_error_messages: Any = {"null": [NOT_AN_ARRAY]}  # noqa: RUF012
+
+    def __init__(self, item: type[Text], low: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.low = low
+        self._find_error = item.find_error
+        self._low = low
+        self.json_schema = {
+            "type": "array",
+            "items": item.json_schema,
+            "minItems": low,
+            "maxItems": MAX_IDS,
+        }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
         if not isinstance(value, list):
             raise ValidationError([NOT_AN_ARRAY])
-        if not self.low <= len(value) <= MAX_IDS:
-            size = f"List should have {self.low} to {MAX_IDS} items"
+        if not self._low <= len(value) <= MAX_IDS:
+            size = f"List should have {self._low} to {MAX_IDS} items"
             raise ValidationError([FieldError(size, "list_length")])
-        wrong = {i: errors for i, item in enumerate(value) if (errors := self._check(item))}
+        wrong = {i: [error] for i, item in enumerate(value) if (error := self._find_error(item))}
         if wrong:
             raise ValidationError(wrong)
         return value
 
-    def _check(self, item: Any) -> list[Any]:
-        """Return the errors of one item."""
-        return [] if _is_text(item) else [NOT_A_STRING]
 
+class FieldNames(InputField[tuple[str, ...]]):
+    """Names of a portfolio's fields, separated by commas."""
 
-class Names(Ids):
-    """A list of up to ``MAX_IDS`` names of v1."""
-
-    _name = Name(error_messages={"null": [NOT_A_STRING]})
-
-    def _check(self, item: Any) -> list[Any]:
-        try:
-            self._name.deserialize(item)
-        except ValidationError as error:
-            return error.messages  # type: ignore[return-value]
-        return []
-
-
-class FieldNames(fields.Field[tuple[str, ...]]):
-    """Names of a portfolio's fields, separated by commas.
-
-    Args:
-        known: the names that it has.
-    """
-
-    def __init__(self, known: Sequence[str], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.known = known
+    # A list of texts would be sent as several parameters by many generated clients.
+    json_schema = {  # noqa: RUF012
+        "type": "string",
+        "pattern": "^({one})(,({one}))*$".format(one="|".join(FIELDS)),
+        "examples": ["name"],
+    }
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Any, **kwargs: Any
     ) -> tuple[str, ...]:
         wanted = {name.strip() for name in value.split(",")}
-        if not wanted <= set(self.known):
-            allowed = f"Input should be some of {', '.join(self.known)}, separated by commas"
+        if not wanted <= set(FIELDS):
+            allowed = f"Input should be some of {', '.join(FIELDS)}, separated by commas"
             raise ValidationError([FieldError(allowed, "field_names")])
-        return tuple(name for name in self.known if name in wanted)
+        return tuple(name for name in FIELDS if name in wanted)

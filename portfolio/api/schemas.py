@@ -8,22 +8,19 @@ from typing import Any
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
 
 from portfolio.api.fields import (
-    MISSING,
     NOT_A_FLAG,
-    NOT_A_STRING,
     NOT_AN_ARRAY,
-    NOT_AN_INTEGER,
     NOT_AN_OBJECT,
+    Array,
     DateTime,
     FieldNames,
-    Ids,
+    Identifier,
     Integer,
     Name,
-    Names,
+    StrictName,
     Text,
 )
-from portfolio.api.responses import FIELDS
-from portfolio.errors import FieldError, FieldErrors, LocatedError, UnprocessableEntity
+from portfolio.errors import FieldErrors, LocatedError, UnprocessableEntity
 from portfolio.models import (
     DEFAULT_VERSION,
     MAX_NEW_VERSION,
@@ -49,21 +46,7 @@ class _Input(Schema):
     error_messages = {"type": NOT_AN_OBJECT}  # type: ignore[dict-item]  # noqa: RUF012
 
 
-def _required(kind: type[fields.Field[Any]], null: FieldError, *args: Any, **more: Any) -> Any:
-    messages: dict[str, Any] = {"required": [MISSING], "null": [null]}
-    return kind(*args, required=True, error_messages=messages, **more)
-
-
-def _optional(kind: type[fields.Field[Any]], *args: Any, **more: Any) -> Any:
-    return kind(*args, allow_none=True, load_default=None, **more)
-
-
 # What the OpenAPI document says about a field, beyond what its class says.
-_STRICT_NAME_METADATA = {
-    "strict": True,
-    "description": "letters, digits, spaces, hyphens and underscores",
-    "examples": ["Growth Fund"],
-}
 _NAME_METADATA = {"description": "printable characters, not all of them spaces"}
 _VERSION_METADATA = {"description": "the version that you have seen", "examples": [1]}
 
@@ -71,9 +54,9 @@ _VERSION_METADATA = {"description": "the version that you have seen", "examples"
 class _Dated(_Input):
     """A portfolio to create or to update."""
 
-    date_created = _optional(
-        DateTime,
+    date_created = DateTime(
         data_key="dateCreated",
+        load_default=None,
         metadata={
             "description": "no offset means UTC; absent or null means now, or unchanged",
             "examples": ["2024-01-20T14:45:00.123Z"],
@@ -84,9 +67,18 @@ class _Dated(_Input):
 class StrictPortfolioCreateSchema(_Dated):
     """A portfolio to create through v2 or fast; ``portfolio.rules`` checks its name."""
 
-    name = _required(Text, NOT_A_STRING, metadata=_STRICT_NAME_METADATA)
-    version = _optional(
-        Integer, 0, MAX_NEW_VERSION, metadata={"description": "0, absent or null means 1"}
+    name: Text = StrictName(
+        required=True,
+        metadata={
+            "description": "letters, digits, spaces, hyphens and underscores",
+            "examples": ["Growth Fund"],
+        },
+    )
+    version = Integer(
+        0,
+        MAX_NEW_VERSION,
+        load_default=None,
+        metadata={"description": "0, absent or null means 1"},
     )
 
     @post_load
@@ -97,25 +89,23 @@ class StrictPortfolioCreateSchema(_Dated):
 class PortfolioCreateSchema(StrictPortfolioCreateSchema):
     """A portfolio to create through v1."""
 
-    name = _required(Name, NOT_A_STRING, metadata=_NAME_METADATA)
+    name = Name(required=True, metadata=_NAME_METADATA)
 
 
 class PortfolioImportSchema(PortfolioCreateSchema):
     """A portfolio to import; it may have any version that is stored somewhere."""
 
-    version = _optional(Integer, MIN_VERSION, MAX_VERSION)
+    version = Integer(MIN_VERSION, MAX_VERSION, load_default=None)
 
 
 class PortfolioUpdateSchema(_Dated):
     """An update through v1; the version must leave room for the next one."""
 
-    portfolio_id = _required(
-        Text, NOT_A_STRING, data_key="portfolioId", metadata={"description": "the id in the path"}
+    portfolio_id = Text(
+        required=True, data_key="portfolioId", metadata={"description": "the id in the path"}
     )
-    name = _required(Name, NOT_A_STRING, metadata=_NAME_METADATA)
-    version = _required(
-        Integer, NOT_AN_INTEGER, MIN_VERSION, MAX_VERSION - 1, metadata=_VERSION_METADATA
-    )
+    name = Name(required=True, metadata=_NAME_METADATA)
+    version = Integer(MIN_VERSION, MAX_VERSION - 1, required=True, metadata=_VERSION_METADATA)
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> PortfolioUpdate:
@@ -126,9 +116,10 @@ class PortfolioUpdateSchema(_Dated):
 class IdValidationSchema(_Input):
     """The ids to look up."""
 
-    ids = _required(
-        Ids,
-        NOT_AN_ARRAY,
+    ids = Array(
+        Identifier,
+        1,
+        required=True,
         data_key="portfolioIds",
         metadata={"description": "ids to look up; what is not an id is invalid"},
     )
@@ -137,9 +128,11 @@ class IdValidationSchema(_Input):
 class LookupSchema(_Input):
     """The ids and names to resolve; ``portfolio.rules`` checks how many they are."""
 
-    ids = _optional(Ids, 0, metadata={"description": "what may be ids"})
-    names = _optional(
-        Names, 0, metadata={"description": "names, compared trimmed and without regard to case"}
+    ids = Array(Identifier, load_default=None, metadata={"description": "what may be ids"})
+    names = Array(
+        Name,
+        load_default=None,
+        metadata={"description": "names, compared trimmed and without regard to case"},
     )
 
     @post_load
@@ -152,7 +145,6 @@ class FieldsQuerySchema(_Input):
 
     # Marshmallow removes it from the class, which has another attribute of this name.
     fields: Any = FieldNames(
-        FIELDS,
         load_default=None,
         metadata={"description": "the fields to give of each portfolio, separated by commas"},
     )
@@ -173,21 +165,17 @@ class BulkQuerySchema(_Input):
 class DeleteQuerySchema(_Input):
     """The query string of a deletion."""
 
-    version = _required(
-        Integer, NOT_AN_INTEGER, MIN_VERSION, MAX_VERSION, metadata=_VERSION_METADATA
-    )
+    version = Integer(MIN_VERSION, MAX_VERSION, required=True, metadata=_VERSION_METADATA)
 
 
 class SearchQuerySchema(FieldsQuerySchema):
     """The query string of a search; ``portfolio.rules`` checks the names."""
 
-    name = Text(
-        load_default=None,
-        metadata={"strict": True, "description": "the whole name, without regard to case"},
+    name = StrictName(
+        load_default=None, metadata={"description": "the whole name, without regard to case"}
     )
-    name_like = Text(
-        load_default=None,
-        metadata={"strict": True, "description": "a part of the name, without regard to case"},
+    name_like = StrictName(
+        load_default=None, metadata={"description": "a part of the name, without regard to case"}
     )
     limit = Integer(
         1, MAX_LIMIT, load_default=50, metadata={"description": "maximum number of portfolios"}

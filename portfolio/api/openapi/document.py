@@ -8,8 +8,10 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec_webframeworks.flask import FlaskPlugin
 from flask import Flask
+from marshmallow import fields
 from werkzeug.routing import Rule
 
+from portfolio.api.fields import InputField, Integer
 from portfolio.api.openapi import response_schemas
 from portfolio.api.openapi.annotations import JSON, Body, Operation, Result, operation_of
 from portfolio.api.openapi.components import (
@@ -19,7 +21,6 @@ from portfolio.api.openapi.components import (
     PARAMETERS,
     TAGS,
 )
-from portfolio.api.openapi.fields import describe_field, describe_parameter
 from portfolio.api.responses import EXAMPLE
 from portfolio.config import VERSION, Settings
 from portfolio.errors import ErrorCode, PortfolioError, Unavailable, UnprocessableEntity, error_body
@@ -59,14 +60,36 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
         security=[],
     )
     converter: Any = marshmallow.converter
-    converter.add_attribute_function(describe_field)
-    converter.add_parameter_attribute_function(describe_parameter)
+    converter.add_attribute_function(_describe_field)
+    converter.add_parameter_attribute_function(_describe_parameter)
     _add_components(spec, settings)
     for rule in app.url_map.iter_rules():
         operation = operation_of(app.view_functions[rule.endpoint])
         if operation is not None:
             _add_path(spec, app, rule, operation, protected=bool(settings.api_keys))
     return spec.to_dict()
+
+
+def _describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, Any]) -> Any:
+    """Return the JSON Schema of ``field``, of which APISpec has found ``ret``."""
+    if ret.get("default", ...) is None:
+        del ret["default"]  # absent and null mean the same; the schema of a name has no null
+    if not isinstance(field, InputField):
+        return {}
+    schema = field.json_schema
+    if field.allow_none and "anyOf" in schema:
+        return {"anyOf": [*schema["anyOf"], {"type": "null"}]}
+    if field.allow_none and schema["type"] == "array":
+        return schema | {"type": ["array", "null"]}
+    return schema
+
+
+def _describe_parameter(_converter: Any, field: fields.Field[Any], ret: dict[str, Any]) -> Any:
+    """Return what differs for a query parameter: it has only digits, never another type."""
+    if not isinstance(field, Integer):
+        return {}
+    kept = {key: value for key, value in ret["schema"].items() if key != "anyOf"}
+    return {"schema": kept | field.json_schema["anyOf"][0]}
 
 
 def _add_components(spec: APISpec, settings: Settings) -> None:
