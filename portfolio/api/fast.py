@@ -8,7 +8,6 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.openapi.annotations import (
     BULK_EXAMPLE,
     CREATE_ERRORS,
@@ -18,12 +17,13 @@ from portfolio.api.openapi.annotations import (
     describe,
 )
 from portfolio.api.pagination import PageQuery
-from portfolio.api.requests import json_body
+from portfolio.api.requests import idempotency_key, json_body
 from portfolio.api.responses import (
     EXAMPLE,
     MAX_BODY_BYTES,
     handle_malformed_json_as_bad_request,
     json_response,
+    replay_header,
 )
 from portfolio.api.schemas import MAX_LIMIT, SearchQuerySchema, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services

@@ -1,17 +1,27 @@
-"""Parsing of JSON bodies and query strings."""
+"""Parsing of JSON bodies, query strings and idempotency keys."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Container
 from typing import Any, NoReturn
 
-from flask import Request
+from flask import Request, g
 from marshmallow import Schema
 
 from portfolio.api.schemas import load
-from portfolio.errors import FieldError, FieldErrors, MalformedJSON, UnsupportedMediaType
+from portfolio.errors import (
+    BadRequest,
+    FieldError,
+    FieldErrors,
+    MalformedJSON,
+    UnsupportedMediaType,
+)
+from portfolio.models import IdempotencyKey
 
+_KEY = re.compile(r"[\x20-\x7e]{1,128}")
 _REPEATED = FieldError("Parameter should be given once", "repeated")
 
 
@@ -67,6 +77,25 @@ def query_arguments(request: Request, known: Container[str]) -> tuple[dict[str, 
         if len(values) > 1:
             repeated[name] = [_REPEATED]
     return arguments, repeated
+
+
+def idempotency_key(request: Request, *, unique: bool = False) -> IdempotencyKey | None:
+    """Return the idempotency key of ``request``, or None.
+
+    Two callers with different API keys never share a key. A trailing slash of the path does not
+    matter, as in routing; whether names should be unique does, in whatever spelling.
+
+    Raises:
+        BadRequest: the key is empty, too long or unprintable.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise BadRequest("Idempotency-Key must have 1 to 128 printable characters")
+    path = request.path.rstrip("/").encode() + (b"?unique=true" if unique else b"")
+    digest = hashlib.sha256(path + b"\n" + request.get_data())
+    return IdempotencyKey(key, digest.hexdigest(), g.get("caller"))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

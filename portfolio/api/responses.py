@@ -19,7 +19,7 @@ from portfolio.errors import (
     code_for_status,
     error_body,
 )
-from portfolio.models import Portfolio
+from portfolio.models import CreateResult, Portfolio
 from portfolio.timestamps import parse_date, rfc3339
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,11 @@ def json_response(
         *(headers or {}).items(),
     ]
     return JSONResponse([body], status, response_headers)
+
+
+def replay_header(created: CreateResult) -> dict[str, str]:
+    """Return the header that marks a replayed response."""
+    return {"Idempotent-Replay": "true"} if created.replayed else {}
 
 
 def register_error_handlers(app: Flask) -> None:

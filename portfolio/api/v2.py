@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from portfolio.api.idempotency import idempotency_key, replay_header
 from portfolio.api.openapi.annotations import (
     BODY_ERRORS,
     BULK_EXAMPLE,
@@ -15,8 +14,8 @@ from portfolio.api.openapi.annotations import (
     describe,
 )
 from portfolio.api.pagination import PageQuery
-from portfolio.api.requests import json_body, load_query
-from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_response, select_fields
+from portfolio.api.requests import idempotency_key, json_body, load_query
+from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_response, replay_header, select_fields
 from portfolio.api.schemas import (
     BulkQuerySchema,
     FieldsQuerySchema,

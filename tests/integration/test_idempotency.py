@@ -15,7 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from portfolio.api.idempotency import idempotency_key
+from portfolio.api.requests import idempotency_key
 from portfolio.api.schemas import PortfolioCreateSchema, load
 from portfolio.app import create_app
 from portfolio.config import Settings
