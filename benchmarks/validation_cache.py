@@ -48,7 +48,7 @@ def measure() -> dict[str, float]:
     def check_query(cached: bool) -> PageQuery:
         cache = applications[cached].extensions["portfolio"].validation_cache
         with applications[cached].app_context():
-            return PageQuery.by_offset(Request(environment.copy()), cache)
+            return PageQuery.parse(Request(environment.copy()), cache)
 
     with applications[True].app_context():
         return cpu_microseconds(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from pymongo import MongoClient
 
-from portfolio.api.docs.routes import register_pages
+from portfolio.api.docs.routes import blueprint as pages
 from portfolio.api.fast import blueprint as fast
 from portfolio.api.flask_app import Application
 from portfolio.api.health import blueprint as health
@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     for blueprint in (health, v1, v2, fast):
         app.register_blueprint(blueprint)
     if settings.enable_docs:
-        register_pages(app, settings)
+        app.register_blueprint(pages)
 
     register_commands(app)
 

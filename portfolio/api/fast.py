@@ -103,7 +103,7 @@ def search_portfolios() -> Response:
     started = time.perf_counter()
     s = services()
     try:
-        query = PageQuery.by_offset(request, s.validation_cache)
+        query = PageQuery.parse(request, s.validation_cache)
     except UnprocessableEntity as error:
         first = error.errors[0]
         raise BadRequest(_QUERY_ERRORS.get(str(first["loc"][1]), first["msg"])) from None

@@ -58,36 +58,30 @@ class PageQuery(NamedTuple):
         return cls(search, _link_parameters(search), cursor)
 
     @classmethod
-    def by_offset(cls, request: Request, cache: ValidationCache) -> PageQuery:
-        """Return the query of ``request``, from ``cache`` where it was validated before.
+    def parse(cls, request: Request, cache: ValidationCache, *, cursors: bool = False) -> PageQuery:
+        """Return the query of ``request``.
 
-        Raises:
-            UnprocessableEntity: a parameter has the wrong type or range, or is given twice.
-            BadRequest: the names break a rule of CONTRACT.md section 3.
-        """
-
-        def parse() -> PageQuery:
-            search = check_search(load_query(_schema, request))
-            return cls.of(search)
-
-        return cache.get_or_parse(_schema, request.query_string.decode("latin-1"), parse)
-
-    @classmethod
-    def by_offset_or_cursor(cls, request: Request, cache: ValidationCache) -> PageQuery:
-        """Return the query of ``request``, which may have a ``cursor``.
+        Args:
+            request: its query string is parsed.
+            cache: knows queries without a cursor that were parsed before.
+            cursors: whether the query may have a ``cursor``.
 
         Raises:
             UnprocessableEntity: a parameter has the wrong type or range, or is given twice.
             BadRequest: the names break a rule of CONTRACT.md section 3, or there are a cursor and
                 an offset.
         """
-        if b"cursor" not in request.query_string or "cursor" not in request.args:
-            return cls.by_offset(request, cache)
-        arguments, repeated = query_arguments(request, {*_schema.fields, "cursor"})
-        if "offset" in arguments:
-            raise BadRequest("Only one of cursor and offset allowed")
-        search = check_search(load(_schema, arguments, "query", repeated))
-        return cls.of(search, arguments["cursor"])
+        if cursors and b"cursor" in request.query_string and "cursor" in request.args:
+            arguments, repeated = query_arguments(request, {*_schema.fields, "cursor"})
+            if "offset" in arguments:
+                raise BadRequest("Only one of cursor and offset allowed")
+            search = load(_schema, arguments, "query", repeated)
+            return cls.of(check_search(search), arguments["cursor"])
+        return cache.get_or_parse(
+            _schema,
+            request.query_string.decode("latin-1"),
+            lambda: cls.of(check_search(load_query(_schema, request))),
+        )
 
     def body(self, page: Page) -> dict[str, Any]:
         """Return the body of a page by offset (CONTRACT.md section 3)."""

@@ -51,18 +51,15 @@ _fields_schema = FieldsQuerySchema()
 def search_portfolios() -> Response:
     """Search portfolios."""
     s = services()
-    query = PageQuery.by_offset_or_cursor(request, s.validation_cache)
+    query = PageQuery.parse(request, s.validation_cache, cursors=True)
     if query.cursor is None:
         page = s.portfolios.search(query.search)
-        response = json_response(query.body(page))
-        response.headers.add("Link", query.links(_PATH, page))
-        return response
+        return json_response(query.body(page), headers={"Link": query.links(_PATH, page)})
     after = s.cursors.decode(query.search, query.cursor)
     portfolios, end = s.portfolios.search_after(query.search, after)
     following = s.cursors.encode(query.search, end) if end is not None else None
-    response = json_response(query.cursor_body(portfolios, following))
-    response.headers.add("Link", query.cursor_links(_PATH, following))
-    return response
+    links = query.cursor_links(_PATH, following)
+    return json_response(query.cursor_body(portfolios, following), headers={"Link": links})
 
 
 @blueprint.post("/portfolios")

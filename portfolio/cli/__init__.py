@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from flask import Flask
 
-from portfolio.cli.breakers import breakers
 from portfolio.cli.config import config
 from portfolio.cli.db import db
-from portfolio.cli.log_level import log_level
 from portfolio.cli.portfolios import portfolios
 from portfolio.cli.telemetry import telemetry
+from portfolio.cli.workers import breakers, log_level
 
 
 def register_commands(app: Flask) -> None:

@@ -1,11 +1,10 @@
-"""What several commands share: database errors, changes to all workers, tables."""
+"""What several commands share: database errors, tables, progress."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,15 +13,11 @@ from pymongo.errors import PyMongoError
 
 from portfolio.api.services import services
 from portfolio.errors import PortfolioError
-from portfolio.observability.coordinator import ControlFile
-from portfolio.observability.shared_state import State
 from portfolio.storage.diagnosis import is_unreachable
 from portfolio.storage.guard import budget
 
 # By default, MongoDB keeps the locks of a killed client for up to a minute.
 TRANSFER_BUDGET_S = 75.0
-_APPLY_TIMEOUT_S = 5.0
-_POLL_S = 0.05
 
 
 def cli_environment() -> Mapping[str, str]:
@@ -61,39 +56,6 @@ def database_errors(budget_s: float | None = None) -> Iterator[None]:
         elif isinstance(error, PortfolioError):
             message = f"{error.detail} ({message})"
         raise click.ClickException(message) from error
-
-
-def live_workers() -> list[State]:
-    """Return the state of every worker; end the command where there is none."""
-    coordinator = services().coordinator
-    try:
-        coordinator.open()
-    except OSError as error:
-        raise click.ClickException(f"Can't open the runtime folder: {error}") from error
-    workers = coordinator.others()
-    if not workers:
-        raise click.ClickException(
-            f"No worker has a state file in {coordinator.folder}: is the service running here?"
-        )
-    return workers
-
-
-def apply_to_workers(change: Callable[[ControlFile], int]) -> None:
-    """Make a change to the control file and wait until every worker has applied it."""
-    try:
-        revision = change(services().coordinator.control)
-    except OSError as error:
-        raise click.ClickException(f"The control file can't be written: {error}") from error
-    deadline = time.monotonic() + _APPLY_TIMEOUT_S
-    while True:
-        workers = live_workers()
-        applied = sum(worker["applied_revision"] >= revision for worker in workers)
-        if applied == len(workers):
-            click.echo(f"Applied on {applied} of {len(workers)} workers")
-            return
-        if time.monotonic() > deadline:
-            raise click.ClickException(f"Applied on only {applied} of {len(workers)} workers")
-        time.sleep(_POLL_S)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -10,15 +10,15 @@ import base64
 import gzip
 import hashlib
 import re
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
 import orjson
-from flask import Blueprint, Flask, Response, current_app, request, send_file
+from flask import Blueprint, Response, current_app, request, send_file
 from werkzeug.exceptions import NotFound
 
-from portfolio.config import Settings
+from portfolio.api.services import services
 from portfolio.middleware.compression import accepts_gzip
 
 blueprint = Blueprint("pages", __name__)
@@ -40,38 +40,6 @@ _POLICY = (
 )
 
 
-class Document:
-    """The OpenAPI document of ``app``, built on first use.
-
-    Building it takes CPU and memory, which a pod that never serves it should not spend.
-    """
-
-    def __init__(self, app: Flask, settings: Settings) -> None:
-        self._app = app
-        self._settings = settings
-
-    @cached_property
-    def json(self) -> bytes:
-        """The document as JSON."""
-        # Deferred: only the document needs APISpec.
-        from portfolio.api.openapi.document import build  # noqa: PLC0415
-
-        return orjson.dumps(build(self._app, self._settings))
-
-    @cached_property
-    def yaml(self) -> bytes:
-        """The document as YAML."""
-        import yaml  # noqa: PLC0415 - only this document needs it
-
-        return yaml.safe_dump(orjson.loads(self.json), sort_keys=False, encoding="utf-8")
-
-
-def register_pages(app: Flask, settings: Settings) -> None:
-    """Let ``app`` serve the pages."""
-    app.extensions["openapi"] = Document(app, settings)
-    app.register_blueprint(blueprint)
-
-
 @blueprint.before_request
 def _drop_trailing_slash() -> Response | None:
     """Redirect ``/docs/`` to ``/docs``: the pages name their assets relative to themselves.
@@ -90,13 +58,13 @@ def _drop_trailing_slash() -> Response | None:
 @blueprint.get("/openapi.json")
 def openapi_json() -> Response:
     """The OpenAPI document as JSON."""
-    return _send(_document().json, "application/json")
+    return _send(_document(), "application/json")
 
 
 @blueprint.get("/openapi.yaml")
 def openapi_yaml() -> Response:
     """The OpenAPI document as YAML."""
-    return _send(_document().yaml, "application/yaml")
+    return _send(_to_yaml(_document()), "application/yaml")
 
 
 @blueprint.get("/docs")
@@ -177,5 +145,22 @@ def _send(body: bytes, mimetype: str, headers: dict[str, str] | None = None) -> 
     return response
 
 
-def _document() -> Document:
+def _document() -> bytes:
+    """Return the document as JSON, built on first use.
+
+    Building it takes CPU and memory, which a pod that never serves it should not spend.
+    """
+    if "openapi" not in current_app.extensions:
+        # Deferred: only the document needs APISpec.
+        from portfolio.api.openapi.document import build  # noqa: PLC0415
+
+        document = build(current_app, services().settings)
+        current_app.extensions["openapi"] = orjson.dumps(document)
     return current_app.extensions["openapi"]  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1)
+def _to_yaml(document: bytes) -> bytes:
+    import yaml  # noqa: PLC0415 - only this document needs it
+
+    return yaml.safe_dump(orjson.loads(document), sort_keys=False, encoding="utf-8")

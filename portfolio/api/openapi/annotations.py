@@ -1,9 +1,9 @@
 """The description of an endpoint, as it stands beside its view.
 
 ``describe`` only attaches it: ``portfolio.api.openapi.document`` builds the OpenAPI document
-from it on demand. What several endpoints share is referred to by its name in
-``portfolio.api.openapi.components``, and a response by the name of its schema in
-``portfolio.api.openapi.response_schemas``. Neither is imported before the document is needed.
+from it on demand. It refers by name to what several endpoints share: to errors in that module, to
+schemas of responses in ``portfolio.api.openapi.response_schemas``, to all else in
+``components.yaml``. None of them is loaded before the document is needed.
 """
 
 from __future__ import annotations

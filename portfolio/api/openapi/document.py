@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec_webframeworks.flask import FlaskPlugin
@@ -14,16 +16,65 @@ from werkzeug.routing import Rule
 from portfolio.api.fields import InputField, Integer
 from portfolio.api.openapi import response_schemas
 from portfolio.api.openapi.annotations import JSON, Body, Operation, Result, operation_of
-from portfolio.api.openapi.components import (
-    ERRORS,
-    HEADERS,
-    LINKS,
-    PARAMETERS,
-    TAGS,
-)
-from portfolio.api.responses import EXAMPLE
+from portfolio.api.responses import EXAMPLE, TOO_LARGE
 from portfolio.config import VERSION, Settings
-from portfolio.errors import ErrorCode, PortfolioError, Unavailable, UnprocessableEntity, error_body
+from portfolio.errors import (
+    BadRequest,
+    ErrorCode,
+    IdempotencyKeyInUse,
+    LocatedError,
+    NameConflict,
+    NotFound,
+    PortfolioError,
+    PreconditionFailed,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnprocessableEntity,
+    UnsupportedMediaType,
+    VersionConflict,
+    error_body,
+)
+
+# Tags, parameters, headers and links, by their names.
+_COMPONENTS = yaml.safe_load(Path(__file__).with_name("components.yaml").read_text())
+_HEADERS = _COMPONENTS["headers"]
+
+
+class _URITooLong(BadRequest):
+    status = 414
+
+
+# By name: an example, and what it means.
+_ERRORS: dict[str, tuple[PortfolioError, str]] = {
+    "BadRequest": (
+        BadRequest("Only one search parameter allowed: name or name_like"),
+        "The request breaks a rule.",
+    ),
+    "Unauthorized": (Unauthorized(), "The API key is missing or unknown."),
+    "NotFound": (NotFound(), "The portfolio does not exist."),
+    "VersionConflict": (VersionConflict(), "The version is not the stored one."),
+    "IdempotencyKeyInFlight": (
+        IdempotencyKeyInUse(),
+        "The first request with this key is in flight.",
+    ),
+    "NameConflict": (
+        NameConflict(["Growth Fund"]),
+        "Portfolios with these names exist, or the first request with this key is in flight.",
+    ),
+    "PreconditionFailed": (PreconditionFailed(), "If-Match does not have the current ETag."),
+    "PayloadTooLarge": (TooLarge(TOO_LARGE), "The body is larger than 1 MiB."),
+    "URITooLong": (_URITooLong("Request URI Too Long"), "The request line is longer than 4 KiB."),
+    "UnsupportedMediaType": (UnsupportedMediaType(), "The body is not declared as JSON."),
+    "UnprocessableEntity": (
+        UnprocessableEntity(
+            [LocatedError(loc=["body", "name"], msg="Field required", type="missing")]
+        ),
+        "Values are invalid; all errors are listed.",
+    ),
+    "InternalServerError": (PortfolioError(), "An unexpected error; the log has it."),
+    "ServiceUnavailable": (Unavailable(), "The database is unavailable."),
+}
 
 _DESCRIPTION = """\
 Stores the portfolios of GlobeCo: a name, a date of creation and a version each.
@@ -55,7 +106,7 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
         # Relative to this document's own URL, so that it holds behind any path prefix. A prefix
         # that a request's header claims is not used: anybody can send one.
         servers=[{"url": ".", "description": "where this document comes from"}],
-        tags=list(TAGS.values()),
+        tags=list(_COMPONENTS["tags"].values()),
         # Operations that need an API key say so; all others need none.
         security=[],
     )
@@ -112,7 +163,7 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
             "description": "the kind of an error; the reference says which to retry",
         },
     )
-    for name, (error, meaning) in ERRORS.items():
+    for name, (error, meaning) in _ERRORS.items():
         if name != "Unauthorized" or settings.api_keys:
             spec.components.response(name, _error(error, meaning))
     if settings.api_keys:
@@ -128,12 +179,13 @@ def _add_path(
     blueprint = rule.endpoint.partition(".")[0]
     described: dict[str, Any] = {
         "operationId": operation.operation_id,
-        "tags": [TAGS[blueprint]["name"]],
+        "tags": [_COMPONENTS["tags"][blueprint]["name"]],
         "summary": operation.summary,
         "description": operation.description,
     }
     parameters = [
-        PARAMETERS[name] | {"name": name} for name in (*rule.arguments, *operation.parameters)
+        _COMPONENTS["parameters"][name] | {"name": name}
+        for name in (*rule.arguments, *operation.parameters)
     ]
     if operation.query:
         parameters.insert(len(rule.arguments), {"in": "query", "schema": operation.query})
@@ -147,7 +199,7 @@ def _add_path(
         errors.append("Unauthorized")
     described["responses"] = {
         **{str(status): _result(result) for status, result in operation.responses.items()},
-        **{str(ERRORS[name][0].status): name for name in errors},
+        **{str(_ERRORS[name][0].status): name for name in errors},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
     spec.path(view=app.view_functions[rule.endpoint], app=app, operations={method: described})
@@ -176,9 +228,11 @@ def _result(result: Result) -> dict[str, Any]:
     if result.example is not None:
         described["content"][result.media_types[0]]["example"] = result.example
     if result.headers:
-        described["headers"] = {name: HEADERS[name] for name in result.headers}
+        described["headers"] = {name: _HEADERS[name] for name in result.headers}
     if result.links:
-        described["links"] = {name: {"operationId": name} | LINKS[name] for name in result.links}
+        described["links"] = {
+            name: {"operationId": name} | _COMPONENTS["links"][name] for name in result.links
+        }
     return described
 
 
@@ -187,7 +241,7 @@ def _error(error: PortfolioError, meaning: str) -> dict[str, Any]:
     content = {"schema": schema, "example": error_body(error.code, error.detail)}
     described: dict[str, Any] = {"description": meaning, "content": {JSON: content}}
     if isinstance(error, Unavailable):
-        described["headers"] = {"Retry-After": HEADERS["Retry-After"]}
+        described["headers"] = {"Retry-After": _HEADERS["Retry-After"]}
     return described
 
 
