@@ -14,13 +14,9 @@ DEFAULT_VERSION = 1
 
 
 class Portfolio(NamedTuple):
-    """A portfolio; section 1 of the contract gives the fields.
+    """A portfolio (CONTRACT.md section 1).
 
-    Attributes:
-        id: 24 hexadecimal digits.
-        name: its name.
-        date_created: naive, in UTC.
-        version: raised by each update.
+    Its id has 24 hexadecimal digits; its date is naive, in UTC. Each update raises its version.
     """
 
     id: str
@@ -32,11 +28,7 @@ class Portfolio(NamedTuple):
 class PortfolioCreate(NamedTuple):
     """A portfolio to create.
 
-    Attributes:
-        name: its name.
-        date_created: naive, in UTC; None means now.
-        version: its first version.
-        id: its id, which an import chooses; None means a new one.
+    Without a date, which is naive and in UTC, it is created now. Only an import gives it an id.
     """
 
     name: str
@@ -60,8 +52,7 @@ class PortfolioUpdate(NamedTuple):
 class Search(NamedTuple):
     """A search for a page of portfolios; at most one of the names is set.
 
-    Attributes:
-        fields: the fields of the JSON that to give; None means all. They choose no portfolios.
+    ``fields`` are those of the JSON to give, None means all; they choose no portfolios.
     """
 
     name: str | None = None
@@ -94,12 +85,7 @@ class Page(NamedTuple):
 
 
 class SortKey(NamedTuple):
-    """The sort key of a portfolio in the order of pages.
-
-    Attributes:
-        created: the stored ``dateCreated``, of whatever type; None where there is none.
-        identity: the stored id.
-    """
+    """The stored ``dateCreated``, of whatever type or None, and id: the sort key of a portfolio."""
 
     created: Any
     identity: Any

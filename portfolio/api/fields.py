@@ -12,12 +12,12 @@ from marshmallow import ValidationError, fields
 
 from portfolio.api.responses import FIELDS
 from portfolio.errors import FieldError
+from portfolio.rules import MAX_LOOKUP
 from portfolio.timestamps import parse_date
 
 T = TypeVar("T")
 
 MAX_NAME_LENGTH = 200
-MAX_IDS = 1000
 
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -193,7 +193,7 @@ class DateTime(InputField[datetime]):
 
 
 class Array(InputField[list[str]]):
-    """A list of up to ``MAX_IDS`` strings.
+    """A list of up to ``MAX_LOOKUP`` strings.
 
     Args:
         item: what each of them is.
@@ -210,14 +210,14 @@ class Array(InputField[list[str]]):
             "type": "array",
             "items": item.json_schema,
             "minItems": low,
-            "maxItems": MAX_IDS,
+            "maxItems": MAX_LOOKUP,
         }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
         if not isinstance(value, list):
             raise ValidationError([NOT_AN_ARRAY])
-        if not self._low <= len(value) <= MAX_IDS:
-            size = f"List should have {self._low} to {MAX_IDS} items"
+        if not self._low <= len(value) <= MAX_LOOKUP:
+            size = f"List should have {self._low} to {MAX_LOOKUP} items"
             raise ValidationError([FieldError(size, "list_length")])
         wrong = {i: [error] for i, item in enumerate(value) if (error := self._find_error(item))}
         if wrong:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response
@@ -13,6 +14,8 @@ from portfolio.observability.metrics import ENDPOINT, route_template
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_template = cache(route_template)
 
 
 class JSONResponse(Response):
@@ -43,13 +46,11 @@ class _Adapter(MapAdapter):
     Flask discards the request before the WSGI middleware gets its response.
     """
 
-    def __init__(self, environ: WSGIEnvironment, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._environ = environ
+    environ: WSGIEnvironment
 
     def match(self, *args: Any, **kwargs: Any) -> Any:
         matched = super().match(*args, **kwargs)
-        self._environ[ENDPOINT] = route_template(matched[0].rule)
+        self.environ[ENDPOINT] = _template(matched[0].rule)
         return matched
 
 
@@ -72,8 +73,7 @@ class Application(Flask):
         """Return what matches ``request`` to a route, by its path and method alone."""
         if request is None:
             return super().create_url_adapter(request)
-        return _Adapter(
-            request.environ,
+        adapter = _Adapter(
             self.url_map,
             server_name="localhost",
             script_name="/",
@@ -82,3 +82,5 @@ class Application(Flask):
             path_info=request.path,
             default_method=request.method,
         )
+        adapter.environ = request.environ
+        return adapter

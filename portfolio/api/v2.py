@@ -71,13 +71,7 @@ def search_portfolios() -> Response:
     parameters=("Idempotency-Key",),
     body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
     responses={
-        201: Result(
-            "The portfolios",
-            "Portfolio",
-            many=True,
-            example=[EXAMPLE],
-            headers=("Idempotent-Replay",),
-        )
+        201: Result("The portfolios", "Portfolio", many=True, headers=("Idempotent-Replay",))
     },
     errors=(*CREATE_ERRORS, "NameConflict"),
 )

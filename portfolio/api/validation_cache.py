@@ -20,7 +20,7 @@ class LRUBackend(BaseCache):
     """A Flask-Caching backend that holds immutable objects and evicts the least recently used.
 
     Flask-Caching's own in-memory backend pickles each value, which costs more than the cache saves,
-    and does not count evictions.
+    and counts nothing.
 
     Args:
         size: the maximum number of entries.
@@ -30,7 +30,7 @@ class LRUBackend(BaseCache):
         super().__init__(default_timeout=0)
         self.size = size
         self.entries: OrderedDict[str, Any] = OrderedDict()
-        self.evictions = 0
+        self.hits = self.misses = self.evictions = 0
 
     @classmethod
     def factory(
@@ -42,7 +42,10 @@ class LRUBackend(BaseCache):
     def get(self, key: str) -> Any:
         """Return the value stored under ``key``, or None."""
         value = self.entries.get(key)
-        if value is not None:
+        if value is None:
+            self.misses += 1
+        else:
+            self.hits += 1
             self.entries.move_to_end(key)
         return value
 
@@ -72,8 +75,6 @@ class ValidationCache:
 
     def __init__(self, app: Flask, size: int, *, enabled: bool = True) -> None:
         self.enabled = enabled
-        self._hits = 0
-        self._misses = 0
         backend = f"{LRUBackend.__module__}.{LRUBackend.__qualname__}"
         self._cache = Cache(app, config={"CACHE_TYPE": backend, "CACHE_THRESHOLD": size})
 
@@ -88,18 +89,15 @@ class ValidationCache:
         if not self.enabled or len(query) > self.MAX_QUERY_LENGTH:
             return parse()
         key = f"{type(schema).__name__}?{query}"
-        known = self._cache.get(key)
-        if known is not None:
-            self._hits += 1
-            return known  # type: ignore[no-any-return]
-        self._misses += 1
-        parsed = parse()
-        self._cache.set(key, parsed)
-        return parsed
+        parsed = self._cache.get(key)
+        if parsed is None:
+            parsed = parse()
+            self._cache.set(key, parsed)
+        return parsed  # type: ignore[no-any-return]
 
     def statistics(self) -> CacheStatistics:
         """Return the counts for health and telemetry."""
         backend = cast(LRUBackend, self._cache.cache)
         return CacheStatistics(
-            len(backend.entries), backend.size, self._hits, self._misses, backend.evictions
+            len(backend.entries), backend.size, backend.hits, backend.misses, backend.evictions
         )

@@ -9,6 +9,7 @@ schemas of responses in ``portfolio.api.openapi.response_schemas``, to all else 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from portfolio.api.responses import EXAMPLE
@@ -42,7 +43,7 @@ CREATE_ERRORS = (*BODY_ERRORS, "BadRequest", "IdempotencyKeyInFlight")
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-_ATTRIBUTE = "openapi_operation"
+ATTRIBUTE = "openapi_operation"
 
 
 class Body(NamedTuple):
@@ -66,7 +67,7 @@ class Result(NamedTuple):
         description: what it means.
         schema: the name of its schema, without ``Schema``; None if it has no JSON.
         many: it is an array of ``schema``.
-        example: its content.
+        example: its content; a portfolio has one by default.
         headers: the names of its headers.
         links: the operations that can follow.
         media_types: its content types. ``schema`` is that of JSON, all others are text.
@@ -81,12 +82,14 @@ class Result(NamedTuple):
     media_types: tuple[str, ...] = (JSON,)
 
 
-class Operation(NamedTuple):
-    """What the OpenAPI document says about an endpoint.
+@dataclass(frozen=True)
+class describe:  # noqa: N801 - a decorator
+    """Decorates a view with what the OpenAPI document says about its endpoint.
+
+    The docstring of the view, which is one line, is the summary.
 
     Attributes:
         operation_id: a unique name, which generated clients give to their method.
-        summary: what it does, in a few words: the docstring of its view.
         description: what it does, in sentences.
         responses: the results by HTTP status.
         errors: the names of the errors.
@@ -96,7 +99,6 @@ class Operation(NamedTuple):
     """
 
     operation_id: str
-    summary: str
     description: str
     responses: dict[int, Result]
     errors: tuple[str, ...] = ()
@@ -104,24 +106,7 @@ class Operation(NamedTuple):
     query: type[Schema] | None = None
     parameters: tuple[str, ...] = ()
 
-
-def describe(
-    operation_id: str, description: str, responses: dict[int, Result], **more: Any
-) -> Callable[[View], View]:
-    """Return a decorator that attaches an ``Operation`` of these attributes to a view.
-
-    The summary is the view's docstring, which is one line.
-    """
-
-    def attach(view: View) -> View:
-        summary = (view.__doc__ or "").removesuffix(".")
-        operation = Operation(operation_id, summary, description, responses, **more)
-        setattr(view, _ATTRIBUTE, operation)
+    def __call__(self, view: View) -> View:
+        """Attach the description to ``view``, under the name ``ATTRIBUTE``."""
+        setattr(view, ATTRIBUTE, self)
         return view
-
-    return attach
-
-
-def operation_of(view: Callable[..., Any]) -> Operation | None:
-    """Return what ``describe`` attached to ``view``, or None."""
-    return getattr(view, _ATTRIBUTE, None)

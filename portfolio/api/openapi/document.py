@@ -15,7 +15,7 @@ from werkzeug.routing import Rule
 
 from portfolio.api.fields import InputField, Integer
 from portfolio.api.openapi import response_schemas
-from portfolio.api.openapi.annotations import JSON, Body, Operation, Result, operation_of
+from portfolio.api.openapi.annotations import ATTRIBUTE, JSON, Body, Result, describe
 from portfolio.api.responses import EXAMPLE, TOO_LARGE
 from portfolio.config import VERSION, Settings
 from portfolio.errors import (
@@ -115,7 +115,7 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
     converter.add_parameter_attribute_function(_describe_parameter)
     _add_components(spec, settings)
     for rule in app.url_map.iter_rules():
-        operation = operation_of(app.view_functions[rule.endpoint])
+        operation = getattr(app.view_functions[rule.endpoint], ATTRIBUTE, None)
         if operation is not None:
             _add_path(spec, app, rule, operation, protected=bool(settings.api_keys))
     return spec.to_dict()
@@ -174,13 +174,14 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
 
 
 def _add_path(
-    spec: APISpec, app: Flask, rule: Rule, operation: Operation, *, protected: bool
+    spec: APISpec, app: Flask, rule: Rule, operation: describe, *, protected: bool
 ) -> None:
     blueprint = rule.endpoint.partition(".")[0]
+    view = app.view_functions[rule.endpoint]
     described: dict[str, Any] = {
         "operationId": operation.operation_id,
         "tags": [_COMPONENTS["tags"][blueprint]["name"]],
-        "summary": operation.summary,
+        "summary": (view.__doc__ or "").removesuffix("."),
         "description": operation.description,
     }
     parameters = [
@@ -202,7 +203,7 @@ def _add_path(
         **{str(_ERRORS[name][0].status): name for name in errors},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
-    spec.path(view=app.view_functions[rule.endpoint], app=app, operations={method: described})
+    spec.path(view=view, app=app, operations={method: described})
 
 
 def _body(body: Body) -> dict[str, Any]:
@@ -225,8 +226,11 @@ def _result(result: Result) -> dict[str, Any]:
             if result.many:
                 schema = {"type": "array", "items": schema}
         described.setdefault("content", {})[media_type] = {"schema": schema}
-    if result.example is not None:
-        described["content"][result.media_types[0]]["example"] = result.example
+    example = result.example
+    if example is None and result.schema == "Portfolio":
+        example = [EXAMPLE] if result.many else EXAMPLE
+    if example is not None:
+        described["content"][result.media_types[0]]["example"] = example
     if result.headers:
         described["headers"] = {name: _HEADERS[name] for name in result.headers}
     if result.links:
