@@ -47,13 +47,7 @@ _MAX_SEARCHES = 32
 
 
 class PortfolioService:
-    """Reads and changes portfolios, and enforces the rules.
-
-    Args:
-        repository: reads, updates and deletes them.
-        search: finds them by name, and page by page.
-        writer: stores new ones.
-    """
+    """Reads and changes portfolios, and enforces the rules."""
 
     def __init__(
         self, repository: PortfolioRepository, search: PortfolioSearch, writer: PortfolioWriter

@@ -6,16 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 
-from portfolio.api.openapi.annotations import (
-    BULK_EXAMPLE,
-    CREATE_ERRORS,
-    PAGE_EXAMPLE,
-    Body,
-    Result,
-    describe,
-)
+from portfolio.api.openapi.annotations import BULK_EXAMPLE, PAGE_EXAMPLE, Body, Result, describe
 from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import idempotency_key, json_body
 from portfolio.api.responses import (
@@ -40,12 +33,6 @@ _QUERY_ERRORS = {
     "limit": f"Limit must be between 1 and {MAX_LIMIT}",
     "offset": "Offset must be non-negative",
 }
-_ENDPOINTS = {
-    "/api/fast/portfolios/bulk": "Create up to 100 portfolios, all or none",
-    "/api/fast/portfolios/search": "Search portfolios by name, with pagination",
-    "/api/fast/health/fast": "Check that the fast path responds",
-    "/api/fast/performance/stats": "Get the limits and endpoints of the fast path",
-}
 
 
 @blueprint.post("/portfolios/bulk")
@@ -63,7 +50,7 @@ _ENDPOINTS = {
             headers=("X-Processing-Time-Ms", "X-Portfolio-Count", "Idempotent-Replay"),
         )
     },
-    errors=(*CREATE_ERRORS, "NameConflict"),
+    errors=("NameConflict", "ServiceUnavailable"),
 )
 def create_portfolios() -> Response:
     """Create up to 100 portfolios with new names: all or none."""
@@ -145,7 +132,11 @@ def stats() -> Response:
                 "profile": settings.profile,
                 "databaseTracing": settings.enable_database_tracing,
             },
-            "endpoints": _ENDPOINTS,
+            "endpoints": {
+                rule.rule: current_app.view_functions[rule.endpoint].__doc__
+                for rule in current_app.url_map.iter_rules()
+                if rule.endpoint.startswith("fast.")
+            },
         }
     )
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import orjson
 from flask import Blueprint, Response, request
 
-from portfolio.api.openapi.annotations import BODY_ERRORS, CREATE_ERRORS, Body, Result, describe
+from portfolio.api.openapi.annotations import Body, Result, describe
 from portfolio.api.requests import idempotency_key, json_body, load_query
 from portfolio.api.responses import (
     EXAMPLE,
@@ -78,7 +78,7 @@ def list_portfolios() -> Response:
             links=("getPortfolio", "updatePortfolio", "deletePortfolio"),
         )
     },
-    errors=CREATE_ERRORS,
+    errors=("ServiceUnavailable",),
 )
 def create_portfolio() -> Response:
     """Create a portfolio."""
@@ -98,7 +98,7 @@ def create_portfolio() -> Response:
         200: Result("The portfolio", "Portfolio", headers=("ETag",)),
         304: Result("Not modified", headers=("ETag",)),
     },
-    errors=("NotFound", "ServiceUnavailable"),
+    errors=("ServiceUnavailable",),
 )
 def get_portfolio(portfolio_id: str) -> Response:
     """Get a portfolio."""
@@ -129,7 +129,7 @@ def get_portfolio(portfolio_id: str) -> Response:
             headers=("ETag",),
         )
     },
-    errors=("NotFound", "VersionConflict", "PreconditionFailed", *BODY_ERRORS),
+    errors=("ServiceUnavailable",),
 )
 def update_portfolio(portfolio_id: str) -> Response:
     """Update a portfolio."""
@@ -146,13 +146,7 @@ def update_portfolio(portfolio_id: str) -> Response:
     query=DeleteQuerySchema,
     parameters=("If-Match",),
     responses={204: Result("Deleted")},
-    errors=(
-        "NotFound",
-        "VersionConflict",
-        "PreconditionFailed",
-        "UnprocessableEntity",
-        "ServiceUnavailable",
-    ),
+    errors=("UnprocessableEntity", "ServiceUnavailable"),
 )
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete a portfolio."""
@@ -176,7 +170,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
             example={"valid": [EXAMPLE_ID], "invalid": ["nonsense"], "inactive": []},
         )
     },
-    errors=BODY_ERRORS,
+    errors=("ServiceUnavailable",),
 )
 def validate_portfolios() -> Response:
     """Check which portfolios exist."""

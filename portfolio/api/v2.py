@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from portfolio.api.openapi.annotations import (
-    BODY_ERRORS,
-    BULK_EXAMPLE,
-    CREATE_ERRORS,
-    PAGE_EXAMPLE,
-    Body,
-    Result,
-    describe,
-)
+from portfolio.api.openapi.annotations import BULK_EXAMPLE, PAGE_EXAMPLE, Body, Result, describe
 from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import idempotency_key, json_body, load_query
 from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_response, replay_header, select_fields
@@ -73,7 +65,7 @@ def search_portfolios() -> Response:
     responses={
         201: Result("The portfolios", "Portfolio", many=True, headers=("Idempotent-Replay",))
     },
-    errors=(*CREATE_ERRORS, "NameConflict"),
+    errors=("NameConflict", "ServiceUnavailable"),
 )
 def create_portfolios() -> Response:
     """Create up to 100 portfolios: all or none."""
@@ -108,7 +100,7 @@ def create_portfolios() -> Response:
             },
         )
     },
-    errors=("BadRequest", *BODY_ERRORS),
+    errors=("BadRequest", "ServiceUnavailable"),
 )
 def resolve_portfolios() -> Response:
     """Get the portfolios with up to 1000 ids and names."""

@@ -32,15 +32,6 @@ PAGE_EXAMPLE: dict[str, Any] = {
 }
 BULK_EXAMPLE = [{"name": "Income Fund"}, {"name": "Bond Fund", "version": 3}]
 
-# Errors that endpoints share, by their names in the document; 414 and 500 apply to all of them.
-BODY_ERRORS = (
-    "PayloadTooLarge",
-    "UnsupportedMediaType",
-    "UnprocessableEntity",
-    "ServiceUnavailable",
-)
-CREATE_ERRORS = (*BODY_ERRORS, "BadRequest", "IdempotencyKeyInFlight")
-
 View = TypeVar("View", bound=Callable[..., Any])
 
 ATTRIBUTE = "openapi_operation"
@@ -92,7 +83,7 @@ class describe:  # noqa: N801 - a decorator
         operation_id: a unique name, which generated clients give to their method.
         description: what it does, in sentences.
         responses: the results by HTTP status.
-        errors: the names of the errors.
+        errors: the names of the errors, without those that its body and parameters bring.
         body: the request body.
         query: the schema of the query string.
         parameters: the names of headers and of query parameters that no schema has.

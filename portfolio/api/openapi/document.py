@@ -76,6 +76,14 @@ _ERRORS: dict[str, tuple[PortfolioError, str]] = {
     "ServiceUnavailable": (Unavailable(), "The database is unavailable."),
 }
 
+# What a request with a body or such a parameter can get. 414 and 500 can happen to all.
+_BODY_ERRORS = ("PayloadTooLarge", "UnsupportedMediaType", "UnprocessableEntity")
+_PARAMETER_ERRORS = {
+    "portfolio_id": ("NotFound",),
+    "Idempotency-Key": ("BadRequest", "IdempotencyKeyInFlight"),
+    "If-Match": ("VersionConflict", "PreconditionFailed"),
+}
+
 _DESCRIPTION = """\
 Stores the portfolios of GlobeCo: a name, a date of creation and a version each.
 
@@ -184,17 +192,17 @@ def _add_path(
         "summary": (view.__doc__ or "").removesuffix("."),
         "description": operation.description,
     }
-    parameters = [
-        _COMPONENTS["parameters"][name] | {"name": name}
-        for name in (*rule.arguments, *operation.parameters)
-    ]
+    names = (*rule.arguments, *operation.parameters)
+    errors = [error for name in names for error in _PARAMETER_ERRORS.get(name, ())]
+    parameters = [_COMPONENTS["parameters"][name] | {"name": name} for name in names]
     if operation.query:
         parameters.insert(len(rule.arguments), {"in": "query", "schema": operation.query})
     if parameters:
         described["parameters"] = parameters
     if operation.body:
         described["requestBody"] = _body(operation.body)
-    errors = [*operation.errors, "URITooLong", "InternalServerError"]
+        errors += _BODY_ERRORS
+    errors += [*operation.errors, "URITooLong", "InternalServerError"]
     if protected and rule.rule.startswith("/api/"):
         described["security"] = [{"apiKey": []}, {"bearer": []}]
         errors.append("Unauthorized")
