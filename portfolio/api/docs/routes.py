@@ -24,7 +24,6 @@ from portfolio.middleware.compression import accepts_gzip
 blueprint = Blueprint("pages", __name__)
 
 _HERE = Path(__file__).parent
-_VENDOR = _HERE / "vendor"
 _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
@@ -90,16 +89,14 @@ def asset(name: str) -> Response:
     """A script or style sheet of the pages."""
     if name not in _ASSETS:
         raise NotFound
+    packed = _HERE / "vendor" / f"{name}.gz"
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         response = send_file(
-            _packed_asset(name),
-            mimetype=_ASSETS[name],
-            download_name=name,
-            max_age=_ASSET_MAX_AGE_S,
+            packed, mimetype=_ASSETS[name], download_name=name, max_age=_ASSET_MAX_AGE_S
         )
         response.headers["Content-Encoding"] = "gzip"
     else:
-        response = Response(_unpacked_asset(name), mimetype=_ASSETS[name])
+        response = Response(_unpacked(packed), mimetype=_ASSETS[name])
     response.vary.add("Accept-Encoding")
     return response
 
@@ -109,14 +106,10 @@ def _page(name: str) -> Response:
     return _send(html, "text/html", {"Content-Security-Policy": policy})
 
 
-def _packed_asset(name: str) -> Path:
-    return _VENDOR / f"{name}.gz"
-
-
 @cache
-def _unpacked_asset(name: str) -> bytes:
+def _unpacked(asset: Path) -> bytes:
     """Return an asset for a client without gzip: unpacked once, however often it is requested."""
-    return gzip.decompress(_packed_asset(name).read_bytes())
+    return gzip.decompress(asset.read_bytes())
 
 
 @cache
