@@ -8,6 +8,7 @@ and the search that it belongs to. It is signed with a key that all pods share. 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -117,18 +118,14 @@ class PageQuery(NamedTuple):
             offsets["prev"] = max(offset - limit, 0)
         if page.has_next:
             offsets["next"] = offset + limit
-        return self._links(path, {relation: f"offset={at}" for relation, at in offsets.items()})
+        return _links(f"{path}?{self.parameters}offset=", offsets)
 
     def cursor_links(self, path: str, following: str | None) -> str:
         """Return the ``Link`` header of a page by cursor."""
-        pages = {"first": "cursor="}
+        pages = {"first": ""}
         if following is not None:
-            pages["next"] = f"cursor={following}"
-        return self._links(path, pages)
-
-    def _links(self, path: str, pages: dict[str, str]) -> str:
-        target = f"{path}?{self.parameters}"
-        return ", ".join(f'<{target}{page}>; rel="{relation}"' for relation, page in pages.items())
+            pages["next"] = following
+        return _links(f"{path}?{self.parameters}cursor=", pages)
 
 
 class CursorCodec:
@@ -186,6 +183,10 @@ def _validate(content: dict[str, Any], search: Search) -> SortKey:
     if not isinstance(after.identity, ObjectId):
         raise ValueError("the id has the wrong type")
     return after
+
+
+def _links(target: str, pages: Mapping[str, object]) -> str:
+    return ", ".join([f'<{target}{page}>; rel="{relation}"' for relation, page in pages.items()])
 
 
 def _link_parameters(search: Search) -> str:
