@@ -19,7 +19,7 @@ from portfolio.api.services import Lifecycle, Services
 from portfolio.api.v1 import blueprint as v1
 from portfolio.api.v2 import blueprint as v2
 from portfolio.api.validation_cache import ValidationCache
-from portfolio.cli import register_commands
+from portfolio.cli import Commands
 from portfolio.config import Settings
 from portfolio.middleware.admission import Admission, AdmissionMiddleware
 from portfolio.middleware.auth import require_api_key
@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     if settings.enable_docs:
         app.register_blueprint(pages)
 
-    register_commands(app)
+    app.cli = Commands(app.name)
 
     register_error_handlers(app)
     if settings.api_keys:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from flask import Flask
-
-from portfolio.cli.config import config
-from portfolio.cli.db import db
-from portfolio.cli.portfolios import portfolios
-from portfolio.cli.telemetry import telemetry
-from portfolio.cli.workers import breakers, log_level
+from click import Command, Context
+from flask.cli import AppGroup
 
 
-def register_commands(app: Flask) -> None:
-    """Add every command to ``flask``."""
-    for command in (db, breakers, config, telemetry, log_level, portfolios):
-        app.cli.add_command(command)
+class Commands(AppGroup):
+    """Every command of ``flask``, imported when it asks for them: a server runs none."""
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """Return the command of a name."""
+        self._load()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        """Return the names of all commands."""
+        self._load()
+        return super().list_commands(ctx)
+
+    def _load(self) -> None:
+        from portfolio.cli.config import config  # noqa: PLC0415
+        from portfolio.cli.db import db  # noqa: PLC0415
+        from portfolio.cli.portfolios import portfolios  # noqa: PLC0415
+        from portfolio.cli.telemetry import telemetry  # noqa: PLC0415
+        from portfolio.cli.workers import breakers, log_level  # noqa: PLC0415
+
+        for command in (db, breakers, config, telemetry, log_level, portfolios):
+            self.add_command(command)

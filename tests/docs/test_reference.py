@@ -56,7 +56,10 @@ def endpoints(client: FlaskClient) -> Iterator[str]:
 
 
 def commands(client: FlaskClient) -> Iterator[str]:
-    for name, command in sorted(client.application.cli.commands.items()):
+    group = client.application.cli
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if not command.callback or not command.callback.__module__.startswith("portfolio"):
             if not isinstance(command, click.Group):
                 continue
