@@ -27,13 +27,10 @@ class AllowanceExceeded(Exception):
 
 
 class ClientSocket:
-    """The socket of one connection, with a deadline that every ``recv`` counts against.
+    """The gevent socket of one connection, with a deadline that every ``recv`` counts against.
 
     Waits are bounded by socket timeouts in the greenlet that waits: nothing interrupts it anywhere
     else.
-
-    Args:
-        client: the gevent socket.
 
     Attributes:
         deadline: until when ``recv`` waits, on the monotonic clock, in seconds.

@@ -50,12 +50,7 @@ class Connection:
     """A connection, served by the greenlet that calls ``serve``.
 
     The connection bounds all its waits itself. To end it from outside, wake its socket.
-
-    Args:
-        server: what it shares with the others.
-        listener_name: the address of the listening socket.
-        client: the gevent socket.
-        address: the client's address.
+    ``listener_name`` and ``address`` are the addresses of its two ends.
     """
 
     def __init__(self, server: Server, listener_name: Any, client: Any, address: Any) -> None:

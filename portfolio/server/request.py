@@ -111,10 +111,7 @@ class RequestBody(io.RawIOBase):
     def receive(self, request: Any, length: int | None, socket: ClientSocket) -> None:
         """Receive the body of ``request``, Gunicorn's, and put itself into its place.
 
-        Args:
-            request: Gunicorn's.
-            length: how long the body is; None if it is chunked.
-            socket: the connection's.
+        ``length`` is what ``check_head`` has returned.
 
         Raises:
             NoMoreData: the client left midway.

@@ -74,10 +74,7 @@ def status_of(error: Exception) -> int:
 def error_response(request: Any, status: int, common_headers: list[tuple[str, str]]) -> bytes:
     """Return the response to a request that never reaches the application.
 
-    Args:
-        request: Gunicorn's request; None if its head could not be parsed.
-        status: the HTTP status.
-        common_headers: the headers of every response.
+    ``request`` is Gunicorn's; None if its head could not be parsed.
     """
     reason = HTTP_STATUS_CODES[status]
     detail = "Internal server error" if status == 500 else reason

@@ -42,10 +42,6 @@ class Listener(StreamServer):
 
     In overload it accepts more: turns are long then, and connections would wait in the queue for
     seconds to be rejected. So it does when the table of connections is full.
-
-    Args:
-        socket: a listening socket.
-        server: what its connections share.
     """
 
     def __init__(self, socket: Any, server: Server) -> None:
@@ -149,11 +145,7 @@ def share_error_stream() -> None:
 
 
 def freeze_settings(config: Any) -> None:
-    """Replace the settings of ``config``, Gunicorn's, by plain attributes with their values.
-
-    Args:
-        config: the worker's; its settings do not change any more.
-    """
+    """Replace Gunicorn's settings by plain attributes; they do not change any more."""
     # PRIVATE API: gunicorn==27.0.1, Config.settings and that a Config has a __dict__. Each request
     # looks up some thirty settings, each by two calls.
     config.__dict__.update({name: setting.get() for name, setting in config.settings.items()})

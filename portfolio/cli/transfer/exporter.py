@@ -63,9 +63,7 @@ class Exporter:
     def write_file(self, source: Target, *, restart: bool) -> int:
         """Write all portfolios to a regular file, or to the one that a link leads to.
 
-        Args:
-            source: the database.
-            restart: begin anew, whatever an earlier export has left.
+        ``restart`` begins anew, whatever an earlier export has left.
 
         Returns:
             how many the file holds.

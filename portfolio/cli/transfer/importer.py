@@ -50,10 +50,8 @@ class ImportOptions(NamedTuple):
 class RowIdentities:
     """Gives the rows of one file their ids; call ``next`` for every row, in order.
 
-    It keeps a digest of 8 bytes of each distinct row.
-
-    Args:
-        label: tells the rows of this file from equal rows of others.
+    It keeps a digest of 8 bytes of each distinct row. ``label`` tells the rows of this file from
+    equal rows of others.
     """
 
     def __init__(self, label: str) -> None:
@@ -73,12 +71,8 @@ class RowIdentities:
 class Importer:
     """Imports one file.
 
-    Args:
-        service: stores portfolios.
-        source: the opened file.
-        options: how it is read.
-        note: where the progress is kept; None for a stream.
-        skip: report bad rows and go on, instead of ending at the first one.
+    Its progress is kept in ``note``, if there is one. With ``skip``, bad rows are reported, and the
+    first one does not end the import.
 
     Attributes:
         stored: how many rows were stored by this import.
