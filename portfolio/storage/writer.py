@@ -8,8 +8,10 @@ any later request with the key can complete it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, InvalidOperation, OperationFailure, PyMongoError
@@ -34,10 +36,12 @@ from portfolio.storage.documents import (
     to_document,
 )
 from portfolio.storage.guard import is_outage
-from portfolio.storage.transactions import end_session
 from portfolio.storage.undo import UndoableInsert
 
+log = logging.getLogger(__name__)
+
 _PAUSE_S = 1.0
+_ABORT_TIMEOUT_S = 5.0
 _WRITE_CONFLICT = 112
 # The most bulks in one transaction.
 _MAX_BULKS = 16
@@ -184,7 +188,7 @@ class PortfolioWriter:
             else:
                 return
             finally:
-                end_session(session)
+                _end_session(session)
             if not self._confirm(documents[0]):
                 # A record without these documents belongs to a concurrent creation.
                 raise rolled_back() if record is None else KeyTakenError
@@ -239,3 +243,25 @@ class PortfolioWriter:
 
 def _to_documents(portfolios: Sequence[Portfolio]) -> list[Document]:
     return [to_document(portfolio) for portfolio in portfolios]
+
+
+def _end_session(session: ClientSession) -> None:
+    """End a session; abort its open transaction in the background.
+
+    A transaction that exceeded its deadline would stay open in the server for a minute, with its
+    documents locked.
+    """
+
+    def abort() -> None:
+        try:
+            with pymongo.timeout(_ABORT_TIMEOUT_S):
+                session.abort_transaction()
+        except PyMongoError as error:
+            log.warning("transaction not aborted", extra={"error": str(error)})
+        finally:
+            session.end_session()
+
+    if session.in_transaction:
+        run_later(0, abort)
+    else:
+        session.end_session()
