@@ -25,7 +25,7 @@ def check_telemetry() -> None:
     if settings.otel_sdk_disabled:
         raise click.ClickException("OTEL_SDK_DISABLED is set: nothing is exported.")
     # Deferred: other commands need no OpenTelemetry.
-    from portfolio.observability import telemetry_check  # noqa: PLC0415
+    from portfolio.observability import otlp, sdk  # noqa: PLC0415
 
     failed = False
     for signal, enabled in (
@@ -35,9 +35,9 @@ def check_telemetry() -> None:
         messages = FirstMessage()
         logging.getLogger("opentelemetry").handlers = [messages]
         begun = time.perf_counter()
-        sent = telemetry_check.send(signal, settings, _TIMEOUT_S)
+        sent = sdk.check(signal, settings, _TIMEOUT_S)
         took_ms = (time.perf_counter() - begun) * 1000
-        destination = telemetry_check.destination(signal)
+        destination = f"{otlp.endpoint(signal)} ({otlp.protocol(signal)})"
         reason = redact_in(messages.reason, destination)
         outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {reason}"
         note = "" if enabled else " (switched off in this profile)"

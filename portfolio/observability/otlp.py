@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
 from urllib.request import getproxies
 
 import pybreaker
-from opentelemetry.sdk.metrics.export import (
-    Metric,
-    MetricExporter,
-    MetricExportResult,
-    MetricsData,
-    ScopeMetrics,
-)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from portfolio.config import ConfigurationError
 from portfolio.observability.http_transport import HTTPTransport
@@ -114,41 +106,23 @@ def exporter(signal: str, timeout_s: float | None = None) -> Any:
     return kind(endpoint(signal), timeout=timeout_s, **options)
 
 
-class GuardedMetricExporter(MetricExporter):
-    """Exports the SDK's metrics and the histograms, unless the breaker is open.
+class _NotSentError(Exception):
+    """Tells the breaker of an export that failed without an exception."""
 
-    An unavailable collector costs nothing then.
-    """
 
-    def __init__(
-        self, exporter: MetricExporter, breaker: Breaker, histograms: Callable[[], Sequence[Metric]]
-    ) -> None:
-        super().__init__()
-        self._exporter = exporter
-        self._breaker = breaker
-        self._histograms = histograms
+def guarded(breaker: Breaker, send: Callable[[], T], failure: T) -> T:
+    """Return the result of ``send``; ``failure``, at no cost, while the breaker is open."""
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
-    ) -> MetricExportResult:
-        """Send; called by the reader at each interval and at shutdown."""
+    def attempt() -> T:
+        result = send()
+        if result is failure:
+            raise _NotSentError
+        return result
 
-        def send() -> MetricExportResult:
-            # The encoder expects one entry for each resource, so extend the SDK's own.
-            collected = metrics_data.resource_metrics[0]
-            own = ScopeMetrics(InstrumentationScope(__name__), self._histograms(), "")
-            every = replace(collected, scope_metrics=[*collected.scope_metrics, own])
-            return self._exporter.export(MetricsData([every]), timeout_millis)
-
-        return _guarded(self._breaker, send, MetricExportResult.FAILURE)
-
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Do nothing: nothing is buffered."""
-        return True
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Abandon exports in progress."""
-        self._exporter.shutdown()
+    try:
+        return breaker.call(attempt)
+    except (pybreaker.CircuitBreakerError, _NotSentError):
+        return failure
 
 
 class GuardedSpanExporter(SpanExporter):
@@ -160,10 +134,8 @@ class GuardedSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send; called by the processor for each batch."""
-        paced = _Paced(spans)
-        return _guarded(
-            self._breaker, lambda: self._exporter.export(paced), SpanExportResult.FAILURE
-        )
+        send = partial(self._exporter.export, _Paced(spans))
+        return guarded(self._breaker, send, SpanExportResult.FAILURE)
 
     def shutdown(self) -> None:
         """Abandon exports in progress."""
@@ -178,25 +150,6 @@ class _Paced(list[T]):
             if index % _ITEMS_AT_A_TIME == 0:
                 yield_to_hub()
             yield item
-
-
-class _NotSentError(Exception):
-    """Tells the breaker of an export that failed without an exception."""
-
-
-def _guarded(breaker: Breaker, send: Callable[[], T], failure: T) -> T:
-    """Return the result of ``send``; ``failure`` if the breaker is open."""
-
-    def attempt() -> T:
-        result = send()
-        if result is failure:
-            raise _NotSentError
-        return result
-
-    try:
-        return breaker.call(attempt)
-    except (pybreaker.CircuitBreakerError, _NotSentError):
-        return failure
 
 
 def _is_plain(signal: str) -> bool:

@@ -1,6 +1,6 @@
 """The metric registry: one entry for each metric of section 8 of the contract.
 
-The instruments, the reference (docs/generate.py), the dashboards and the tests derive from it.
+The exports, the reference (docs/generate.py), the dashboards and the tests derive from it.
 To add a metric, count it in ``metrics.py`` and add its entry here.
 
 The collector turns dots into underscores and appends units and ``_total``: ``http.requests``
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from portfolio.observability.metrics import (
+    REJECTED,
     Attributes,
     CacheStatistics,
     Metrics,
@@ -34,6 +35,11 @@ _UNIT_SUFFIXES = {"s": "_seconds", "By": "_bytes"}
 _REQUEST = ("method", "endpoint", "status_code")
 _CREATION_APIS = ("v1", "v2", "fast")
 _BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
+
+# The endpoints beside the API's that alerts count.
+_PROBES = frozenset({"/health/live", "/health/ready"})
+_SUCCESSES = {"GET": ("200",), "POST": ("200", "201"), "PUT": ("200",), "DELETE": ("204",)}
+_FAILURES = ("500", "503")
 
 
 class Sources(NamedTuple):
@@ -85,6 +91,31 @@ class MetricSpec:
         """The name under which Prometheus stores it."""
         name = self.name.replace(".", "_") + _UNIT_SUFFIXES.get(self.unit, "")
         return f"{name}_total" if self.kind == COUNTER else name
+
+
+def initial_requests(routes: Iterable[tuple[str, str]]) -> list[Attributes]:
+    """Return the request series that exist before the first such request.
+
+    Prometheus sees no increase in a series that appears with a value, so the first burst of errors
+    would be invisible to alerts. The successes belong to them: errors alone would count as all of
+    the requests of a process that has just started. The list is bounded by the routes.
+
+    Args:
+        routes: methods and route templates.
+
+    Returns:
+        method, endpoint and status code of each.
+    """
+    series: list[Attributes] = []
+    methods = set()
+    for method, endpoint in routes:
+        if method in _SUCCESSES and (endpoint.startswith("/api/") or endpoint in _PROBES):
+            methods.add(method)
+            series += [(method, endpoint, status) for status in (*_SUCCESSES[method], *_FAILURES)]
+    # Rejected in overload, and a connection that failed.
+    series += [(method, REJECTED, "503") for method in sorted(methods)]
+    series.append(("_OTHER", REJECTED, "500"))
+    return series
 
 
 def _count_requests(sources: Sources) -> dict[Attributes, int]:

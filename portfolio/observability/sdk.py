@@ -7,26 +7,48 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from portfolio.config import SERVICE, VERSION, Settings
-from portfolio.observability import instruments, otlp
-from portfolio.observability.metrics import CacheStatistics, Metrics
-from portfolio.observability.registry import Sources
+from portfolio.observability import otlp
+from portfolio.observability.metrics import BOUNDS, CacheStatistics, Metrics
+from portfolio.observability.registry import (
+    COUNTER,
+    GAUGE,
+    HISTOGRAM,
+    METRICS,
+    MetricSpec,
+    Sources,
+    initial_requests,
+)
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
 
 if TYPE_CHECKING:
     from portfolio.observability.tracing import TracingMiddleware
+
+log = logging.getLogger(__name__)
 
 # After two consecutive failures, each with its own retries, the breaker opens for half a minute.
 _FAILURES = 2
@@ -36,6 +58,10 @@ _FLUSH_TIMEOUT_S = 2.0
 # The first export does not wait for the interval: Prometheus sees no increase in what was counted
 # before it. It comes late enough not to delay readiness.
 _FIRST_EXPORT_AFTER_S = 3.0
+
+# On every series, beside the resource: rules and dashboards select by it.
+_COMMON = {"service": SERVICE}
+_CUMULATIVE = AggregationTemporality.CUMULATIVE
 
 
 class Telemetry:
@@ -74,7 +100,8 @@ class Telemetry:
         self.breakers += [self._traces_breaker] if settings.enable_tracing else []
         breakers = [*self.breakers, *([database.breaker] if database.breaker else [])]
         self._sources = Sources(metrics, lambda: database.pool, cache_statistics, breakers)
-        self._providers: list[MeterProvider | TracerProvider] = []
+        self._exports: Thread | None = None
+        self._tracers: TracerProvider | None = None
 
     def start(self) -> None:
         """Start collecting and exporting; call before the first request and connection."""
@@ -82,96 +109,133 @@ class Telemetry:
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         origin = resource(self._settings)
         if self._settings.enable_metrics and _is_enabled("METRICS"):
-            self._start_metrics(origin)
+            exporter = otlp.exporter("metrics", _timeout_s(self._settings))
+            self._exports = Thread(
+                target=self._export_metrics, args=(exporter, origin), name="metrics", daemon=True
+            )
+            self._exports.start()
         if self.tracing is not None and _is_enabled("TRACES"):
             self._start_traces(origin, self.tracing)
 
     def stop(self) -> None:
         """Export what is left, within two seconds, and stop."""
-        self._stopped.set()
         if self.tracing is not None:
             self.tracing.stop()
         # One last attempt even while a breaker is open: what is not sent now is lost.
         for breaker in self.breakers:
             breaker.reset()
-        ending = [Thread(target=each.shutdown, daemon=True) for each in self._providers]
-        for thread in ending:
-            thread.start()
+        self._stopped.set()
+        ending = [self._exports] if self._exports else []
+        if self._tracers is not None:
+            ending.append(Thread(target=self._tracers.shutdown, daemon=True))
+            ending[-1].start()
         deadline = time.monotonic() + _FLUSH_TIMEOUT_S
         for thread in ending:
             thread.join(max(deadline - time.monotonic(), 0))
 
-    def _start_metrics(self, resource: Resource) -> None:
-        settings, start_ns = self._settings, time.time_ns()
-        exporter = otlp.GuardedMetricExporter(
-            otlp.exporter(
-                "metrics",
-                _unless_standard(
-                    settings.metrics_timeout_s,
-                    "OTEL_METRICS_EXPORT_TIMEOUT_SECONDS",
-                    "OTEL_EXPORTER_OTLP_TIMEOUT",
-                    "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
-                ),
-            ),
-            self._metrics_breaker,
-            lambda: instruments.histograms(self._sources, start_ns),
-        )
-        reader = PeriodicExportingMetricReader(
-            exporter,
-            export_interval_millis=_unless_standard(
-                settings.metrics_interval_s * 1000,
-                "OTEL_METRICS_EXPORT_INTERVAL_SECONDS",
-                "OTEL_METRIC_EXPORT_INTERVAL",
-            ),
-            export_timeout_millis=settings.metrics_timeout_s * 1000,
-        )
-        meters = MeterProvider([reader], resource, shutdown_on_exit=False)
-        self._providers.append(meters)
-        initial_requests = instruments.initial_requests(self._routes())
-        instruments.register(
-            meters.get_meter(SERVICE, VERSION),
-            self._sources._replace(initial_requests=initial_requests),
-        )
+    def _export_metrics(self, exporter: MetricExporter, origin: Resource) -> None:
+        """Export at each interval, and once more at the end."""
+        started_ns = time.time_ns()
+        sources = self._sources._replace(initial_requests=initial_requests(self._routes()))
 
-        def export_first() -> None:
-            if not self._stopped.wait(_FIRST_EXPORT_AFTER_S):
-                with suppress(Exception):  # logged by the exporter; the next export follows
-                    meters.force_flush()
+        def send() -> MetricExportResult:
+            return exporter.export(_metrics_data(origin, collect(sources, started_ns)))
 
-        Thread(target=export_first, name="first-export", daemon=True).start()
+        interval_s = _interval_s(self._settings)
+        wait_s, stopped = min(interval_s, _FIRST_EXPORT_AFTER_S), False
+        while not stopped:
+            stopped = self._stopped.wait(wait_s)
+            try:
+                otlp.guarded(self._metrics_breaker, send, MetricExportResult.FAILURE)
+            except Exception:  # must not end the thread
+                log.exception("metrics not exported")
+            wait_s = interval_s
 
-    def _start_traces(self, resource: Resource, tracing: TracingMiddleware) -> None:
+    def _start_traces(self, origin: Resource, tracing: TracingMiddleware) -> None:
         # TracingMiddleware has decided before a span begins.
-        tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
-        self._providers.append(tracers)
+        self._tracers = TracerProvider(ALWAYS_ON, origin, shutdown_on_exit=False)
         exporter = otlp.GuardedSpanExporter(otlp.exporter("traces"), self._traces_breaker)
-        tracers.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracers.add_span_processor(BatchSpanProcessor(exporter))
         if self._settings.enable_database_tracing:
             from portfolio.observability.tracing import CommandSpans  # noqa: PLC0415
 
-            self._database.listeners.append(CommandSpans(tracers))
-        tracing.start(tracers)
+            self._database.listeners.append(CommandSpans(self._tracers))
+        tracing.start(self._tracers)
 
 
-def _breaker(name: str) -> Breaker:
-    return Breaker(
-        name,
-        failures=_FAILURES,
-        reset_s=_RETRY_AFTER_S,
-        successes=1,
-        counts=lambda _: True,
-        level=logging.DEBUG,  # the exporter logs the cause
+def collect(sources: Sources, started_ns: int) -> list[Metric]:
+    """Return every metric of the registry as it is now, cumulative since ``started_ns``.
+
+    The SDK's own instruments are not used: it has no histogram that is read, and recording into
+    one costs more than ``portfolio.observability.metrics`` does.
+
+    Args:
+        sources: where the values come from.
+        started_ns: Unix time in nanoseconds.
+    """
+    now_ns = time.time_ns()
+    found = []
+    for spec in METRICS:
+        points = [
+            _point(spec, attributes, value, started_ns, now_ns)
+            for attributes, value in spec.read(sources).items()
+        ]
+        if points:
+            found.append(Metric(spec.name, spec.meaning, spec.unit, _data(spec.kind, points)))
+    return found
+
+
+def _point(
+    spec: MetricSpec, attributes: Iterable[str], value: Any, started_ns: int, now_ns: int
+) -> Any:
+    named = _COMMON | dict(zip(spec.attributes, attributes, strict=True))
+    if spec.kind != HISTOGRAM:
+        return NumberDataPoint(named, started_ns, now_ns, value)
+    return HistogramDataPoint(
+        named,
+        started_ns,
+        now_ns,
+        count=value.count,
+        sum=value.total,
+        bucket_counts=list(value.buckets),
+        explicit_bounds=BOUNDS,
+        min=None,  # type: ignore[arg-type]  # not known; the protocol has it optional
+        max=None,  # type: ignore[arg-type]
     )
 
 
-def _unless_standard(value: float, own: str, *standard: str) -> float | None:
-    """Return ``value``; None, so that the SDK reads it, where only a standard variable is set."""
-    uses_standard = any(os.environ.get(name) for name in standard)
-    return None if uses_standard and not os.environ.get(own) else value
+def _data(kind: str, points: list[Any]) -> Gauge | Histogram | Sum:
+    if kind == GAUGE:
+        return Gauge(points)
+    if kind == HISTOGRAM:
+        return Histogram(points, _CUMULATIVE)
+    return Sum(points, _CUMULATIVE, is_monotonic=kind == COUNTER)
 
 
-def _is_enabled(signal: str) -> bool:
-    return os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"
+def _metrics_data(origin: Resource, metrics: list[Metric]) -> MetricsData:
+    scope = ScopeMetrics(InstrumentationScope(SERVICE, VERSION), metrics, "")
+    return MetricsData([ResourceMetrics(origin, [scope], "")])
+
+
+def check(signal: str, settings: Settings, timeout_s: float) -> bool:
+    """Send a gauge with the current time, or a span; return whether the collector accepted it.
+
+    Args:
+        signal: ``metrics`` or ``traces``.
+        settings: describe the resource.
+        timeout_s: seconds that it may take.
+    """
+    name, origin, now_ns = "portfolio.telemetry_check", resource(settings), time.time_ns()
+    if signal == "metrics":
+        gauge = Gauge([NumberDataPoint(_COMMON, now_ns, now_ns, now_ns / 1e9)])
+        data: Any = _metrics_data(origin, [Metric(name, "", "s", gauge)])
+    else:
+        tracers = TracerProvider(ALWAYS_ON, origin, shutdown_on_exit=False)
+        span: Any = tracers.get_tracer(__name__).start_span(name)
+        span.end()
+        data = [span]
+    sent = otlp.exporter(signal, timeout_s).export(data)
+    return sent in (MetricExportResult.SUCCESS, SpanExportResult.SUCCESS)
 
 
 def resource(settings: Settings) -> Resource:
@@ -193,3 +257,35 @@ def resource(settings: Settings) -> Resource:
     if str(given.attributes["service.name"]).startswith("unknown_service"):
         own["service.name"] = SERVICE
     return given.merge(Resource({name: value for name, value in own.items() if value}))
+
+
+def _breaker(name: str) -> Breaker:
+    return Breaker(
+        name,
+        failures=_FAILURES,
+        reset_s=_RETRY_AFTER_S,
+        successes=1,
+        counts=lambda _: True,
+        level=logging.DEBUG,  # the exporter logs the cause
+    )
+
+
+def _interval_s(settings: Settings) -> float:
+    """Return the seconds between exports; the specification's variable counts if it is alone."""
+    milliseconds = os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "")
+    if os.environ.get("OTEL_METRICS_EXPORT_INTERVAL_SECONDS") or not milliseconds.isdecimal():
+        return settings.metrics_interval_s
+    return int(milliseconds) / 1000 or settings.metrics_interval_s
+
+
+def _timeout_s(settings: Settings) -> float | None:
+    """Return the seconds an export may take; None, for the SDK, if only its variables are set."""
+    standard = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT")
+    uses_standard = any(os.environ.get(name) for name in standard)
+    if uses_standard and not os.environ.get("OTEL_METRICS_EXPORT_TIMEOUT_SECONDS"):
+        return None
+    return settings.metrics_timeout_s
+
+
+def _is_enabled(signal: str) -> bool:
+    return os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    InMemoryMetricReader,
-    MetricExporter,
-    MetricExportResult,
-    MetricsData,
-)
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from portfolio.observability.logging import AtIntervals
-from portfolio.observability.otlp import GuardedMetricExporter
+from portfolio.observability.otlp import GuardedSpanExporter
 from portfolio.storage.breaker import Breaker
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
@@ -79,43 +73,31 @@ def test_requests_are_served_logs_stay_quiet_and_shutdown_is_not_held_up(
         assert len(complaints) <= 1, complaints
 
 
-class Recorder(MetricExporter):
-    """Keeps what is exported, or refuses it."""
+class Recorder(SpanExporter):
+    """Keeps count of exports, and accepts or refuses them."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.result = MetricExportResult.SUCCESS
+        self.result = SpanExportResult.SUCCESS
         self.asked = 0
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
-    ) -> MetricExportResult:
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.asked += 1
         return self.result
-
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        return True
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None: ...
 
 
 def test_a_collector_that_fails_is_left_alone_until_it_may_be_back() -> None:
     recorder = Recorder()
     breaker = Breaker("telemetry", failures=2, reset_s=3600, successes=1, counts=lambda _: True)
-    exporter = GuardedMetricExporter(recorder, breaker, list)
-    reader = InMemoryMetricReader()
-    MeterProvider([reader]).get_meter("test").create_counter("calls").add(1)
-    data = reader.get_metrics_data()
-    assert data
+    exporter = GuardedSpanExporter(recorder, breaker)
 
-    recorder.result = MetricExportResult.FAILURE
+    recorder.result = SpanExportResult.FAILURE
     for _ in range(10):
-        assert exporter.export(data) is MetricExportResult.FAILURE
+        assert exporter.export([]) is SpanExportResult.FAILURE
     assert (recorder.asked, breaker.state) == (2, "open")
 
-    recorder.result = MetricExportResult.SUCCESS
+    recorder.result = SpanExportResult.SUCCESS
     breaker.half_open()
-    assert exporter.export(data) is MetricExportResult.SUCCESS
+    assert exporter.export([]) is SpanExportResult.SUCCESS
     assert breaker.state == "closed"
 
 
