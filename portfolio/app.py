@@ -26,10 +26,10 @@ from portfolio.middleware.auth import require_api_key
 from portfolio.middleware.compression import CompressionMiddleware
 from portfolio.middleware.cors import CORSMiddleware, CORSPolicy
 from portfolio.middleware.request_context import RequestContextMiddleware
-from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import CommandDurations, Metrics, route_template
+from portfolio.observability.shared_state import WorkerCoordinator
 from portfolio.service import PortfolioService
 from portfolio.storage.client import Database
 from portfolio.storage.repository import PortfolioRepository

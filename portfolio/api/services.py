@@ -11,10 +11,10 @@ from portfolio.api.pagination import CursorCodec
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import Settings
 from portfolio.middleware.admission import Admission
-from portfolio.observability.coordinator import WorkerCoordinator
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import Metrics
+from portfolio.observability.shared_state import WorkerCoordinator
 from portfolio.service import PortfolioService
 from portfolio.storage.client import Database
 

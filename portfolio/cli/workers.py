@@ -11,8 +11,7 @@ from flask.cli import AppGroup, with_appcontext
 
 from portfolio.api.services import services
 from portfolio.cli.helpers import print_table
-from portfolio.observability.coordinator import ControlFile
-from portfolio.observability.shared_state import State
+from portfolio.observability.shared_state import ControlFile, State
 
 _APPLY_TIMEOUT_S = 5.0
 _POLL_S = 0.05
