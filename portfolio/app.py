@@ -15,7 +15,7 @@ from portfolio.api.flask_app import Application
 from portfolio.api.health import blueprint as health
 from portfolio.api.pagination import CursorCodec
 from portfolio.api.responses import MAX_BODY_BYTES, register_error_handlers
-from portfolio.api.services import Lifecycle, Services
+from portfolio.api.services import Services
 from portfolio.api.v1 import blueprint as v1
 from portfolio.api.v2 import blueprint as v2
 from portfolio.api.validation_cache import ValidationCache
@@ -24,7 +24,7 @@ from portfolio.config import Settings
 from portfolio.middleware.admission import Admission, AdmissionMiddleware
 from portfolio.middleware.auth import require_api_key
 from portfolio.middleware.compression import CompressionMiddleware
-from portfolio.middleware.cors import CORSMiddleware, CORSPolicy
+from portfolio.middleware.cors import CORSMiddleware
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
@@ -82,7 +82,7 @@ def _nest_middleware(app: Flask, services: Services) -> None:
                 ),
                 services.admission,
             ),
-            CORSPolicy(services.settings.cors_origins),
+            services.settings.cors_origins,
         ),
         services.settings,
         services.metrics.requests,
@@ -133,7 +133,6 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
         coordinator=coordinator,
         telemetry=telemetry,
         health=health_report,
-        lifecycle=Lifecycle(),
     )
 
 

@@ -79,8 +79,9 @@ def live() -> Response:
 def ready() -> Response:
     """Check whether requests can be served."""
     started_at = time.perf_counter()
-    found = services().health.readiness()
-    is_ready = all_healthy(found) and not services().lifecycle.draining
+    report = services().health
+    found = report.readiness()
+    is_ready = all_healthy(found) and not report.draining
     status = "ready" if is_ready else "not_ready"
     return _probe("readiness", status, started_at, {"checks": found}, 200 if is_ready else 503)
 

@@ -22,17 +22,6 @@ if TYPE_CHECKING:
     from portfolio.observability.sdk import Telemetry
 
 
-@dataclass
-class Lifecycle:
-    """The state of the worker, which the server changes and the readiness probe reports.
-
-    Attributes:
-        draining: the worker accepts no further connections and finishes what is in flight.
-    """
-
-    draining: bool = False
-
-
 @dataclass(frozen=True)
 class Services:
     """What one application consists of; ``create_app`` builds it."""
@@ -48,13 +37,11 @@ class Services:
     coordinator: WorkerCoordinator
     telemetry: Telemetry | None
     health: HealthReport
-    lifecycle: Lifecycle
 
     def reset_breaker(self, name: str) -> None:
         """Close the circuit breaker with this name, if there is one."""
-        exporters = self.telemetry.breakers if self.telemetry else []
-        for breaker in (self.database.breaker, *exporters):
-            if breaker is not None and breaker.name == name:
+        for breaker in self.health.breakers:
+            if breaker.name == name:
                 breaker.reset()
 
     def start(self) -> None:

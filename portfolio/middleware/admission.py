@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
+from werkzeug.wsgi import ClosingIterator
 
-from portfolio.errors import ErrorCode, error_body
+from portfolio.errors import ErrorCode
+from portfolio.middleware.request_context import error_app
 from portfolio.observability.metrics import ENDPOINT, REJECTED
 
 if TYPE_CHECKING:
@@ -35,12 +36,12 @@ _CUT = 0.7
 _RISE = 1.2
 _MIN_LIMIT = 2.0
 
-_BODY = orjson.dumps(error_body(ErrorCode.OVERLOADED, "Too many requests are in flight"))
-_HEADERS = [
-    ("Content-Type", "application/json"),
-    ("Content-Length", str(len(_BODY))),
+_reject = error_app(
+    "503 SERVICE UNAVAILABLE",
+    ErrorCode.OVERLOADED,
+    "Too many requests are in flight",
     ("Retry-After", "1"),
-]
+)
 
 
 class Permit:
@@ -165,7 +166,8 @@ class AdmissionMiddleware:
             return self._app(environ, start_response)
         permit = self._admission.try_acquire(environ.get(SECONDS_WAITED, _not_at_all))
         if permit is None:
-            return self._reject(environ, start_response)
+            environ[ENDPOINT] = REJECTED
+            return _reject(environ, start_response)
         try:
             body = self._app(environ, start_response)
         except BaseException:
@@ -174,39 +176,15 @@ class AdmissionMiddleware:
         if isinstance(body, list):  # it is complete
             permit.release()
             return body
-        return _AdmittedResponse(body, permit)
-
-    def _reject(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[ENDPOINT] = REJECTED
-        start_response("503 SERVICE UNAVAILABLE", _HEADERS.copy())
-        return [_BODY]
+        close = getattr(body, "close", permit.release)
+        return ClosingIterator(_release_after_first(body, permit), [permit.release, close])
 
 
-class _AdmittedResponse:
-    """The body of a streamed response, which holds the permit up to its first part.
-
-    The rest of a stream goes at the pace of its client.
-    """
-
-    __slots__ = ("_body", "_permit")
-
-    def __init__(self, body: Iterable[bytes], permit: Permit) -> None:
-        self._body = body
-        self._permit = permit
-
-    def __iter__(self) -> Iterator[bytes]:
-        for part in self._body:
-            yield part
-            self._permit.release()
-
-    def close(self) -> None:
-        """End the response; called by the WSGI server."""
-        close: Any = getattr(self._body, "close", None)
-        try:
-            if close is not None:
-                close()
-        finally:
-            self._permit.release()
+def _release_after_first(body: Iterable[bytes], permit: Permit) -> Iterator[bytes]:
+    """Yield the parts of a stream; all but the first go at the pace of its client."""
+    for part in body:
+        yield part
+        permit.release()
 
 
 def _not_at_all() -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,51 +14,32 @@ _EXPOSED = "ETag, Link, Retry-After, X-Request-ID"
 _MAX_AGE_S = 600
 
 
-class CORSPolicy:
-    """Which origins may call the service, and with what.
-
-    Args:
-        allowed: the origins, compared without regard to case; ``*`` is any, without credentials.
-    """
-
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self._allows_any = "*" in allowed
-        pattern = "|".join(map(re.escape, allowed))
-        self._allowed = re.compile(pattern, re.ASCII | re.IGNORECASE)
-
-    def headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
-        """Return the CORS headers of the response to a request; none for other origins."""
-        origin = environ.get("HTTP_ORIGIN", "")
-        if not origin or not (self._allows_any or self._allowed.fullmatch(origin)):
-            return []
-        headers = [
-            ("Access-Control-Allow-Origin", "*" if self._allows_any else origin),
-            ("Access-Control-Expose-Headers", _EXPOSED),
-        ]
-        if environ["REQUEST_METHOD"] == "OPTIONS":
-            headers += _preflight_headers(environ)
-        if not self._allows_any:
-            headers.append(("Vary", "Origin"))
-        return headers
-
-
 class CORSMiddleware:
     """Adds the CORS headers to responses to browsers; other clients send no ``Origin``.
 
     Args:
         app: the wrapped WSGI application.
-        policy: which origins may call.
+        allowed: the origins, compared without regard to case; ``*`` is any, without credentials.
     """
 
-    def __init__(self, app: WSGIApplication, policy: CORSPolicy) -> None:
+    def __init__(self, app: WSGIApplication, allowed: Sequence[str]) -> None:
         self._app = app
-        self._policy = policy
+        self._allows_any = "*" in allowed
+        self._allowed = {origin.lower() for origin in allowed}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        if "HTTP_ORIGIN" not in environ:
+        origin = environ.get("HTTP_ORIGIN", "")
+        if not origin or not (self._allows_any or origin.lower() in self._allowed):
             return self._app(environ, start_response)
-        cors_headers = self._policy.headers(environ)
+        cors_headers = [
+            ("Access-Control-Allow-Origin", "*" if self._allows_any else origin),
+            ("Access-Control-Expose-Headers", _EXPOSED),
+        ]
+        if environ["REQUEST_METHOD"] == "OPTIONS":
+            cors_headers += _preflight_headers(environ)
+        if not self._allows_any:
+            cors_headers.append(("Vary", "Origin"))
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             return start_response(status, headers + cors_headers, exc_info)

@@ -40,12 +40,33 @@ _PRODUCTION_HEADERS = [
     ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 ]
-_NOT_FOUND = orjson.dumps(error_body(ErrorCode.NOT_FOUND, "Not Found"))
 
 
 def common_headers(settings: Settings) -> list[tuple[str, str]]:
     """Return the headers of every response, apart from its request id."""
     return _SECURITY_HEADERS + (_PRODUCTION_HEADERS if settings.profile == "production" else [])
+
+
+def error_app(status: str, code: ErrorCode, detail: str, *more: tuple[str, str]) -> WSGIApplication:
+    """Return a WSGI application that answers every request with one error.
+
+    Args:
+        status: the status line.
+        code: the word for programs.
+        detail: the sentence for people.
+        more: headers.
+    """
+    body = orjson.dumps(error_body(code, detail))
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *more]
+
+    def answer(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(status, headers.copy())
+        return [body]
+
+    return answer
+
+
+_not_found = error_app("404 NOT FOUND", ErrorCode.NOT_FOUND, "Not Found")
 
 
 def request_id_for(given: str) -> str:
@@ -178,9 +199,3 @@ def _is_normal(path: str) -> bool:
     the root, as in ``http://host``.
     """
     return not path or (path[0] == "/" and path[1:2] != "/")
-
-
-def _not_found(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(_NOT_FOUND)))]
-    start_response("404 NOT FOUND", headers)
-    return [_NOT_FOUND]

@@ -44,6 +44,11 @@ class HealthReport:
 
     ``cache_statistics`` counts the look-ups of the validation cache, and ``other_workers`` returns
     what ``describe`` returned in the other workers. No request depends on ``export_breakers``.
+
+    Attributes:
+        breakers: the circuit breakers of this worker.
+        draining: the worker accepts no further connections and finishes what is in flight; the
+            server sets it.
     """
 
     def __init__(
@@ -63,7 +68,8 @@ class HealthReport:
         self._log_level_controller = log_level_controller
         self._other_workers = other_workers
         self._required_breakers = [database.breaker] if database.breaker else []
-        self._all_breakers = [*self._required_breakers, *export_breakers]
+        self.breakers = [*self._required_breakers, *export_breakers]
+        self.draining = False
 
     def readiness(self) -> dict[str, Check]:
         """Return the checks that decide whether this worker can serve requests."""
@@ -88,7 +94,7 @@ class HealthReport:
                 "topology": database.topology,
                 "pool": database.pool._asdict(),
             },
-            "circuit_breakers": {each.name: each.snapshot() for each in self._all_breakers},
+            "circuit_breakers": {each.name: each.snapshot() for each in self.breakers},
             "validation_cache": self._cache_statistics()._asdict(),
             "portfolios": self._metrics.portfolios,
             "requests": {
@@ -160,12 +166,11 @@ class HealthReport:
         }
 
     def _merge_caches(self, workers: list[State]) -> Check:
-        merged = _sum(worker["validation_cache"] for worker in workers)
-        lookups = merged["hits"] + merged["misses"]
+        merged = CacheStatistics(**_sum(worker["validation_cache"] for worker in workers))
         return {
             "status": "healthy" if self._settings.enable_validation_caching else "disabled",
-            **merged,
-            "hit_rate": round(merged["hits"] / lookups, 4) if lookups else 0.0,
+            **merged._asdict(),
+            "hit_rate": round(merged.hit_rate, 4),
         }
 
 
@@ -246,7 +251,7 @@ def _telemetry(switches: dict[str, bool], breakers: dict[str, Check]) -> Check:
     return {"status": status if any(switches.values()) else "disabled", **switches}
 
 
-def _sum(workers: Iterable[dict[str, float]]) -> dict[str, float]:
+def _sum(workers: Iterable[dict[str, Any]]) -> dict[str, Any]:
     total: Counter[str] = Counter()
     for worker in workers:
         total.update(worker)

@@ -27,7 +27,7 @@ from portfolio.models import CreateResult
 # Upper bounds of the buckets, in seconds; the runbook's targets are 5, 10, 50 and 200 ms.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 # Where the WSGI environment holds the route template of a request.
 ENDPOINT = "portfolio.endpoint"
@@ -144,7 +144,7 @@ class RequestMetrics:
             seconds: the duration, including sending the response.
         """
         self.in_flight -= 1
-        method = method if method in METHODS else "_OTHER"
+        method = method if method in _METHODS else "_OTHER"
         self.durations[method, endpoint, status].record(seconds)
 
 

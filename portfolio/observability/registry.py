@@ -33,7 +33,6 @@ HISTOGRAM = "histogram"
 
 _UNIT_SUFFIXES = {"s": "_seconds", "By": "_bytes"}
 _REQUEST = ("method", "endpoint", "status_code")
-_CREATION_APIS = ("v1", "v2", "fast")
 _BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
 
 # The endpoints beside the API's that alerts count.
@@ -127,8 +126,8 @@ def _count_calls(sources: Sources) -> dict[Attributes, int]:
     return {(each.name, key): n for each in sources.breakers for key, n in each.outcomes.items()}
 
 
-def _portfolios(sources: Sources, event: str, apis: Sequence[str]) -> dict[Attributes, int]:
-    return {(api,): sources.metrics.portfolios[event][api] for api in apis}
+def _count_creations(sources: Sources) -> dict[Attributes, int]:
+    return {(api,): sources.metrics.portfolios["creations"][api] for api in ("v1", "v2", "fast")}
 
 
 def _pool_metric(name: str, meaning: str, panel: str) -> MetricSpec:
@@ -186,7 +185,7 @@ METRICS = (
         "{portfolio}",
         "portfolios created",
         "Portfolios created",
-        lambda sources: _portfolios(sources, "creations", _CREATION_APIS),
+        _count_creations,
         ("api",),
     ),
     MetricSpec(

@@ -134,7 +134,7 @@ class Connection:
             if (
                 self._rejected
                 or self._socket.closing
-                or server.services.lifecycle.draining
+                or server.services.health.draining
                 or not self._config.keepalive
             ):
                 response.force_close()

@@ -98,7 +98,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def _begin_drain(self) -> None:
         """Become unready; from now on every response closes its connection."""
         services = self._services
-        services.lifecycle.draining = True
+        services.health.draining = True
         self._drain_until = time.monotonic() + services.settings.drain_s
         self.alive = False
         self._drain_begun.set()
