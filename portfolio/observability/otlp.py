@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
 from urllib.request import getproxies
 
 import pybreaker
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from portfolio.config import ConfigurationError
 from portfolio.observability.http_transport import HTTPTransport
-from portfolio.scheduling import yield_to_hub
 from portfolio.storage.breaker import Breaker
 
 GRPC = "grpc"
@@ -28,8 +24,6 @@ _EXPORTERS = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
 }
 _DEFAULT_ENDPOINTS = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
-# Encoding this many takes half a millisecond.
-_ITEMS_AT_A_TIME = 10
 
 T = TypeVar("T")
 
@@ -60,13 +54,13 @@ def endpoint(signal: str, environ: Mapping[str, str] = os.environ) -> str:
     return base if chosen == GRPC else f"{base.rstrip('/')}/v1/{signal}"
 
 
-def load() -> None:
-    """Import the transports before the fork, so that workers share their memory.
+def load(signals: Iterable[str]) -> None:
+    """Import the exporters of ``signals`` before the fork, so that workers share their memory.
 
     Raises:
         ConfigurationError: the environment selects gRPC, and its exporter is not installed.
     """
-    for signal in ("metrics", "traces"):
+    for signal in signals:
         if protocol(signal) == HTTP:
             import_module(f"{_HTTP_EXPORTER}.{_EXPORTERS[signal][0]}")
             if not _is_plain(signal):
@@ -123,33 +117,6 @@ def guarded(breaker: Breaker, send: Callable[[], T], failure: T) -> T:
         return breaker.call(attempt)
     except (pybreaker.CircuitBreakerError, _NotSentError):
         return failure
-
-
-class GuardedSpanExporter(SpanExporter):
-    """Exports spans; drops them while the breaker is open."""
-
-    def __init__(self, exporter: SpanExporter, breaker: Breaker) -> None:
-        self._exporter = exporter
-        self._breaker = breaker
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send; called by the processor for each batch."""
-        send = partial(self._exporter.export, _Paced(spans))
-        return guarded(self._breaker, send, SpanExportResult.FAILURE)
-
-    def shutdown(self) -> None:
-        """Abandon exports in progress."""
-        self._exporter.shutdown()
-
-
-class _Paced(list[T]):
-    """A list that yields to requests every few items, while the encoder iterates over it."""
-
-    def __iter__(self) -> Iterator[T]:
-        for index, item in enumerate(super().__iter__()):
-            if index % _ITEMS_AT_A_TIME == 0:
-                yield_to_hub()
-            yield item
 
 
 def _is_plain(signal: str) -> bool:

@@ -25,9 +25,6 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from portfolio.config import SERVICE, VERSION, Settings
@@ -46,6 +43,8 @@ from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
     from portfolio.observability.tracing import TracingMiddleware
 
 log = logging.getLogger(__name__)
@@ -88,16 +87,15 @@ class Telemetry:
         routes: Callable[[], Iterable[tuple[str, str]]],
         tracing: TracingMiddleware | None,
     ) -> None:
-        otlp.load()
         self.tracing = tracing
         self._routes = routes
         self._settings = settings
         self._database = database
         self._stopped = Event()
-        self._metrics_breaker = _breaker("telemetry_metrics")
-        self._traces_breaker = _breaker("telemetry_traces")
-        self.breakers = [self._metrics_breaker] if settings.enable_metrics else []
-        self.breakers += [self._traces_breaker] if settings.enable_tracing else []
+        signals = {"metrics": settings.enable_metrics, "traces": settings.enable_tracing}
+        self._breakers = {signal: _breaker(signal) for signal, on in signals.items() if on}
+        self.breakers = list(self._breakers.values())
+        otlp.load(self._breakers)
         breakers = [*self.breakers, *([database.breaker] if database.breaker else [])]
         self._sources = Sources(metrics, lambda: database.pool, cache_statistics, breakers)
         self._exports: Thread | None = None
@@ -146,19 +144,17 @@ class Telemetry:
         while not stopped:
             stopped = self._stopped.wait(wait_s)
             try:
-                otlp.guarded(self._metrics_breaker, send, MetricExportResult.FAILURE)
+                otlp.guarded(self._breakers["metrics"], send, MetricExportResult.FAILURE)
             except Exception:  # must not end the thread
                 log.exception("metrics not exported")
             wait_s = interval_s
 
     def _start_traces(self, origin: Resource, tracing: TracingMiddleware) -> None:
-        # TracingMiddleware has decided before a span begins.
-        self._tracers = TracerProvider(ALWAYS_ON, origin, shutdown_on_exit=False)
-        exporter = otlp.GuardedSpanExporter(otlp.exporter("traces"), self._traces_breaker)
-        self._tracers.add_span_processor(BatchSpanProcessor(exporter))
-        if self._settings.enable_database_tracing:
-            from portfolio.observability.tracing import CommandSpans  # noqa: PLC0415
+        # Deferred: production traces nothing by default.
+        from portfolio.observability.tracing import CommandSpans, tracer_provider  # noqa: PLC0415
 
+        self._tracers = tracer_provider(origin, self._breakers["traces"])
+        if self._settings.enable_database_tracing:
             self._database.listeners.append(CommandSpans(self._tracers))
         tracing.start(self._tracers)
 
@@ -230,12 +226,14 @@ def check(signal: str, settings: Settings, timeout_s: float) -> bool:
         gauge = Gauge([NumberDataPoint(_COMMON, now_ns, now_ns, now_ns / 1e9)])
         data: Any = _metrics_data(origin, [Metric(name, "", "s", gauge)])
     else:
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.sampling import ALWAYS_ON  # noqa: PLC0415
+
         tracers = TracerProvider(ALWAYS_ON, origin, shutdown_on_exit=False)
         span: Any = tracers.get_tracer(__name__).start_span(name)
         span.end()
         data = [span]
-    sent = otlp.exporter(signal, timeout_s).export(data)
-    return sent in (MetricExportResult.SUCCESS, SpanExportResult.SUCCESS)
+    return bool(otlp.exporter(signal, timeout_s).export(data).name == "SUCCESS")
 
 
 def resource(settings: Settings) -> Resource:
@@ -259,9 +257,9 @@ def resource(settings: Settings) -> Resource:
     return given.merge(Resource({name: value for name, value in own.items() if value}))
 
 
-def _breaker(name: str) -> Breaker:
+def _breaker(signal: str) -> Breaker:
     return Breaker(
-        name,
+        f"telemetry_{signal}",
         failures=_FAILURES,
         reset_s=_RETRY_AFTER_S,
         successes=1,

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from portfolio.observability.logging import AtIntervals
-from portfolio.observability.otlp import GuardedSpanExporter
+from portfolio.observability.tracing import GuardedSpanExporter
 from portfolio.storage.breaker import Breaker
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until

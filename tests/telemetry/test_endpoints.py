@@ -58,10 +58,10 @@ def test_grpc_that_is_not_installed_is_told_at_start(
     monkeypatch: pytest.MonkeyPatch, signal: str
 ) -> None:
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "grpc")
-    load()  # it is installed here
+    load([signal.lower()])  # it is installed here
     monkeypatch.setattr("portfolio.observability.otlp.find_spec", {}.get)
     with pytest.raises(ConfigurationError, match="opentelemetry-exporter-otlp-proto-grpc"):
-        load()
+        load([signal.lower()])
 
 
 class Proxy(Collector):
