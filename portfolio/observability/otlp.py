@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
-from urllib.request import getproxies
 
 import pybreaker
 
@@ -120,7 +119,9 @@ def guarded(breaker: Breaker, send: Callable[[], T], failure: T) -> T:
 
 
 def _is_plain(signal: str) -> bool:
-    return endpoint(signal).startswith("http://") and not getproxies()
+    """Return whether ``signal`` goes over plain HTTP, without a proxy."""
+    given = {name.lower() for name, value in os.environ.items() if value}
+    return endpoint(signal).startswith("http://") and given.isdisjoint({"http_proxy", "all_proxy"})
 
 
 def _has_grpc() -> bool:

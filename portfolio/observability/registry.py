@@ -13,7 +13,6 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from portfolio.observability.metrics import (
@@ -63,8 +62,7 @@ class Sources(NamedTuple):
 Reader = Callable[[Sources], Mapping[Attributes, Any]]
 
 
-@dataclass(frozen=True)
-class MetricSpec:
+class MetricSpec(NamedTuple):
     """One metric.
 
     Attributes:
