@@ -29,13 +29,12 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from portfolio.config import SERVICE, VERSION, Settings
 from portfolio.observability import otlp
-from portfolio.observability.metrics import BOUNDS, CacheStatistics, Metrics
+from portfolio.observability.metrics import BOUNDS, CacheStatistics, HistogramData, Metrics
 from portfolio.observability.registry import (
     COUNTER,
     GAUGE,
     HISTOGRAM,
     METRICS,
-    MetricSpec,
     Sources,
     initial_requests,
 )
@@ -172,40 +171,39 @@ def collect(sources: Sources, started_ns: int) -> list[Metric]:
     now_ns = time.time_ns()
     found = []
     for spec in METRICS:
-        points = [
-            _point(spec, attributes, value, started_ns, now_ns)
+        series = [
+            (_COMMON | dict(zip(spec.attributes, attributes, strict=True)), value)
             for attributes, value in spec.read(sources).items()
         ]
-        if points:
-            found.append(Metric(spec.name, spec.meaning, spec.unit, _data(spec.kind, points)))
+        data: Gauge | Histogram | Sum
+        if spec.kind == HISTOGRAM:
+            data = Histogram(
+                [_histogram_point(named, value, started_ns, now_ns) for named, value in series],
+                _CUMULATIVE,
+            )
+        else:
+            points = [NumberDataPoint(named, started_ns, now_ns, value) for named, value in series]
+            is_monotonic = spec.kind == COUNTER
+            data = Gauge(points) if spec.kind == GAUGE else Sum(points, _CUMULATIVE, is_monotonic)
+        if series:
+            found.append(Metric(spec.name, spec.meaning, spec.unit, data))
     return found
 
 
-def _point(
-    spec: MetricSpec, attributes: Iterable[str], value: Any, started_ns: int, now_ns: int
-) -> Any:
-    named = _COMMON | dict(zip(spec.attributes, attributes, strict=True))
-    if spec.kind != HISTOGRAM:
-        return NumberDataPoint(named, started_ns, now_ns, value)
+def _histogram_point(
+    attributes: dict[str, str], data: HistogramData, started_ns: int, now_ns: int
+) -> HistogramDataPoint:
     return HistogramDataPoint(
-        named,
+        attributes,
         started_ns,
         now_ns,
-        count=value.count,
-        sum=value.total,
-        bucket_counts=list(value.buckets),
+        count=data.count,
+        sum=data.total,
+        bucket_counts=list(data.buckets),
         explicit_bounds=BOUNDS,
         min=None,  # type: ignore[arg-type]  # not known; the protocol has it optional
         max=None,  # type: ignore[arg-type]
     )
-
-
-def _data(kind: str, points: list[Any]) -> Gauge | Histogram | Sum:
-    if kind == GAUGE:
-        return Gauge(points)
-    if kind == HISTOGRAM:
-        return Histogram(points, _CUMULATIVE)
-    return Sum(points, _CUMULATIVE, is_monotonic=kind == COUNTER)
 
 
 def _metrics_data(origin: Resource, metrics: list[Metric]) -> MetricsData:
