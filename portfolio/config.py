@@ -43,16 +43,16 @@ class ConfigurationError(ValueError):
     """
 
 
-def _variable(name: str, help: str, type: SettingType, *defaults: Any) -> Any:
+def _variable(name: str, help: str, type: SettingType, default: Any) -> Any:
     """Declare a setting.
 
     Args:
         name: the environment variable.
         help: the meaning, with its unit, for the reference and ``flask config show``.
         type: what its text must be.
-        defaults: one value for all profiles, or one each for development, staging, production.
+        default: one value for all profiles, or a list of those of development, staging, production.
     """
-    by_profile = defaults if len(defaults) == len(PROFILES) else defaults * len(PROFILES)
+    by_profile = default if isinstance(default, list) else [default] * len(PROFILES)
     metadata = {"variable": name, "type": type, "help": help}
     return field(metadata=metadata | {"defaults": dict(zip(PROFILES, by_profile, strict=True))})
 
@@ -75,9 +75,7 @@ class Settings:
         "LOG_LEVEL",
         "lowest level that is logged",
         choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
-        "DEBUG",
-        "INFO",
-        "WARNING",
+        ["DEBUG", "INFO", "WARNING"],
     )
     log_format: str = _variable(
         "LOG_FORMAT",
@@ -86,10 +84,13 @@ class Settings:
         "json",
     )
     max_pool_size: int = _variable(
-        "MAX_POOL_SIZE", "maximum MongoDB connections of a worker", integer(1, 1000), 50, 30, 20
+        "MAX_POOL_SIZE", "maximum MongoDB connections of a worker", integer(1, 1000), [50, 30, 20]
     )
     min_pool_size: int = _variable(
-        "MIN_POOL_SIZE", "MongoDB connections that a worker keeps open", integer(0, 1000), 10, 8, 5
+        "MIN_POOL_SIZE",
+        "MongoDB connections that a worker keeps open",
+        integer(0, 1000),
+        [10, 8, 5],
     )
     connection_timeout_ms: int = _variable(
         "CONNECTION_TIMEOUT", "ms to connect to MongoDB", integer(1, 600_000), 30_000
@@ -100,26 +101,22 @@ class Settings:
     otel_sdk_disabled: bool = _variable(
         "OTEL_SDK_DISABLED", "disable OpenTelemetry; it is not loaded", FLAG, False
     )
-    enable_tracing: bool = _variable("ENABLE_TRACING", "spans", FLAG, True, True, False)
+    enable_tracing: bool = _variable("ENABLE_TRACING", "spans", FLAG, [True, True, False])
     enable_database_tracing: bool = _variable(
-        "ENABLE_DATABASE_TRACING", "a span for each database command", FLAG, True, False, False
+        "ENABLE_DATABASE_TRACING", "a span for each database command", FLAG, [True, False, False]
     )
     enable_metrics: bool = _variable("ENABLE_METRICS", "metrics", FLAG, True)
     trace_sample_rate: float = _variable(
         "METRICS_SAMPLE_RATE",
         "fraction of traces sampled, unless the caller has decided",
         number(0, 1),
-        1.0,
-        0.5,
-        0.1,
+        [1.0, 0.5, 0.1],
     )
     metrics_interval_s: float = _variable(
         "OTEL_METRICS_EXPORT_INTERVAL_SECONDS",
         "seconds between metrics exports",
         number(0.1, 3600),
-        10.0,
-        30.0,
-        60.0,
+        [10.0, 30.0, 60.0],
     )
     metrics_timeout_s: float = _variable(
         "OTEL_METRICS_EXPORT_TIMEOUT_SECONDS",
@@ -128,21 +125,19 @@ class Settings:
         30.0,
     )
     enable_request_logging: bool = _variable(
-        "ENABLE_REQUEST_LOGGING", "a log line for each request", FLAG, True, True, False
+        "ENABLE_REQUEST_LOGGING", "a log line for each request", FLAG, [True, True, False]
     )
     log_sampling_rate: float = _variable(
         "LOG_SAMPLING_RATE",
         "fraction of requests logged; errors are always logged",
         number(0, 1),
-        1.0,
-        0.5,
-        0.1,
+        [1.0, 0.5, 0.1],
     )
     enable_validation_caching: bool = _variable(
         "ENABLE_VALIDATION_CACHING", "the validation cache", FLAG, True
     )
     validation_cache_size: int = _variable(
-        "VALIDATION_CACHE_SIZE", "entries in each worker", integer(1, 1_000_000), 1000, 1000, 2000
+        "VALIDATION_CACHE_SIZE", "entries in each worker", integer(1, 1_000_000), [1000, 1000, 2000]
     )
     enable_circuit_breaker: bool = _variable(
         "ENABLE_CIRCUIT_BREAKER", "the circuit breakers", FLAG, True

@@ -20,10 +20,11 @@ from portfolio.api.responses import (
 )
 from portfolio.api.schemas import MAX_LIMIT, SearchQuerySchema, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
+from portfolio.config import SERVICE
 from portfolio.errors import BadRequest, MalformedJSON, TooLarge, UnprocessableEntity
 from portfolio.models import PortfolioCreate
-from portfolio.observability.health_report import FAST_SERVICE, timestamp
 from portfolio.rules import MAX_BULK, InvalidName
+from portfolio.timestamps import rfc3339, utc_now
 
 blueprint = Blueprint("fast", __name__, url_prefix="/api/fast")
 blueprint.register_error_handler(MalformedJSON, handle_malformed_json_as_bad_request)
@@ -109,7 +110,9 @@ def search_portfolios() -> Response:
 )
 def health() -> Response:
     """Check that the fast path responds."""
-    return json_response({"status": "healthy", "service": FAST_SERVICE, "timestamp": timestamp()})
+    return json_response(
+        {"status": "healthy", "service": f"{SERVICE}-fast", "timestamp": rfc3339(utc_now())}
+    )
 
 
 @blueprint.get("/performance/stats")

@@ -11,7 +11,8 @@ from portfolio.api.openapi.annotations import Result, describe
 from portfolio.api.responses import json_response
 from portfolio.api.services import services
 from portfolio.config import SERVICE, VERSION
-from portfolio.observability.health_report import all_healthy, timestamp
+from portfolio.observability.health_report import all_healthy
+from portfolio.timestamps import rfc3339, utc_now
 
 blueprint = Blueprint("health", __name__)
 
@@ -146,7 +147,7 @@ def _probe(
 ) -> Response:
     body = {
         "status": status,
-        "timestamp": timestamp(),
+        "timestamp": rfc3339(utc_now()),
         "service": SERVICE,
         "probe_type": kind,
         "response_time_ms": round((time.perf_counter() - started_at) * 1000, 3),

@@ -7,7 +7,6 @@ import resource
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from portfolio.config import SERVICE, Settings
@@ -22,9 +21,7 @@ from portfolio.observability.metrics import (
 from portfolio.observability.shared_state import State
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.client import Database
-from portfolio.timestamps import rfc3339
-
-FAST_SERVICE = f"{SERVICE}-fast"
+from portfolio.timestamps import rfc3339, utc_now
 
 Check = dict[str, Any]
 
@@ -32,11 +29,6 @@ _STARTED_AT = time.monotonic()
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 # Best first: the worst state among the workers is reported.
 _BREAKER_STATES = ("closed", "half-open", "open")
-
-
-def timestamp() -> str:
-    """Return the current time as the API writes it: RFC 3339, UTC, milliseconds, Z."""
-    return rfc3339(datetime.now(UTC))
 
 
 class HealthReport:
@@ -145,7 +137,7 @@ class HealthReport:
         processes = [worker["process"] for worker in workers]
         return {
             "service": SERVICE,
-            "timestamp": timestamp(),
+            "timestamp": rfc3339(utc_now()),
             "uptime_seconds": round(time.monotonic() - _STARTED_AT, 3),
             "requests": _merge_requests([worker["requests"] for worker in workers]),
             "portfolios": {
