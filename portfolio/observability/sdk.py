@@ -161,8 +161,7 @@ class Telemetry:
 def collect(sources: Sources, started_ns: int) -> list[Metric]:
     """Return every metric of the registry as it is now, cumulative since ``started_ns``.
 
-    The SDK's own instruments are not used: it has no histogram that is read, and recording into
-    one costs more than ``portfolio.observability.metrics`` does.
+    The SDK's own instruments are not used: it has none for a histogram that is read.
 
     Args:
         sources: where the values come from.
