@@ -14,7 +14,7 @@ import pytest
 
 from portfolio.devserver.mongod import Mongod
 from tests.clients.flaky import FlakyService
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn, running
 
 TYPESCRIPT = Path(__file__).parent / "typescript"
 
@@ -62,11 +62,8 @@ def _serve(
 ) -> Iterator[Gunicorn]:
     database = f"clients-{uuid.uuid4().hex[:16]}"
     environment |= {"MONGODB_DB": database, "WEB_CONCURRENCY": "1"}
-    gunicorn = Gunicorn(folders.mktemp("clients"), mongod.uri, environment)
-    gunicorn.start()
-    gunicorn.wait_ready()
-    yield gunicorn
-    gunicorn.kill()
+    with running(folders.mktemp("clients"), mongod.uri, **environment) as gunicorn:
+        yield gunicorn
 
 
 @pytest.fixture

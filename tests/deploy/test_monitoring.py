@@ -15,7 +15,7 @@ import yaml
 from portfolio.devserver.mongod import Mongod
 from portfolio.observability.registry import METRICS, MetricSpec
 from tests.support.collector import Collector, Series
-from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import running, wait_until
 
 from .conftest import MONITORING, expressions, find, render, run, tool
 from .metrics import COUNTERS_AND_GAUGES, HISTOGRAMS, metric_names, names_outside_the_contract
@@ -176,28 +176,23 @@ def label_values(series: set[Series], metric: str, label: str) -> set[str | None
 def sent(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[Series]]:
     """What a service exports that was asked for something of everything."""
     collector = Collector()
-    service = Gunicorn(
-        tmp_path_factory.mktemp("gunicorn"),
-        replica_set.uri,
-        {
-            "OTEL_SDK_DISABLED": "false",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.start_http(),
-            "OTEL_METRICS_EXPORT_INTERVAL_SECONDS": "0.5",
-            "MONGODB_DB": "test-monitoring",
-        },
-    )
-    service.start()
-    service.wait_ready()
-    for path in ("/api/v2/portfolios", "/api/fast/portfolios/bulk"):
-        requests.post(service.url + path, json=[{"name": f"Monitoring {path[5:7]}"}], timeout=10)
-    requests.post(f"{service.url}/api/v1/portfolios", json={"name": "Monitoring"}, timeout=10)
-    requests.get(f"{service.url}/health/live", timeout=10)
-    requests.get(service.url, headers={"Transfer-Encoding": ""}, timeout=10)
-    # The last requests are in the next export, and every worker has one of its own.
-    begun = collector.exports
-    wait_until(lambda: collector.exports >= begun + 6, "three exports of both workers")
-    yield set(collector.series)
-    service.kill()
+    environment = {
+        "OTEL_SDK_DISABLED": "false",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.start_http(),
+        "OTEL_METRICS_EXPORT_INTERVAL_SECONDS": "0.5",
+        "MONGODB_DB": "test-monitoring",
+    }
+    with running(tmp_path_factory.mktemp("gunicorn"), replica_set.uri, **environment) as service:
+        for path in ("/api/v2/portfolios", "/api/fast/portfolios/bulk"):
+            bulk = [{"name": f"Monitoring {path[5:7]}"}]
+            requests.post(service.url + path, json=bulk, timeout=10)
+        requests.post(f"{service.url}/api/v1/portfolios", json={"name": "Monitoring"}, timeout=10)
+        requests.get(f"{service.url}/health/live", timeout=10)
+        requests.get(service.url, headers={"Transfer-Encoding": ""}, timeout=10)
+        # The last requests are in the next export, and every worker has one of its own.
+        begun = collector.exports
+        wait_until(lambda: collector.exports >= begun + 6, "three exports of both workers")
+        yield set(collector.series)
     collector.stop()
     with replica_set.client() as client:
         client.drop_database("test-monitoring")

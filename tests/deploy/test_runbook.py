@@ -17,7 +17,7 @@ import pytest
 
 from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn, running
 
 from .conftest import (
     DEPLOY,
@@ -54,11 +54,8 @@ ALL_COMMANDS = [
 @pytest.fixture(scope="module")
 def gunicorn(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
     """The service, as the pod runs it."""
-    service = Gunicorn(tmp_path_factory.mktemp("gunicorn"), replica_set.uri, {})
-    service.start()
-    service.wait_ready()
-    yield service
-    service.kill()
+    with running(tmp_path_factory.mktemp("gunicorn"), replica_set.uri) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

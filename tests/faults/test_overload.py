@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from select import select
 from socket import create_connection, socket
 
@@ -17,7 +16,7 @@ import requests
 from portfolio.devserver.mongod import Mongod
 from tests.faults.conftest import StartDrill
 from tests.support.calls import V2
-from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, running, wait_until
 from tests.support.harness import SHED
 from tests.support.proxy import Proxy
 from tests.support.slow import BODY, HEADERS, LARGEST_BODY, SlowSenders, open_slow_reader
@@ -88,24 +87,16 @@ def test_three_times_what_can_be_done_is_shed_at_once_and_probes_answer(
     assert set(statuses) == {200}, "probes are never refused"
 
 
-@contextmanager
-def running(folder: Path, mongodb_uri: str, **environment: str) -> Iterator[Gunicorn]:
-    """Run a service of one worker, for several tests to fill."""
-    variables = {"WEB_CONCURRENCY": "1", "MONGODB_DB": folder.name, **environment}
-    service = Gunicorn(folder, mongodb_uri, variables)
-    try:
-        service.start()
-        service.wait_ready()
-        yield service
-    finally:
-        service.kill()
-
-
 @pytest.fixture(scope="module")
 def one_place(standalone: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
     """A service with one place, in which a request that reads stays for a second."""
     folder = tmp_path_factory.mktemp("full")
-    variables = {"MAX_REQUESTS_UNDER_WAY": "1", "PORTFOLIO_SERVICE_ENV": "production"}
+    variables = {
+        "MONGODB_DB": folder.name,
+        "WEB_CONCURRENCY": "1",
+        "MAX_REQUESTS_UNDER_WAY": "1",
+        "PORTFOLIO_SERVICE_ENV": "production",
+    }
     with (
         Proxy(standalone.port) as network,
         running(folder, network.uri, **variables) as service,
@@ -130,14 +121,17 @@ def three_places(
     with replica_set.client() as client:
         portfolios = client[folder.name]["portfolio"]
         portfolios.insert_many({"name": "x" * 200} for _ in range(25_000))
-    with running(folder, replica_set.uri, MAX_REQUESTS_UNDER_WAY="3") as service:
+    variables = {"MONGODB_DB": folder.name, "WEB_CONCURRENCY": "1", "MAX_REQUESTS_UNDER_WAY": "3"}
+    with running(folder, replica_set.uri, **variables) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
 def roomy(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
     """A service with the places that it has by default."""
-    with running(tmp_path_factory.mktemp("roomy"), replica_set.uri) as service:
+    folder = tmp_path_factory.mktemp("roomy")
+    variables = {"MONGODB_DB": folder.name, "WEB_CONCURRENCY": "1"}
+    with running(folder, replica_set.uri, **variables) as service:
         yield service
 
 

@@ -13,18 +13,16 @@ import pytest
 
 from portfolio.devserver.mongod import Mongod
 from tests.fuzz.contract import fits
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn, running
 
 _POST = b"POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
 def gunicorn(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    gunicorn = Gunicorn(tmp_path_factory.mktemp("bytes"), replica_set.uri, {"MONGODB_DB": "bytes"})
-    gunicorn.start()
-    gunicorn.wait_ready()
-    yield gunicorn
-    gunicorn.kill()
+    folder = tmp_path_factory.mktemp("bytes")
+    with running(folder, replica_set.uri, MONGODB_DB="bytes") as gunicorn:
+        yield gunicorn
 
 
 def exchange(gunicorn: Gunicorn, sent: bytes) -> bytes:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from portfolio.devserver.mongod import Mongod
 from tests.fuzz import hostile
 from tests.fuzz.contract import check, check_portfolio, is_json, is_name, is_strict_name, is_version
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn, running
 from tests.support.harness import Answer, Connection
 
 fuzz = settings(
@@ -42,15 +42,9 @@ def service(
 ) -> Iterator[tuple[Gunicorn, str]]:
     """A real Gunicorn, and the name of its database."""
     database = f"fuzz-{ObjectId()}"
-    gunicorn = Gunicorn(
-        tmp_path_factory.mktemp("fuzz"),
-        replica_set.uri,
-        {"MONGODB_DB": database, "LOG_LEVEL": "INFO"},
-    )
-    gunicorn.start()
-    gunicorn.wait_ready()
-    yield gunicorn, database
-    gunicorn.kill()
+    environment = {"MONGODB_DB": database, "LOG_LEVEL": "INFO"}
+    with running(tmp_path_factory.mktemp("fuzz"), replica_set.uri, **environment) as gunicorn:
+        yield gunicorn, database
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from tests.support.calls import V1, V2, one
-from tests.support.gunicorn import ROOT, Gunicorn, wait_until
+from tests.support.gunicorn import ROOT, Gunicorn, running, wait_until
 from tests.support.ports import free_port
 
 MIB = 1 << 20
@@ -32,11 +32,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, replica_set: Mongod) -> It
     """The service as ``gunicorn`` alone starts it: two workers."""
     folder = tmp_path_factory.mktemp("service")
     environment = {"MONGODB_DB": "gunicorn", "LOG_LEVEL": "DEBUG"}
-    gunicorn = Gunicorn(folder, replica_set.uri, environment)
-    gunicorn.start()
-    gunicorn.wait_ready()
-    yield gunicorn
-    gunicorn.kill()
+    with running(folder, replica_set.uri, **environment) as gunicorn:
+        yield gunicorn
     with replica_set.client() as client:
         client.drop_database("gunicorn")
 
@@ -322,12 +319,10 @@ def listing(tmp_path_factory: pytest.TempPathFactory, replica_set: Mongod) -> It
                 {"name": f"Portfolio {begin + number}", "version": 1} for number in range(10_000)
             )
         environment = {"MONGODB_DB": "listing", "WEB_CONCURRENCY": "1", "LOG_LEVEL": "INFO"}
-        gunicorn = Gunicorn(tmp_path_factory.mktemp("listing"), replica_set.uri, environment)
-        gunicorn.start()
-        gunicorn.wait_ready()
-        (worker,) = gunicorn.workers()
-        yield Listing(gunicorn, worker, replica_set)
-        gunicorn.kill()
+        folder = tmp_path_factory.mktemp("listing")
+        with running(folder, replica_set.uri, **environment) as gunicorn:
+            (worker,) = gunicorn.workers()
+            yield Listing(gunicorn, worker, replica_set)
         client.drop_database("listing")
 
 

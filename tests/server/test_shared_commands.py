@@ -13,7 +13,7 @@ from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
 from portfolio.storage.client import COLLECTION
 from tests.support.calls import V1, V2, to_stored
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn, running
 from tests.support.together import get, post, send_together
 
 Documents = Collection[dict[str, Any]]
@@ -29,11 +29,9 @@ COMMANDS = {V1: "insert", V2: "commitTransaction"}
 def gunicorn(tmp_path_factory: pytest.TempPathFactory, replica_set: Mongod) -> Iterator[Gunicorn]:
     """A Gunicorn with one worker."""
     environment = {"MONGODB_DB": "shared-commands", "WEB_CONCURRENCY": "1"}
-    gunicorn = Gunicorn(tmp_path_factory.mktemp("shared"), replica_set.uri, environment)
-    gunicorn.start()
-    gunicorn.wait_ready()
-    yield gunicorn
-    gunicorn.kill()
+    folder = tmp_path_factory.mktemp("shared")
+    with running(folder, replica_set.uri, **environment) as gunicorn:
+        yield gunicorn
 
 
 @pytest.fixture

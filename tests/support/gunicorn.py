@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,21 @@ class Gunicorn:
         if self.process.poll() is not None:
             raise AssertionError(f"gunicorn ended: {self.log.read_text()[-2000:]}")
         return self.status("/health/live") == 200
+
+
+@contextmanager
+def running(folder: Path, mongodb_uri: str, **environment: str) -> Iterator[Gunicorn]:
+    """Run a Gunicorn, which is ready when the block begins and ends with it.
+
+    Args:
+        folder: where its log and its run-time files go.
+        mongodb_uri: its MongoDB.
+        environment: its variables.
+    """
+    gunicorn = Gunicorn(folder, mongodb_uri, environment)
+    try:
+        gunicorn.start()
+        gunicorn.wait_ready()
+        yield gunicorn
+    finally:
+        gunicorn.kill()

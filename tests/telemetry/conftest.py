@@ -12,7 +12,7 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
-from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import Gunicorn, running, wait_until
 
 # What makes telemetry arrive soon, and a service end soon.
 QUICK = {
@@ -37,13 +37,10 @@ def exporting(
     collector = Collector()
     endpoint = collector.start_http()
     variables = QUICK | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "MONGODB_DB": folder.name}
-    gunicorn = Gunicorn(folder, mongodb_uri, variables | environment)
     try:
-        gunicorn.start()
-        gunicorn.wait_ready()
-        yield gunicorn, collector
+        with running(folder, mongodb_uri, **variables | environment) as gunicorn:
+            yield gunicorn, collector
     finally:
-        gunicorn.kill()
         collector.stop()
 
 
@@ -57,18 +54,14 @@ def two_workers(folder: Path, mongodb_uri: str, **environment: str) -> Iterator[
         environment: its variables.
     """
     variables = {"MONGODB_DB": folder.name, "DRAIN_SECONDS": "1", **environment}
-    gunicorn = Gunicorn(folder, mongodb_uri, variables)
+    with running(folder, mongodb_uri, **variables) as gunicorn:
 
-    def complete() -> bool:
-        found = requests.get(f"{gunicorn.url}/health/detailed", timeout=10)
-        return found.status_code == 200 and len(found.json()["workers"]) == 2
+        def complete() -> bool:
+            found = requests.get(f"{gunicorn.url}/health/detailed", timeout=10)
+            return found.status_code == 200 and len(found.json()["workers"]) == 2
 
-    try:
-        gunicorn.start()
         wait_until(complete, "both workers are healthy")
         yield gunicorn
-    finally:
-        gunicorn.kill()
 
 
 @pytest.fixture
