@@ -187,8 +187,8 @@ def _tag(portfolio_id: str, version: int) -> str:
 def _respond(
     portfolio: Portfolio, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    tag = f'"{portfolio.id}-{portfolio.version}"'
-    return json_response(portfolio, status, {"ETag": tag} | (headers or {}))
+    etag = f'"{_tag(portfolio.id, portfolio.version)}"'
+    return json_response(portfolio, status, {"ETag": etag} | (headers or {}))
 
 
 def _apply_if_match(portfolio_id: str, version: int, change: Callable[[], T]) -> T:

@@ -38,6 +38,7 @@ from portfolio.errors import (
 
 # Tags, parameters, headers and links, by their names.
 _COMPONENTS = yaml.safe_load(Path(__file__).with_name("components.yaml").read_text())
+_COMPONENTS["parameters"]["portfolio_id"]["example"] = EXAMPLE["portfolioId"]
 _HEADERS = _COMPONENTS["headers"]
 
 
