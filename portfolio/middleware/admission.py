@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
-
-from werkzeug.wsgi import ClosingIterator
 
 from portfolio.errors import ErrorCode
 from portfolio.middleware.request_context import error_app
@@ -44,21 +42,6 @@ _reject = error_app(
 )
 
 
-class Permit:
-    """Allows one request to be in flight until it is released."""
-
-    __slots__ = ("_admission",)
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission: Admission | None = admission
-
-    def release(self) -> None:
-        """Return the permit. Releasing it again has no effect."""
-        if self._admission is not None:
-            self._admission.in_flight -= 1
-            self._admission = None
-
-
 class Admission:
     """Bounds how many requests one worker has in flight.
 
@@ -72,8 +55,9 @@ class Admission:
 
     Attributes:
         limit: the current limit.
-        in_flight: the requests that hold a permit.
+        in_flight: the requests admitted; who has admitted one counts it down at its end.
         rejected: the requests rejected so far.
+        overloaded: whether the CPU cannot keep up with the requests.
     """
 
     def __init__(self, max_in_flight: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,6 +65,7 @@ class Admission:
         self.limit = float(max_in_flight)
         self.in_flight = 0
         self.rejected = 0
+        self.overloaded = False
         self._clock = clock
         self._window_began = clock()
         self._sample_at = 0.0
@@ -89,13 +74,8 @@ class Admission:
         self._long_windows = 0
         self._rejected_before = 0
 
-    @property
-    def overloaded(self) -> bool:
-        """Whether the CPU cannot keep up with the requests."""
-        return self.limit < self.max_in_flight
-
-    def try_acquire(self, waited_s: Callable[[], float]) -> Permit | None:
-        """Return a permit for a request, or None if it is to be rejected.
+    def try_acquire(self, waited_s: Callable[[], float]) -> bool:
+        """Count a request as in flight and return True; return False if it is to be rejected.
 
         Args:
             waited_s: returns the seconds since the request came in. Called only where needed,
@@ -111,10 +91,10 @@ class Admission:
             self._adjust_limit(now - self._window_began)
         if self.in_flight >= self.limit or (self.overloaded and wait_s > _TARGET_S):
             self.rejected += 1
-            return None
+            return False
         self.in_flight += 1
         self._admitted += 1
-        return Permit(self)
+        return True
 
     def _adjust_limit(self, seconds: float) -> None:
         """Adjust the limit to the waits of the window that ends now, ``seconds`` long."""
@@ -122,39 +102,36 @@ class Admission:
             if self._longest_wait_s > _TARGET_S:
                 self.limit = max(_MIN_LIMIT, self.limit * _CUT)
             else:
-                self._raise(seconds / _WINDOW_S)
-        elif self._longest_wait_s > _LONG_WAIT_S:
-            self._long_windows += 1
-            if self._long_windows >= _WINDOWS:
-                self._begin_to_reject(self._admitted / seconds)
-        else:
+                # 100 windows raise the lowest limit to any other.
+                rise = _RISE ** min(seconds / _WINDOW_S, 100.0)
+                self.limit = min(float(self.max_in_flight), self.limit * rise)
+        elif self._longest_wait_s <= _LONG_WAIT_S:
             self._long_windows = 0
+        elif self._long_windows < _WINDOWS - 1:
+            self._long_windows += 1
+        else:
+            # Little's law: the number in flight if each takes the target time.
+            in_flight = self._admitted / seconds * _TARGET_S
+            self.limit = min(self.limit, max(_MIN_LIMIT, in_flight))
+            self._long_windows = 0
+        self._note_overload()
         self._window_began += seconds
         self._longest_wait_s = 0.0
         self._admitted = 0
 
-    def _begin_to_reject(self, rate: float) -> None:
-        # Little's law: the number in flight if each takes the target time.
-        self.limit = min(self.limit, max(_MIN_LIMIT, rate * _TARGET_S))
-        self._long_windows = 0
-        self._rejected_before = self.rejected
-        log.warning("overloaded", extra={"wait_ms": round(self._longest_wait_s * 1000)})
-
-    def _raise(self, windows: float) -> None:
-        # 100 windows raise the lowest limit to any other.
-        self.limit = min(float(self.max_in_flight), self.limit * _RISE ** min(windows, 100.0))
-        if not self.overloaded:
+    def _note_overload(self) -> None:
+        """Note whether the limit is below the highest, and log where that changes."""
+        was_overloaded, self.overloaded = self.overloaded, self.limit < self.max_in_flight
+        if self.overloaded and not was_overloaded:
+            self._rejected_before = self.rejected
+            log.warning("overloaded", extra={"wait_ms": round(self._longest_wait_s * 1000)})
+        elif was_overloaded and not self.overloaded:
             rejected = self.rejected - self._rejected_before
             log.warning("no longer overloaded", extra={"rejected": rejected})
 
 
 class AdmissionMiddleware:
-    """WSGI middleware that passes API requests on only with a permit; others always pass.
-
-    Args:
-        app: the wrapped WSGI application.
-        admission: gives the permits.
-    """
+    """WSGI middleware that passes API requests on only if they are admitted; others always pass."""
 
     def __init__(self, app: WSGIApplication, admission: Admission) -> None:
         self._app = app
@@ -164,28 +141,11 @@ class AdmissionMiddleware:
         """Answer one request."""
         if not environ["PATH_INFO"].startswith("/api/"):
             return self._app(environ, start_response)
-        permit = self._admission.try_acquire(environ.get(SECONDS_WAITED, _not_at_all))
-        if permit is None:
+        if not self._admission.try_acquire(environ.get(SECONDS_WAITED, lambda: 0.0)):
             environ[ENDPOINT] = REJECTED
             return _reject(environ, start_response)
         try:
-            body = self._app(environ, start_response)
-        except BaseException:
-            permit.release()
-            raise
-        if isinstance(body, list):  # it is complete
-            permit.release()
-            return body
-        close = getattr(body, "close", permit.release)
-        return ClosingIterator(_release_after_first(body, permit), [permit.release, close])
-
-
-def _release_after_first(body: Iterable[bytes], permit: Permit) -> Iterator[bytes]:
-    """Yield the parts of a stream; all but the first go at the pace of its client."""
-    for part in body:
-        yield part
-        permit.release()
-
-
-def _not_at_all() -> float:
-    return 0.0
+            # Of a stream this has fetched the first part; the rest goes at the pace of its client.
+            return self._app(environ, start_response)
+        finally:
+            self._admission.in_flight -= 1

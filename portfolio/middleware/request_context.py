@@ -94,21 +94,16 @@ class RequestContextMiddleware:
         self.app = app
         self.budget_s = settings.request_timeout_ms / 1000
         self.headers = common_headers(settings)
-        self.names = frozenset(name for name, _ in self.headers)
         self.requests = requests
         self.log_level_controller = log_level_controller
-
-    def missing_headers(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the common headers that ``headers`` does not have yet."""
-        given = {name for name, _ in headers}
-        if self.names.isdisjoint(given):
-            return self.headers
-        return [header for header in self.headers if header[0] not in given]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         scope = _RequestScope(self, environ, start_response)
-        app = self.app if _is_normal(environ["PATH_INFO"]) else _not_found
+        path = environ["PATH_INFO"]
+        # Only a path in its normal form passes, so that every check sees the same path: Werkzeug,
+        # which strips leading slashes, would route others too. The empty path is the root.
+        app = self.app if path[:1] in ("", "/") and path[:2] != "//" else _not_found
         try:
             with budget(self.budget_s):
                 scope.body = app(environ, scope.start_response)
@@ -136,15 +131,17 @@ class _RequestScope:
         self._status = "500"
         self.body: Iterable[bytes] = ()
         self._token = request_id.set(request_id_for(environ.get("HTTP_X_REQUEST_ID", "")))
-        trace_context.set(parse(environ.get("HTTP_TRACEPARENT", "")))
-        middleware.requests.begin()
+        traceparent = environ.get("HTTP_TRACEPARENT")
+        trace_context.set(parse(traceparent) if traceparent else None)
+        middleware.requests.in_flight += 1
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Any:
         """Add the common headers; those that the response sets itself win."""
         self._status = status
-        headers += self._middleware.missing_headers(headers)
+        given = dict(headers)
+        headers += [header for header in self._middleware.headers if header[0] not in given]
         headers.append(("X-Request-ID", request_id.get()))
         trace = trace_context.get()
         if trace is not None:
@@ -162,24 +159,22 @@ class _RequestScope:
                 close()
         finally:
             seconds = time.perf_counter() - self._begun
-            method, status = self._environ["REQUEST_METHOD"], self._status[:3]
-            endpoint = str(self._environ.get(ENDPOINT, "unmatched"))
-            self._middleware.requests.end(method, endpoint, status, seconds)
-            self._log(endpoint, seconds)
+            environ, status, middleware = self._environ, self._status[:3], self._middleware
+            endpoint = str(environ.get(ENDPOINT, "unmatched"))
+            middleware.requests.end(environ["REQUEST_METHOD"], endpoint, status, seconds)
+            # A probe that reports 503 has not failed. Its cause is logged once, where it happens;
+            # so is an overload.
+            is_probe = environ["PATH_INFO"].startswith("/health")
+            failed = status >= "5" and not (is_probe and status == "503")
+            rate = middleware.log_level_controller.request_sampling_rate
+            if endpoint != REJECTED and (failed or random.random() < rate):
+                self._log(logging.ERROR if failed else logging.INFO, endpoint, seconds)
             request_id.reset(self._token)
 
-    def _log(self, endpoint: str, seconds: float) -> None:
-        # A probe that reports 503 has not failed; its cause is logged once, where it happens.
-        probe = self._environ["PATH_INFO"].startswith("/health")
-        failed = self._status >= "5" and not (probe and self._status.startswith("503"))
-        if endpoint == REJECTED:
-            return  # admission control logs an overload once
-        rate = self._middleware.log_level_controller.request_sampling_rate
-        if not failed and (rate == 0.0 or random.random() >= rate):
-            return
+    def _log(self, level: int, endpoint: str, seconds: float) -> None:
         environ = self._environ
         log.log(
-            logging.ERROR if failed else logging.INFO,
+            level,
             "request",
             extra={
                 "method": environ["REQUEST_METHOD"],
@@ -190,12 +185,3 @@ class _RequestScope:
                 "duration_ms": round(seconds * 1000, 3),
             },
         )
-
-
-def _is_normal(path: str) -> bool:
-    """Return whether ``path`` is in its normal form, so that every check sees the same path.
-
-    Werkzeug strips leading slashes, so that it would route other spellings too. An empty path is
-    the root, as in ``http://host``.
-    """
-    return not path or (path[0] == "/" and path[1:2] != "/")

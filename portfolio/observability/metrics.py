@@ -119,19 +119,15 @@ class Histogram(dict[Attributes, HistogramData]):
 
 
 class RequestMetrics:
-    """Requests: how many are in flight, and the durations of those answered."""
+    """Requests: how many have come in and are in flight, and the durations of those answered."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.durations = Histogram()
 
-    def begin(self) -> None:
-        """Count a request that has come in."""
-        self.in_flight += 1
-
     def refuse(self, method: str, status: str) -> None:
         """Count a request that was rejected before it reached the application; see ``end``."""
-        self.begin()
+        self.in_flight += 1
         self.end(method, REJECTED, status, 0.0)
 
     def end(self, method: str, endpoint: str, status: str, seconds: float) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from portfolio.middleware.admission import Admission, Permit
+from portfolio.middleware.admission import Admission, AdmissionMiddleware
 
 MAX_IN_FLIGHT = 10
 SHORT_S = 0.01
@@ -18,7 +21,7 @@ class Worker:
         self.now_s = 0.0
         self.admission = Admission(MAX_IN_FLIGHT, clock=lambda: self.now_s)
 
-    def ask(self, waited_s: float) -> Permit | None:
+    def ask(self, waited_s: float) -> bool:
         self.now_s += 0.05
         return self.admission.try_acquire(lambda: waited_s)
 
@@ -26,10 +29,8 @@ class Worker:
         """Return, for each request of the next ``seconds``, whether it was admitted."""
         admitted = []
         for _ in range(round(seconds / 0.05)):
-            permit = self.ask(waited_s)
-            admitted.append(permit is not None)
-            if permit is not None:
-                permit.release()
+            admitted.append(self.ask(waited_s))
+            self.admission.in_flight -= admitted[-1]
         return admitted
 
 
@@ -45,18 +46,29 @@ def overloaded(worker: Worker) -> Worker:
 
 
 def test_no_more_than_the_bound_are_in_flight(worker: Worker) -> None:
-    permits = [worker.admission.try_acquire(lambda: SHORT_S) for _ in range(MAX_IN_FLIGHT + 1)]
-    assert [permit is not None for permit in permits] == [True] * MAX_IN_FLIGHT + [False]
+    admitted = [worker.admission.try_acquire(lambda: SHORT_S) for _ in range(MAX_IN_FLIGHT + 1)]
+    assert admitted == [True] * MAX_IN_FLIGHT + [False]
 
 
-def test_a_place_that_was_left_is_free_again(worker: Worker) -> None:
-    permits = [worker.admission.try_acquire(lambda: SHORT_S) for _ in range(MAX_IN_FLIGHT)]
-    assert permits[0] is not None
-    permits[0].release()
-    permits[0].release()
-    assert worker.admission.in_flight == MAX_IN_FLIGHT - 1
-    assert worker.admission.try_acquire(lambda: SHORT_S) is not None
-    assert worker.admission.try_acquire(lambda: SHORT_S) is None
+def test_a_request_is_in_flight_until_it_has_its_response_or_fails(
+    worker: Worker,
+) -> None:
+    admission = worker.admission
+    in_flight = []
+
+    def app(environ: dict[str, Any], _start_response: Any) -> Iterator[bytes]:
+        in_flight.append(admission.in_flight)
+        if environ["PATH_INFO"] == "/api/fails":
+            raise RuntimeError
+        return iter([b"first", b"second"])
+
+    middleware = AdmissionMiddleware(app, admission)
+    stream = middleware({"PATH_INFO": "/api/streams"}, None)
+    assert (in_flight, admission.in_flight) == ([1], 0), "a client that reads slowly holds nothing"
+    assert list(stream) == [b"first", b"second"]
+    with pytest.raises(RuntimeError):
+        middleware({"PATH_INFO": "/api/fails"}, None)
+    assert (in_flight, admission.in_flight) == ([1, 1], 0)
 
 
 def test_a_stall_of_the_machine_rejects_nobody(worker: Worker) -> None:
@@ -66,20 +78,19 @@ def test_a_stall_of_the_machine_rejects_nobody(worker: Worker) -> None:
 
 
 def test_a_wait_for_mongodb_alone_is_no_overload(worker: Worker) -> None:
-    permits = [worker.ask(SHORT_S) for _ in range(MAX_IN_FLIGHT)]
-    assert None not in permits
+    assert all(worker.ask(SHORT_S) for _ in range(MAX_IN_FLIGHT))
     assert not worker.admission.overloaded
 
 
 def test_in_overload_those_that_have_waited_are_rejected(overloaded: Worker) -> None:
     assert overloaded.admission.overloaded
     assert not any(overloaded.serve(LONG_S, seconds=1.0))
-    assert overloaded.ask(SHORT_S) is not None
+    assert overloaded.ask(SHORT_S)
 
 
 def test_in_overload_fewer_are_in_flight(overloaded: Worker) -> None:
-    permits = [overloaded.admission.try_acquire(lambda: SHORT_S) for _ in range(MAX_IN_FLIGHT)]
-    assert 1 <= sum(permit is not None for permit in permits) < MAX_IN_FLIGHT / 2
+    admitted = [overloaded.admission.try_acquire(lambda: SHORT_S) for _ in range(MAX_IN_FLIGHT)]
+    assert 1 <= sum(admitted) < MAX_IN_FLIGHT / 2
 
 
 def test_two_seconds_after_an_overload_all_is_as_before(overloaded: Worker) -> None:
