@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from typing import Any
 
 # PRIVATE API: gunicorn==27.0.1, RequestParser with its unreader, wsgi.create and wsgi.Response, and
@@ -16,9 +15,13 @@ from portfolio.api.services import Services
 from portfolio.middleware.admission import SECONDS_WAITED
 from portfolio.middleware.request_context import common_headers
 from portfolio.scheduling import yield_to_hub
-from portfolio.server.client_socket import IO_TIMEOUT_S, AllowanceExceeded, ClientSocket
-from portfolio.server.connection_table import ConnectionTable
-from portfolio.server.request import MAX_HEAD_BYTES, BodyMemory, RequestBody, check_head
+from portfolio.server.client_socket import (
+    IO_TIMEOUT_S,
+    AllowanceExceeded,
+    ClientSocket,
+    ConnectionTable,
+)
+from portfolio.server.request import MAX_HEAD_BYTES, RequestBody, check_head
 from portfolio.server.response import Response, error_response, status_of
 
 # What Gunicorn's parser reads at a time while it looks for the end of a head.
@@ -29,34 +32,24 @@ _LINGER_S = 2.0
 _MAX_LINGER_BYTES = 16 * MAX_BODY_BYTES
 
 
-@dataclass(frozen=True)
-class Server:
-    """What all connections of a worker share.
-
-    Attributes:
-        worker: the ``Worker``, with its configuration, log and application.
-        services: those of the application.
-        table: the open connections.
-        body_memory: the memory that their request bodies hold.
-    """
-
-    worker: Any
-    services: Services
-    table: ConnectionTable
-    body_memory: BodyMemory
-
-
 class Connection:
     """A connection, served by the greenlet that calls ``serve``.
 
     The connection bounds all its waits itself. To end it from outside, wake its socket.
-    ``listener_name`` and ``address`` are the addresses of its two ends.
+
+    Args:
+        worker: the ``Worker``, with its configuration, log, application and open connections.
+        listener_name: the address of the worker's end.
+        client: the socket.
+        address: the address of the client's end.
     """
 
-    def __init__(self, server: Server, listener_name: Any, client: Any, address: Any) -> None:
-        self._server = server
-        self._config = server.worker.cfg
-        self._log = server.worker.log
+    def __init__(self, worker: Any, listener_name: Any, client: Any, address: Any) -> None:
+        self._worker = worker
+        self._services: Services = worker.services
+        self._table: ConnectionTable = worker.table
+        self._config = worker.cfg
+        self._log = worker.log
         self._listener_name = listener_name
         self._address = address
         self._socket = ClientSocket(client)
@@ -66,7 +59,7 @@ class Connection:
 
     def serve(self) -> None:
         """Answer requests until the connection ends."""
-        if not self._server.table.add(self._socket):
+        if not self._table.add(self._socket):
             return
         request = None
         try:
@@ -83,12 +76,12 @@ class Connection:
         finally:
             with suppress(OSError, AllowanceExceeded):
                 self._linger()
-            self._server.table.remove(self._socket)
+            self._table.remove(self._socket)
 
     def _next_request(self) -> Any:
         """Return the next request, its head parsed; None if the client has closed."""
         client = self._socket
-        waiting = self._server.table.waiting
+        waiting = self._table.waiting
         client.head_begun = False
         waiting[client] = None
         try:
@@ -112,13 +105,12 @@ class Connection:
 
     def _handle(self, request: Any) -> bool:
         """Answer one request; return whether the connection stays open."""
-        server = self._server
-        server.worker.count_request()
+        self._worker.count_request()
         length = check_head(request)
         body = None
         try:
             if length != 0:
-                body = RequestBody(server.body_memory)
+                body = RequestBody()
                 body.receive(request, length, self._socket)
                 self._rejected = body.error is not None
             response, environ = wsgi.create(
@@ -134,7 +126,7 @@ class Connection:
             if (
                 self._rejected
                 or self._socket.closing
-                or server.services.health.draining
+                or self._services.health.draining
                 or not self._config.keepalive
             ):
                 response.force_close()
@@ -148,7 +140,10 @@ class Connection:
     def _call_application(self, environ: dict[str, Any], response: Response) -> bool:
         """Send the application's response; return whether all of it was sent."""
         try:
-            self._send(environ, response)
+            with closing(self._worker.wsgi(environ, response.start_response)) as parts:
+                for part in parts:
+                    response.write(part)
+                response.close()
         except OSError:
             raise
         except Exception:
@@ -162,17 +157,6 @@ class Connection:
             # few clients would get nearly all of the worker.
             yield_to_hub()
         return True
-
-    def _send(self, environ: dict[str, Any], response: Response) -> None:
-        parts = self._server.worker.wsgi(environ, response.start_response)
-        try:
-            for part in parts:
-                response.write(part)
-            response.close()
-        finally:
-            close = getattr(parts, "close", None)
-            if close is not None:
-                close()
 
     def _seconds_waited(self) -> float:
         """Return how long the current request has waited for this worker.
@@ -190,7 +174,7 @@ class Connection:
             self._log.error("request failed", exc_info=error)
         else:
             self._log.info("request refused: %s", error)
-        services = self._server.services
+        services = self._services
         method = request.method if request is not None else ""
         services.metrics.requests.refuse(method, str(status))
         try:

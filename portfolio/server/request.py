@@ -65,27 +65,19 @@ def check_head(request: Any) -> int | None:
     return length if coding is None else None
 
 
-class BodyMemory:
-    """The memory that the request bodies of one worker hold, in bytes."""
-
-    def __init__(self) -> None:
-        self.used = 0
-
-
 class RequestBody(io.RawIOBase):
     """The body of one request, received before the application reads it, and freed as it does.
 
-    Args:
-        memory: of all bodies of the worker.
-
     Attributes:
+        memory_used: bytes that the bodies of all requests of this process hold.
         error: makes what reading raises if the body was too large, too slow or too much for the
             worker; None if all of it was received.
     """
 
-    def __init__(self, memory: BodyMemory) -> None:
+    memory_used = 0
+
+    def __init__(self) -> None:
         super().__init__()
-        self._memory = memory
         self._counted = 0
         self._pieces: deque[bytes] = deque()
         self._size = 0
@@ -142,7 +134,7 @@ class RequestBody(io.RawIOBase):
     def release(self) -> None:
         """Free the body, and count its memory no more."""
         self._pieces.clear()
-        self._memory.used -= self._counted
+        RequestBody.memory_used -= self._counted
         self._counted = 0
 
     def _receive_length(
@@ -192,6 +184,6 @@ class RequestBody(io.RawIOBase):
             whether the bodies of this worker may go on arriving.
         """
         counted = max(self._size + parser_bytes - _UNCOUNTED_BYTES, 0)
-        self._memory.used += counted - self._counted
+        RequestBody.memory_used += counted - self._counted
         self._counted = counted
-        return counted == 0 or self._memory.used <= _MAX_MEMORY_BYTES
+        return counted == 0 or RequestBody.memory_used <= _MAX_MEMORY_BYTES

@@ -23,9 +23,8 @@ from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from portfolio.api.services import Services
-from portfolio.server.connection import Connection, Server
-from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
-from portfolio.server.request import BodyMemory
+from portfolio.server.client_socket import RESERVED_CONNECTIONS, ConnectionTable
+from portfolio.server.connection import Connection
 
 # How long new connections are still accepted after the signal: load balancers need a moment to
 # react, and closing the listener resets the connections in its queue.
@@ -44,20 +43,20 @@ class Listener(StreamServer):
     seconds to be rejected. So it does when the table of connections is full.
     """
 
-    def __init__(self, socket: Any, server: Server) -> None:
-        self._server = server
+    def __init__(self, socket: Any, worker: Worker) -> None:
+        self._worker = worker
         self._name = socket.getsockname()
         super().__init__(socket)  # without a pool: a full one stops accepting and resumes too late
 
     @property
     def max_accept(self) -> int:  # type: ignore[override]
         """The number of connections accepted in one turn of the event loop."""
-        crowded = self._server.services.admission.overloaded or self._server.table.is_full
+        crowded = self._worker.services.admission.overloaded or self._worker.table.is_full
         return _MAX_ACCEPTED_AT_ONCE if crowded else 1
 
     def handle(self, client: Any, address: Any) -> None:
         """Serve a connection until it ends; gevent closes it then."""
-        Connection(self._server, self._name, client, address).serve()
+        Connection(self._worker, self._name, client, address).serve()
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -68,21 +67,25 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._drain_begun = Event()
         self._drain_until = 0.0
 
+    @property
+    def services(self) -> Services:
+        """The services of the application."""
+        return self.wsgi.extensions["portfolio"]  # type: ignore[no-any-return]
+
     def run(self) -> None:
         """Serve until told to stop, then drain; called once by Gunicorn."""
         freeze_settings(self.cfg)
         share_error_stream()
-        table = ConnectionTable(_connection_limit(self.worker_connections))
-        server = Server(self, self._services, table, BodyMemory())
+        self.table = ConnectionTable(_connection_limit(self.worker_connections))
         listeners = []
         for listening in self.sockets:
             listening.setblocking(True)
-            listeners.append(Listener(listening, server))
+            listeners.append(Listener(listening, self))
             listeners[-1].start()
         while self.alive:
             self.notify()
             self._drain_begun.wait(1.0)
-        self._drain(listeners, table)
+        self._drain(listeners)
 
     def count_request(self) -> None:
         """Count a request; after ``max_requests``, start the drain."""
@@ -97,14 +100,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _begin_drain(self) -> None:
         """Become unready; from now on every response closes its connection."""
-        services = self._services
+        services = self.services
         services.health.draining = True
         self._drain_until = time.monotonic() + services.settings.drain_s
         self.alive = False
         self._drain_begun.set()
 
-    def _drain(self, listeners: list[Listener], table: ConnectionTable) -> None:
+    def _drain(self, listeners: list[Listener]) -> None:
         """Wait until the connections have ended."""
+        table = self.table
         cut_at = time.monotonic() + self.cfg.graceful_timeout
         # New connections are still accepted for a moment.
         stop_listening_at = min(time.monotonic() + _LISTEN_ON_S, self._drain_until)
@@ -130,10 +134,6 @@ class Worker(GeventWorker):  # type: ignore[misc]
             if act is not None:
                 act()
             gevent.sleep(_PAUSE_S)
-
-    @property
-    def _services(self) -> Services:
-        return self.wsgi.extensions["portfolio"]  # type: ignore[no-any-return]
 
 
 def share_error_stream() -> None:

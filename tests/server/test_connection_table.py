@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portfolio.server.connection_table import RESERVED_CONNECTIONS, ConnectionTable
+from portfolio.server.client_socket import RESERVED_CONNECTIONS, ConnectionTable
 
 LIMIT = 3
 

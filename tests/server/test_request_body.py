@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn.http.unreader import Unreader
 
-from portfolio.server.request import BodyMemory, RequestBody
+from portfolio.server.request import RequestBody
 
 
 class Pieces(SimpleNamespace):
@@ -21,25 +23,29 @@ class Pieces(SimpleNamespace):
         return piece
 
 
-def receive(pieces: list[bytes], memory: BodyMemory) -> RequestBody:
+@contextmanager
+def received(pieces: list[bytes]) -> Iterator[RequestBody]:
     request: Any = SimpleNamespace(_expected_100_continue=False, body=None, unreader=Unreader())
-    body = RequestBody(memory)
+    body = RequestBody()
     length = sum(map(len, pieces))
     body.receive(request, length, Pieces(pieces=list(pieces)))  # type: ignore[arg-type]
     assert request.body is body
     assert body.error is None
-    return body
+    try:
+        yield body
+    finally:
+        body.release()
 
 
 @pytest.mark.parametrize("sizes", [[], [1], [1] * 50, [8192] * 3, [5, 8192, 5, 20_000, 1]])
 @pytest.mark.parametrize("read", [1, 7, 1024, 65_536, -1])
 def test_what_arrives_is_read(sizes: list[int], read: int) -> None:
     pieces = [bytes([number % 256]) * size for number, size in enumerate(sizes)]
-    body = receive(pieces, BodyMemory())
-    received = b""
-    while part := body.read(read):
-        received += part
-    assert received == b"".join(pieces)
+    content = b""
+    with received(pieces) as body:
+        while part := body.read(read):
+            content += part
+    assert content == b"".join(pieces)
 
 
 def held(body: RequestBody) -> int:
@@ -48,18 +54,16 @@ def held(body: RequestBody) -> int:
 
 
 def test_small_pieces_take_little_more_than_the_bytes_that_are_counted() -> None:
-    memory = BodyMemory()
-    body = receive([b"x"] * 20_000, memory)
-    assert held(body) < 20_500
-    # The first 8 KiB are not counted, nor is the last piece.
-    assert memory.used == 20_000 - 8192 - 1
-    body.release()
-    assert (held(body), memory.used) == (0, 0)
+    with received([b"x"] * 20_000) as body:
+        assert held(body) < 20_500
+        # The first 8 KiB are not counted, nor is the last piece.
+        assert RequestBody.memory_used == 20_000 - 8192 - 1
+    assert (held(body), RequestBody.memory_used) == (0, 0)
 
 
 def test_what_was_read_takes_no_memory() -> None:
-    body = receive([b"x" * 8192] * 128, BodyMemory())
-    body.read(8192)
-    assert held(body) < 127 * 8300
-    body.readall()
-    assert held(body) == 0
+    with received([b"x" * 8192] * 128) as body:
+        body.read(8192)
+        assert held(body) < 127 * 8300
+        body.readall()
+        assert held(body) == 0

@@ -17,7 +17,7 @@ from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Overloaded, Unavailable
 from portfolio.models import Search
-from portfolio.server.request import BodyMemory, RequestBody
+from portfolio.server.request import RequestBody
 from portfolio.storage.guard import Guard, budget
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
@@ -127,7 +127,7 @@ def test_a_rejection_in_overload_is_overloaded() -> None:
 def test_a_body_that_the_worker_did_not_receive_has_a_code_too(
     unit_client: FlaskClient, error: Callable[[], Exception], status: int, code: str
 ) -> None:
-    body = RequestBody(BodyMemory())
+    body = RequestBody()
     body.error = error
     environ = {"wsgi.input": body, "CONTENT_LENGTH": "2"}
     response = unit_client.post(V1, content_type="application/json", environ_overrides=environ)
