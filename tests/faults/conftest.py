@@ -59,6 +59,13 @@ class Drill:
         self._load.run_for(seconds)
 
     @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have no client send anything inside."""
+        self._load.pause()
+        yield
+        self._load.start()
+
+    @contextmanager
     def more_load(self, **load_options: Any) -> Iterator[None]:
         """Have more clients work for a while, for whom recovery is not awaited."""
         more = Load(self._urls, **load_options)

@@ -120,11 +120,13 @@ def test_a_worker_is_killed_in_the_middle_of_a_bulk(
         connection = Connection([service.url])
         worker = worker_behind(service, connection)
         under_load.run_for(1)
-        client.admin.command("configureFailPoint", _HALT, mode="alwaysOn")
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(connection.request, "POST", "/api/v2/portfolios", bulk)
-            # The load's clients come to a halt too, one insert each: one more must be the bulk.
-            wait_until(lambda: halted(client) == _CLIENTS + 1, "the bulk is being inserted")
+            # Its inserts look the same to MongoDB: let the bulk's be there first.
+            with under_load.paused():
+                client.admin.command("configureFailPoint", _HALT, mode="alwaysOn")
+                answer = pool.submit(connection.request, "POST", "/api/v2/portfolios", bulk)
+                wait_until(lambda: halted(client) == 1, "the bulk is being inserted")
+            wait_until(lambda: halted(client) > 1, "so is something of the load")
             worker.kill()
             with pytest.raises(NoAnswer):
                 answer.result()

@@ -330,7 +330,8 @@ class Load:
         self._running: list[Future[None]] = []
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, or go on after a pause."""
+        self._stopping.clear()
         self._running = [self._pool.submit(self._work, client) for client in self.clients]
 
     def run_for(self, seconds: float) -> None:
@@ -357,12 +358,17 @@ class Load:
         wait_until(is_back, "every client is served again", 3 * RECOVERY_S)
         return max(self._last_failure() - cured, 0.0)
 
+    def pause(self) -> None:
+        """Wait until every client has its answer and sends nothing more, until ``start``."""
+        self._stopping.set()
+        for running in self._running:
+            running.result(2 * _PATIENCE_S)
+
     def stop(self) -> Ledger:
         """Stop and return what all clients did and saw."""
-        self._stopping.set()
+        self.pause()
         total = Ledger()
-        for client, running in zip(self.clients, self._running, strict=True):
-            running.result(2 * _PATIENCE_S)
+        for client in self.clients:
             client.close()
             total.add(client.ledger)
         self._pool.shutdown()
