@@ -15,7 +15,7 @@ from benchmarks.collector import collector
 from benchmarks.operations import GET_ONE, NAME_EQUALITY, PAGE, documents
 from benchmarks.servers import Server
 from portfolio.devserver.mongod import Mongod
-from portfolio.storage.client import COLLECTION
+from portfolio.storage.connection import COLLECTION
 from portfolio.storage.indexes import INDEXES
 
 _MEMORY = Path("/dev/shm")

@@ -15,7 +15,7 @@ from benchmarks.arena import Arena, running
 from benchmarks.load import HOST, percentile
 from benchmarks.operations import BULK, GET_ONE, NAME_EQUALITY, PAGE, RESOLVE, Operation
 from benchmarks.servers import Server
-from portfolio.storage.client import COLLECTION
+from portfolio.storage.connection import COLLECTION
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 

@@ -39,7 +39,7 @@ from portfolio.api.responses import to_json
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.models import Search
-from portfolio.storage.client import COLLECTION
+from portfolio.storage.connection import COLLECTION
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

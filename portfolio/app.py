@@ -31,7 +31,7 @@ from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import CommandDurations, Metrics, route_template
 from portfolio.observability.shared_state import WorkerCoordinator
 from portfolio.service import PortfolioService
-from portfolio.storage.client import Database
+from portfolio.storage.database import Database
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
 from portfolio.storage.writer import PortfolioWriter

@@ -29,9 +29,10 @@ from portfolio.models import (
 from portfolio.rules import check_bulk, check_lookup, normalize_name
 from portfolio.storage.batching import BatchLoader
 from portfolio.storage.documents import new_id
+from portfolio.storage.inserts import KeyTakenError
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
-from portfolio.storage.writer import KeyTakenError, PortfolioWriter
+from portfolio.storage.writer import PortfolioWriter
 from portfolio.timestamps import utc_now
 
 # Longer than any request may take. A creation that is not done by then was abandoned.

@@ -17,7 +17,7 @@ from portfolio.app import create_app
 from portfolio.config import SERVICE, Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.mongomock_client import MongomockClient
-from portfolio.storage.client import COLLECTION, IDEMPOTENCY_COLLECTION
+from portfolio.storage.connection import COLLECTION, IDEMPOTENCY_COLLECTION
 from tests.support.gunicorn import ROOT, Gunicorn
 from tests.support.mongod import QUICK_JOURNAL, TEST_PARAMETERS
 from tests.support.ports import free_port

@@ -16,7 +16,7 @@ from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import Metrics
 from portfolio.observability.shared_state import WorkerCoordinator
 from portfolio.service import PortfolioService
-from portfolio.storage.client import Database
+from portfolio.storage.database import Database
 
 if TYPE_CHECKING:
     from portfolio.observability.sdk import Telemetry

@@ -13,8 +13,8 @@ from pymongo.errors import PyMongoError
 
 from portfolio.api.services import services
 from portfolio.errors import PortfolioError
-from portfolio.storage.diagnosis import is_unreachable
-from portfolio.storage.guard import budget
+from portfolio.storage.deadline import budget
+from portfolio.storage.failures import is_unreachable
 
 # By default, MongoDB keeps the locks of a killed client for up to a minute.
 TRANSFER_BUDGET_S = 75.0

@@ -20,7 +20,7 @@ from portfolio.observability.metrics import (
 )
 from portfolio.observability.shared_state import State
 from portfolio.storage.breaker import Breaker
-from portfolio.storage.client import Database
+from portfolio.storage.database import Database
 from portfolio.timestamps import rfc3339, utc_now
 
 Check = dict[str, Any]

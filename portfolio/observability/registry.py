@@ -23,7 +23,7 @@ from portfolio.observability.metrics import (
     resident_bytes,
 )
 from portfolio.storage.breaker import Breaker
-from portfolio.storage.pool import Pool
+from portfolio.storage.connection import Pool
 
 COUNTER = "counter"
 UP_DOWN_COUNTER = "up-down counter"

@@ -39,7 +39,7 @@ from portfolio.observability.registry import (
     initial_requests,
 )
 from portfolio.storage.breaker import Breaker
-from portfolio.storage.client import Database
+from portfolio.storage.database import Database
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

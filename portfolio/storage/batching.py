@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from portfolio.errors import DeadlineExceeded
-from portfolio.storage.guard import time_left
+from portfolio.storage.deadline import time_left
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,12 +17,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Breaker:
+class Breaker(pybreaker.CircuitBreakerListener):
     """A circuit breaker that bounds trial calls, and counts and logs its transitions.
 
     ``pybreaker`` holds its lock while a function given to its ``call`` runs, so that calls would
-    run one at a time. So it is told of outcomes afterwards, and of trial calls by ``calling``,
-    which holds the lock only on entry and exit.
+    run one at a time. So it only decides on the state, and is told of outcomes afterwards.
 
     Args:
         name: what it guards; the ``circuit_name`` of metrics.
@@ -30,6 +30,11 @@ class Breaker:
         successes: trial calls that must succeed to close it, and the most that run at once.
         counts: tells whether an exception is a failure of what is guarded.
         level: the level at which its opening is logged.
+
+    Attributes:
+        state: ``closed``, ``half-open`` or ``open``.
+        outcomes: the calls by outcome: success, failure, refused.
+        transitions: how often its state has changed.
     """
 
     def __init__(
@@ -43,27 +48,17 @@ class Breaker:
         level: int = logging.WARNING,
     ) -> None:
         self.name = name
+        self.state = pybreaker.STATE_CLOSED
         self.outcomes: Counter[str] = Counter()
         self.transitions = 0
         self._successes = successes
         self._trials = 0
-        self._opened = 0.0
+        self._reset_at = 0.0
         self._counts = counts
         self._level = level
         self._breaker = pybreaker.CircuitBreaker(
-            fail_max=failures,
-            reset_timeout=reset_s,
-            success_threshold=successes,
-            exclude=[lambda error: not counts(error)],
-            listeners=[_Transitions(self)],
-            name=name,
-            throw_new_error_on_trip=False,
+            failures, reset_s, success_threshold=successes, listeners=[self]
         )
-
-    @property
-    def state(self) -> str:
-        """``closed``, ``half-open`` or ``open``."""
-        return str(self._breaker.current_state)
 
     @property
     def failure_count(self) -> int:
@@ -73,8 +68,7 @@ class Breaker:
     @property
     def retry_after(self) -> int:
         """Whole seconds until trial calls are allowed, at least 1."""
-        left = self._opened + self._breaker.reset_timeout - time.monotonic()
-        return max(1, int(left + 0.999))
+        return max(1, math.ceil(self._reset_at - time.monotonic()))
 
     def snapshot(self) -> dict[str, Any]:
         """Its state, as health and telemetry report it."""
@@ -106,69 +100,48 @@ class Breaker:
             pybreaker.CircuitBreakerError: it is open, or enough trial calls are in flight.
             BaseException: whatever ``operation`` raises.
         """
-        if self._breaker.current_state != pybreaker.STATE_CLOSED:
-            return self._try(operation)
+        is_trial = self.state != pybreaker.STATE_CLOSED
+        if is_trial:
+            self._admit_trial()
         try:
             result = operation()
         except BaseException as error:
-            self._report(error)
-            raise
-        if self._breaker.fail_counter:
-            self._report(None)
-        self.outcomes["success"] += 1
-        return result
-
-    def _try(self, operation: Callable[[], T]) -> T:
-        """Run a trial call, if it is allowed."""
-        if self._trials >= self._successes:
-            self.outcomes["refused"] += 1
-            raise pybreaker.CircuitBreakerError("Enough trial calls are in flight")
-        self._trials += 1
-        try:
-            with self._breaker.calling():
-                result = operation()
-        except pybreaker.CircuitBreakerError:
-            self.outcomes["refused"] += 1
-            raise
-        except BaseException as error:
-            self._count(error)
+            self._report(failed=self._counts(error))
             raise
         finally:
-            self._trials -= 1
-        self.outcomes["success"] += 1
+            self._trials -= is_trial
+        if is_trial or self._breaker.fail_counter:
+            self._report(failed=False)
+        else:
+            self.outcomes["success"] += 1
         return result
 
-    def _report(self, error: BaseException | None) -> None:
-        """Tell ``pybreaker`` how a call ended that began while the breaker was closed."""
+    def _admit_trial(self) -> None:
+        if time.monotonic() >= self._reset_at:
+            self.half_open()
+        if self.state == pybreaker.STATE_OPEN or self._trials >= self._successes:
+            self.outcomes["refused"] += 1
+            raise pybreaker.CircuitBreakerError("Open, or enough trial calls are in flight")
+        self._trials += 1
 
+    def _report(self, *, failed: bool) -> None:
         def outcome() -> None:
-            if error is not None:
-                raise error
+            if failed:
+                raise pybreaker.CircuitBreakerError
 
-        if error is not None:
-            self._count(error)
-        # Meanwhile another call may have opened it.
-        with suppress(pybreaker.CircuitBreakerError, *([type(error)] if error else [])):
+        self.outcomes["failure" if failed else "success"] += 1
+        # It raises this, too, where another call has opened it meanwhile.
+        with suppress(pybreaker.CircuitBreakerError):
             self._breaker.call(outcome)
 
-    def _count(self, error: BaseException) -> None:
-        self.outcomes["failure" if self._counts(error) else "success"] += 1
-
-    def changed(self, old: str, new: str) -> None:
-        """Record a transition; called by ``pybreaker``."""
-        self.transitions += 1
-        if new == pybreaker.STATE_OPEN:
-            self._opened = time.monotonic()
-        log.log(
-            min(self._level, logging.INFO) if new == pybreaker.STATE_CLOSED else self._level,
-            "circuit breaker changed state",
-            extra={"circuit_name": self.name, "from": old, "to": new},
-        )
-
-
-class _Transitions(pybreaker.CircuitBreakerListener):
-    def __init__(self, breaker: Breaker) -> None:
-        self._breaker = breaker
-
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        self._breaker.changed(old_state.name if old_state else "closed", new_state.name)
+        """Record a transition; called by ``pybreaker``."""
+        self.state = new_state.name
+        self.transitions += 1
+        if self.state == pybreaker.STATE_OPEN:
+            self._reset_at = time.monotonic() + self._breaker.reset_timeout
+        log.log(
+            min(self._level, logging.INFO) if self.state == pybreaker.STATE_CLOSED else self._level,
+            "circuit breaker changed state",
+            extra={"circuit_name": self.name, "from": old_state.name, "to": self.state},
+        )

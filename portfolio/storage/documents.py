@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -100,6 +100,11 @@ def to_document(portfolio: Portfolio) -> Document:
     return {"_id": ObjectId(portfolio.id), **dict(values)}
 
 
+def to_documents(portfolios: Iterable[Portfolio]) -> list[Document]:
+    """Return the documents that store ``portfolios``."""
+    return [to_document(portfolio) for portfolio in portfolios]
+
+
 def from_document(document: Document) -> Portfolio:
     """Return the portfolio that ``document`` stores, whichever service wrote it."""
     id = document["_id"]
@@ -127,7 +132,7 @@ def record_to_document(record: IdempotencyRecord) -> Document:
     return {
         "_id": record_id(record.key),
         "fingerprint": record.key.fingerprint,
-        "documents": [to_document(portfolio) for portfolio in record.portfolios],
+        "documents": to_documents(record.portfolios),
         "done": record.done,
         "created": record.created,
     }

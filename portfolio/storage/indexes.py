@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import pymongo
 from pymongo.collation import Collation
-from pymongo.collection import Collection
 from pymongo.operations import IndexModel
-
-from portfolio.storage.documents import Document
 
 # Equality without regard to case can use an index with this collation; a regular expression with
 # option i would scan the index.
@@ -28,19 +24,4 @@ INDEXES = (
     IndexModel([("name", 1)], name="name_ignoring_spaces", collation=IGNORING_SPACES),
 )
 # Idempotency keys are kept for a day.
-_EXPIRE_KEYS = IndexModel([("created", 1)], name="expire", expireAfterSeconds=24 * 3600)
-# A million documents are indexed in seconds; this only ends a build that hangs.
-_TIMEOUT_S = 3600.0
-
-
-def ensure_indexes(
-    portfolios: Collection[Document], idempotency: Collection[Document]
-) -> list[str]:
-    """Create the missing indexes and return the names of those of ``portfolios``.
-
-    Raises:
-        PyMongoError: they can't be created.
-    """
-    with pymongo.timeout(_TIMEOUT_S):
-        idempotency.create_indexes([_EXPIRE_KEYS])
-        return portfolios.create_indexes(list(INDEXES))
+IDEMPOTENCY_INDEXES = (IndexModel([("created", 1)], name="expire", expireAfterSeconds=24 * 3600),)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from bson import MaxKey, Regex, Timestamp
 from pymongo.errors import OperationFailure
 
-from portfolio.storage.client import Database
+from portfolio.storage.database import Database
 from portfolio.storage.documents import Document
 from portfolio.storage.indexes import PAGES_INDEX
 

@@ -14,8 +14,7 @@ from pymongo.cursor import Cursor
 from portfolio.errors import NotFound, VersionConflict
 from portfolio.models import Portfolio, PortfolioUpdate
 from portfolio.storage.batching import BatchLoader
-from portfolio.storage.client import Database
-from portfolio.storage.commands import find_documents
+from portfolio.storage.database import Database
 from portfolio.storage.documents import (
     PROJECTION,
     Document,
@@ -60,7 +59,7 @@ class PortfolioRepository:
         if not parsed:
             return set()
         filter = {"_id": {"$in": list(parsed.values())}}
-        documents = find_documents(self._database, filter, projection={"_id": 1}, limit=len(parsed))
+        documents = self._database.find(filter, projection={"_id": 1}, limit=len(parsed))
         stored = {document["_id"] for document in documents}
         return {text for text, id in parsed.items() if id in stored}
 
@@ -80,7 +79,7 @@ class PortfolioRepository:
             with pymongo.timeout(None):
                 return [from_document(document) for document in islice(cursor, self._batch_size)]
 
-        cursor, batch = self._database.read(begin)
+        cursor, batch = self._database.run(begin, retry=True, is_read=True)
         with cursor:
             while batch:
                 yield batch
@@ -99,8 +98,8 @@ class PortfolioRepository:
             Unavailable: MongoDB is down; the caller can resume after the last id.
         """
         beyond: Document = {} if after is None else {"_id": {"$gt": ObjectId(after)}}
-        while documents := find_documents(
-            self._database, beyond, projection=PROJECTION, sort=_BY_ID, limit=self._batch_size
+        while documents := self._database.find(
+            beyond, projection=PROJECTION, sort=_BY_ID, limit=self._batch_size
         ):
             yield [from_document(document) for document in documents]
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}
@@ -151,7 +150,7 @@ class PortfolioRepository:
         # A number also matches an array that has it as an element.
         if changed := apply({"version": version, "version.0": {"$exists": False}}):
             return changed
-        documents = find_documents(self._database, {"_id": parsed}, projection=PROJECTION, limit=1)
+        documents = self._database.find({"_id": parsed}, projection=PROJECTION, limit=1)
         if not documents:
             raise NotFound
         # Another service may have stored the version in another type.
@@ -164,7 +163,7 @@ class PortfolioRepository:
     def _find_by_ids(self, identities: Sequence[ObjectId]) -> dict[ObjectId, Portfolio]:
         # MongoDB finds one id without planning.
         wanted = identities[0] if len(identities) == 1 else {"$in": identities}
-        documents = find_documents(
-            self._database, {"_id": wanted}, projection=PROJECTION, limit=len(identities)
+        documents = self._database.find(
+            {"_id": wanted}, projection=PROJECTION, limit=len(identities)
         )
         return {document["_id"]: from_document(document) for document in documents}

@@ -12,10 +12,9 @@ from bson import MinKey
 
 from portfolio.errors import DeadlineExceeded, Overloaded
 from portfolio.models import Portfolio, Search, SortKey
-from portfolio.storage.client import Database
-from portfolio.storage.commands import find_documents
+from portfolio.storage.database import Database
+from portfolio.storage.deadline import time_left
 from portfolio.storage.documents import PROJECTION, Document, from_document
-from portfolio.storage.guard import time_left
 from portfolio.storage.indexes import CASE_INSENSITIVE, IGNORING_SPACES
 from portfolio.storage.parallel_search import PARALLEL_THRESHOLD, ParallelSearch, merge
 
@@ -128,8 +127,7 @@ class PortfolioSearch:
 
     def find_by_names(self, names: Sequence[str], limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios with one of ``names``, ignoring case and all spaces."""
-        documents = find_documents(
-            self._database,
+        documents = self._database.find(
             {"name": {"$in": names}},
             projection=PROJECTION,
             limit=limit,
@@ -167,7 +165,7 @@ class PortfolioSearch:
 
     def _count(self, filter: Document, **options: Any) -> int:
         count = self._database.portfolios.count_documents
-        return self._database.read(lambda: count(filter, **options))
+        return self._database.run(lambda: count(filter, **options), retry=True, is_read=True)
 
     def _find_page(self, search: Search, skip: int, limit: int) -> list[Document]:
         """Return up to ``limit`` documents that match, newest first, after the first ``skip``."""
@@ -181,8 +179,7 @@ class PortfolioSearch:
         return self._find_newest(filter, skip=skip, limit=limit, **options)
 
     def _find_newest(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
-        return find_documents(
-            self._database,
+        return self._database.find(
             filter,
             projection=PROJECTION,
             sort=_NEWEST_FIRST,

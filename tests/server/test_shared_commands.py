@@ -11,7 +11,7 @@ from pymongo.collection import Collection
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
-from portfolio.storage.client import COLLECTION
+from portfolio.storage.connection import COLLECTION
 from tests.support.calls import V1, V2, to_stored
 from tests.support.gunicorn import Gunicorn, running
 from tests.support.together import get, post, send_together

@@ -9,7 +9,7 @@ from dataclasses import replace
 from flask import Flask
 
 from portfolio.service import PortfolioService
-from portfolio.storage.client import Database
+from portfolio.storage.database import Database
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
 from portfolio.storage.writer import PortfolioWriter

@@ -18,7 +18,8 @@ from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Overloaded, Unavailable
 from portfolio.models import Search
 from portfolio.server.request import RequestBody
-from portfolio.storage.guard import Guard, budget
+from portfolio.storage.database import Database
+from portfolio.storage.deadline import budget
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
 
@@ -158,7 +159,7 @@ def test_a_passed_deadline_is_told_from_a_database_that_is_gone(
         raise error
 
     with pytest.raises(Unavailable) as raised:
-        Guard(None, default_budget_s=0.1).call(operation, retry=False)
+        Database(Settings.from_environment({})).run(operation, retry=False)
     assert raised.value.code == code
 
 

@@ -15,7 +15,7 @@ from portfolio.cli.helpers import database_errors
 from portfolio.cli.transfer.files import RESTART, TransferError
 from portfolio.observability.shared_state import replace_file
 from portfolio.redaction import redact_uri
-from portfolio.storage.client import COLLECTION
+from portfolio.storage.connection import COLLECTION
 
 _NOTE_VERSION = 2
 

@@ -12,7 +12,7 @@ import pytest
 
 from portfolio.errors import DeadlineExceeded
 from portfolio.storage.batching import BatchLoader
-from portfolio.storage.guard import budget
+from portfolio.storage.deadline import budget
 from tests.support.gunicorn import wait_until
 
 VALUES = {"a": 1, "b": 2}

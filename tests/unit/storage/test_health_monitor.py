@@ -6,6 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pymongo import MongoClient
+
+from portfolio.config import Settings
+from portfolio.storage.connection import PING_TIMEOUT_S, Connection
 from portfolio.storage.health_monitor import HealthMonitor
 from tests.support.gunicorn import wait_until
 
@@ -14,13 +18,13 @@ INTERVAL_S = 0.1
 
 @contextmanager
 def monitoring(pings: list[float]) -> Iterator[HealthMonitor]:
-    def ping(_timeout_s: float) -> float:
-        pings.append(time.monotonic())
-        return 1.0
+    class Pinged(Connection):
+        def ping(self, timeout_s: float = PING_TIMEOUT_S) -> float:
+            pings.append(time.monotonic())
+            return 1.0
 
-    monitor = HealthMonitor(
-        ping, str, lambda: [], lambda _recovered: None, await_dns=False, interval_s=INTERVAL_S
-    )
+    connection = Pinged(Settings.from_environment({}), MongoClient)
+    monitor = HealthMonitor(connection, lambda _recovered: None, interval_s=INTERVAL_S)
     monitor.start()
     try:
         yield monitor
@@ -41,7 +45,7 @@ def test_no_ping_is_sent_while_other_calls_succeed() -> None:
     with monitoring(pings) as monitor:
         until = time.monotonic() + 10 * INTERVAL_S
         while time.monotonic() < until:
-            monitor.record_success()
+            monitor.last_success = time.monotonic()
             time.sleep(INTERVAL_S / 20)
         sent_meanwhile = len(pings)
         wait_until(lambda: len(pings) > sent_meanwhile, "a ping follows the last call")

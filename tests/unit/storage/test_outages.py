@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 from pymongo.errors import ConfigurationError
 
+from portfolio.config import Settings
 from portfolio.errors import Unavailable
-from portfolio.storage.guard import Guard, is_outage
+from portfolio.storage.database import Database
+from portfolio.storage.deadline import budget
+from portfolio.storage.failures import is_outage
 
 # What PyMongo says of a connection that was opened while its server recovered.
 _NO_SESSIONS = ConfigurationError("Sessions are not supported by this MongoDB deployment")
@@ -20,15 +23,15 @@ def test_a_connection_without_sessions_is_replaced_by_another_one() -> None:
             raise failures.pop()
         return "stored"
 
-    assert Guard(None, default_budget_s=1.0).call(operation, retry=True) == "stored"
+    assert Database(Settings.from_environment({})).run(operation, retry=True) == "stored"
 
 
 def test_a_server_without_sessions_is_unavailable_and_no_fault_of_ours() -> None:
     def operation() -> None:
         raise _NO_SESSIONS
 
-    with pytest.raises(Unavailable):
-        Guard(None, default_budget_s=0.2).call(operation, retry=True)
+    with pytest.raises(Unavailable), budget(0.2):
+        Database(Settings.from_environment({})).run(operation, retry=True)
 
 
 def test_any_other_configuration_that_is_wrong_is_no_outage() -> None:

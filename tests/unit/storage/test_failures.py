@@ -14,7 +14,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from portfolio.storage.diagnosis import find_cause, is_unreachable, location
+from portfolio.storage.failures import find_cause, is_unreachable, location
 
 SELECTION = ServerSelectionTimeoutError(
     "No servers found yet, Timeout: 1.0s, Topology Description: <TopologyDescription …>"

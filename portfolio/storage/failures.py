@@ -1,4 +1,4 @@
-"""Why MongoDB does not answer, in a few words for operators."""
+"""What PyMongo's errors mean: whether MongoDB is away, and why, in a few words for operators."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     NetworkTimeout,
     OperationFailure,
@@ -16,8 +18,36 @@ from pymongo.errors import (
 
 from portfolio.redaction import redact_uri
 
-_AUTHENTICATION_FAILED = 18
 _UNAUTHORIZED = 13
+_AUTHENTICATION_FAILED = 18
+# MongoDB's error codes that mean "not now"; all others mean "never".
+_OUTAGES = frozenset(
+    {
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        _UNAUTHORIZED,  # credentials are the operator's, never the caller's
+        _AUTHENTICATION_FAILED,
+        50,  # MaxTimeMSExpired
+        64,  # WriteConcernFailed
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        100,  # UnsatisfiableWriteConcern
+        112,  # WriteConflict
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        251,  # NoSuchTransaction: aborted by a failover or a time-out
+        262,  # ExceededTimeLimit
+        9001,  # SocketException
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11602,  # InterruptedDueToReplStateChange
+        13388,  # StaleConfig
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+        14031,  # OutOfDiskSpace
+    }
+)
+_NO_SESSIONS = "Sessions are not supported"
 _MAX_LENGTH = 300
 # PyMongo appends them to the error of the operating system.
 _TIMEOUTS = re.compile(r" \(configured timeouts:.*", re.DOTALL)
@@ -25,9 +55,18 @@ _TIMEOUTS = re.compile(r" \(configured timeouts:.*", re.DOTALL)
 _COMMAND = re.compile(r" to execute command \{.*", re.DOTALL)
 
 
-def location(uri: str) -> str:
-    """Return the user and the hosts of ``uri``, with the password masked."""
-    return redact_uri(uri).partition("?")[0].removesuffix("/")
+def is_outage(error: BaseException) -> bool:
+    """Tell whether ``error`` means that MongoDB is down, overloaded or too slow."""
+    if isinstance(error, ConnectionFailure):
+        return True
+    if isinstance(error, ConfigurationError):
+        # PyMongo holds that a connection opened while its server recovered has no sessions. Another
+        # connection has them, and nothing was sent over this one.
+        return _NO_SESSIONS in str(error)
+    if not isinstance(error, PyMongoError):
+        return False
+    transient = error.has_error_label("TransientTransactionError")
+    return transient or error.timeout or not _OUTAGES.isdisjoint(_codes(error))
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -35,6 +74,11 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, OperationFailure):
         return error.code in (_AUTHENTICATION_FAILED, _UNAUTHORIZED)
     return isinstance(error, ConnectionFailure)
+
+
+def location(uri: str) -> str:
+    """Return the user and the hosts of ``uri``, with the password masked."""
+    return redact_uri(uri).partition("?")[0].removesuffix("/")
 
 
 def find_cause(error: BaseException, servers: Iterable[Any]) -> str:
@@ -62,6 +106,14 @@ def find_cause(error: BaseException, servers: Iterable[Any]) -> str:
     return _shorten(f"{type(error).__name__}: {error}")
 
 
+def _codes(error: PyMongoError) -> set[Any]:
+    if isinstance(error, BulkWriteError):
+        details = error.details or {}
+        reasons = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+        return {reason.get("code") for reason in reasons}
+    return {error.code} if isinstance(error, OperationFailure) else set()
+
+
 def _describe_refusal(error: OperationFailure) -> str:
     text = str((error.details or {}).get("errmsg") or error)
     if error.code == _AUTHENTICATION_FAILED:
@@ -74,12 +126,10 @@ def _describe_refusal(error: OperationFailure) -> str:
 
 
 def _describe_server(server: Any) -> str:
-    if server.error is None:
-        return ""
     if isinstance(server.error, NetworkTimeout):
         host, port = server.address
         return f"{host}:{port}: no answer in time"
-    return _TIMEOUTS.sub("", str(server.error))
+    return _TIMEOUTS.sub("", str(server.error or ""))
 
 
 def _shorten(text: str) -> str:

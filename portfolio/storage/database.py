@@ -1,0 +1,244 @@
+"""MongoDB as the service calls it: by a deadline, through a circuit breaker, with retries."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import pybreaker
+import pymongo
+from bson import ObjectId
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
+from pymongo.read_concern import ReadConcern
+
+from portfolio.config import Settings
+from portfolio.errors import DeadlineExceeded, Unavailable
+from portfolio.storage.breaker import Breaker
+from portfolio.storage.connection import COLLECTION, READ_CONCERN, Connection
+from portfolio.storage.deadline import deadline
+from portfolio.storage.documents import CODEC_OPTIONS, Document
+from portfolio.storage.failures import is_outage
+from portfolio.storage.health_monitor import HealthMonitor
+from portfolio.storage.indexes import IDEMPOTENCY_INDEXES, INDEXES
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# A read with it waits until a majority has all that the primary had before it.
+_LINEARIZABLE = ReadConcern("linearizable")
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+# A million documents are indexed in seconds; this only ends a build that hangs.
+_INDEX_TIMEOUT_S = 3600.0
+_INDEX_RETRY_S = 60.0
+
+
+class Database(Connection):
+    """One worker's MongoDB. Nothing is opened before the first use, so it survives a fork.
+
+    Args:
+        settings: address, pool sizes, deadlines and breaker thresholds.
+        client_factory: makes the client.
+
+    Attributes:
+        server_version: MongoDB's version; empty until known.
+        health: whether MongoDB is reachable.
+        breaker: None where circuit breakers are switched off.
+    """
+
+    def __init__(
+        self, settings: Settings, client_factory: Callable[..., Any] = MongoClient
+    ) -> None:
+        super().__init__(settings, client_factory)
+        self.server_version = ""
+        self.health = HealthMonitor(self, self._on_ping)
+        self.breaker: Breaker | None = None
+        if settings.enable_circuit_breaker:
+            self.breaker = Breaker(
+                "database",
+                failures=settings.breaker_failures,
+                reset_s=settings.breaker_reset_s,
+                successes=settings.breaker_successes,
+                counts=self._is_failure,
+            )
+        self._default_budget_s = settings.request_timeout_ms / 1000
+        # What PyMongo knew of the servers when reads were last known to show all that was ever
+        # acknowledged, and the election of the primary then.
+        self._known: object = None
+        self._election: ObjectId | None = None
+        self._prepare_at = 0.0
+
+    def start(self) -> None:
+        """Open the pool and start the health monitor; to be called in each worker process."""
+        self.health.start()
+
+    def close(self) -> None:
+        """Stop the health monitor and close every connection."""
+        self.health.stop()
+        super().close()
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether the topology offers transactions, which a standalone does not.
+
+        Raises:
+            Unavailable: MongoDB has never been reached.
+        """
+        topology = self.topology
+        if topology == "unknown":
+            self.run(lambda: self.client.admin.command("ping"), retry=True)
+            topology = self.topology
+        return topology in ("replica set", "sharded")
+
+    def find(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
+        """Return up to ``limit`` documents of portfolios, by one command.
+
+        PyMongo's cursors cost more, and retry where ``run`` does.
+
+        Args:
+            filter: what they match.
+            limit: the most documents, at least 1.
+            options: further fields of the command.
+
+        Raises:
+            Unavailable: as ``run`` does.
+        """
+
+        def find() -> list[Document]:
+            reply = self.database.command(
+                "find",
+                COLLECTION,
+                filter=filter,
+                limit=limit,
+                batchSize=limit,
+                singleBatch=True,
+                readConcern=READ_CONCERN.document,
+                codec_options=CODEC_OPTIONS,
+                **options,
+            )
+            return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
+
+        return self.run(find, retry=True, is_read=True)
+
+    def run(self, operation: Callable[[], T], *, retry: bool, is_read: bool = False) -> T:
+        """Run database calls under the request's deadline, the breaker and the retry rule.
+
+        Args:
+            operation: makes the PyMongo calls, which inherit the deadline.
+            retry: whether it may run again after an attempt of unknown outcome. Reads may, and
+                inserts of documents that have ids.
+            is_read: whether the caller must miss nothing that was acknowledged before an election.
+                A new primary has all of it, but learns only later that a majority has: until then,
+                reads with read concern majority would return an older state.
+
+        Raises:
+            Unavailable: MongoDB is known to be down, the breaker is open, or an outage lasts until
+                the deadline.
+            PyMongoError: any other failure.
+        """
+        if self.health.fails_fast:
+            raise Unavailable
+        try:
+            if self.breaker is None:
+                result = self._attempt(operation, retry, is_read)
+            else:
+                result = self.breaker.call(partial(self._attempt, operation, retry, is_read))
+        except pybreaker.CircuitBreakerError:
+            retry_after = self.breaker.retry_after if self.breaker else 1
+            raise Unavailable("Database unavailable: circuit breaker open", retry_after) from None
+        except PyMongoError as error:
+            if not is_outage(error):
+                raise
+            log.warning("database call failed", extra={"error": f"{type(error).__name__}: {error}"})
+            raise (DeadlineExceeded if error.timeout else Unavailable) from error
+        self.health.last_success = time.monotonic()
+        return result
+
+    def ensure_indexes(self) -> list[str]:
+        """Create the missing indexes and return the names of those of the portfolios.
+
+        Raises:
+            PyMongoError: they can't be created.
+        """
+        with pymongo.timeout(_INDEX_TIMEOUT_S):
+            self.idempotency.create_indexes(list(IDEMPOTENCY_INDEXES))
+            return self.portfolios.create_indexes(list(INDEXES))
+
+    def _attempt(self, operation: Callable[[], T], retry: bool, is_read: bool) -> T:
+        end = deadline.get() or time.monotonic() + self._default_budget_s
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                # At least 1 ms: PyMongo reads 0 as "no limit", and a passed deadline must time out.
+                with pymongo.timeout(max(end - time.monotonic(), 0.001)):
+                    result = operation()
+                    # Checked afterwards, when the primary that has answered is known.
+                    if is_read and self.client.topology_description is not self._known:
+                        while self._meets_new_primary():
+                            result = operation()
+                    return result
+            except PyMongoError as error:
+                wait = pause * random.uniform(0.5, 1.0)
+                if not retry or not is_outage(error) or time.monotonic() + wait >= end:
+                    raise
+            time.sleep(wait)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _meets_new_primary(self) -> bool:
+        """Tell whether there was an election since the last read.
+
+        If so, wait until reads from its winner show all that its predecessors acknowledged.
+        """
+        seen = self.client.topology_description
+        elections = (
+            server.election_id
+            for server in seen.server_descriptions().values()
+            if server.server_type_name == "RSPrimary"
+        )
+        election = next(elections, None)
+        is_new = election not in (None, self._election)
+        if is_new:
+            self.portfolios.with_options(read_concern=_LINEARIZABLE).find_one({}, {"_id": 1})
+            self._election = election
+        self._known = seen
+        return is_new
+
+    def _is_failure(self, error: BaseException) -> bool:
+        """Whether ``error`` speaks against MongoDB, not only against the call that raised it.
+
+        A slow search that exceeds its own deadline, or waits for a connection too long, must not
+        open the breaker for all others. Where MongoDB hangs, pings and server selections fail.
+        """
+        was_slow = (
+            isinstance(error, PyMongoError)
+            and error.timeout
+            and not isinstance(error, ServerSelectionTimeoutError)
+        )
+        return is_outage(error) and not (was_slow and self.health.reachable)
+
+    def _on_ping(self, recovered: bool) -> None:
+        if recovered:
+            log.info("MongoDB answers", extra={"topology": self.topology})
+        if self.breaker is not None:
+            self.breaker.half_open()
+        if time.monotonic() >= self._prepare_at:
+            # In its own thread: an index over many documents takes longer than a ping may.
+            self._prepare_at = math.inf
+            threading.Thread(target=self._prepare, name="database-prepare", daemon=True).start()
+
+    def _prepare(self) -> None:
+        try:
+            self.server_version = str(self.client.server_info().get("version", ""))
+            self.ensure_indexes()
+        except Exception as error:  # the service works without them, only slower
+            self._prepare_at = time.monotonic() + _INDEX_RETRY_S
+            cause = f"{type(error).__name__}: {error}"[:500]
+            log.warning("indexes could not be ensured", extra={"error": cause})
