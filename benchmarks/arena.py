@@ -16,7 +16,7 @@ from benchmarks.operations import GET_ONE, NAME_EQUALITY, PAGE, documents
 from benchmarks.servers import Server
 from portfolio.devserver.mongod import Mongod
 from portfolio.storage.connection import COLLECTION
-from portfolio.storage.indexes import INDEXES
+from portfolio.storage.documents import INDEXES
 
 _MEMORY = Path("/dev/shm")
 

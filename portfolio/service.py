@@ -166,7 +166,7 @@ class PortfolioService:
 
         Portfolios that are created meanwhile are newer than the rest and shift nothing.
         """
-        return self._search.find_after(search, after)
+        return self._search.find(search._replace(offset=0), after)
 
     def resolve(self, lookup: Lookup) -> Resolution:
         """Return the portfolios with the ids and the names of ``lookup``.
@@ -268,17 +268,14 @@ class PortfolioService:
         }
 
     def _find_page(self, search: Search) -> Page:
-        # One portfolio more than the page holds tells whether there is a next page. A page that is
-        # not full tells the total; only otherwise are matches counted.
-        found = self._search.find(search, search.limit + 1)
-        seen = search.offset + len(found)
-        has_next = len(found) > search.limit
-        if has_next or (not found and search.offset):
+        # A page that is not full tells the total; only otherwise are matches counted.
+        found, end = self._search.find(search)
+        total = search.offset + len(found)
+        if end is not None:
+            total = max(self._search.count(search), total + 1)
+        elif not found and search.offset:
             total = self._search.count(search)
-            if has_next:
-                total = max(total, seen)
-            return Page(found[: search.limit], total, has_next)
-        return Page(found, seen, has_next)
+        return Page(found, total, has_next=end is not None)
 
 
 def _shared_query(search: Search) -> Search | None:

@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from portfolio.api.services import services
 from portfolio.errors import PortfolioError
-from portfolio.storage.deadline import budget
+from portfolio.scheduling import budget
 from portfolio.storage.failures import is_unreachable
 
 # By default, MongoDB keeps the locks of a killed client for up to a minute.

@@ -20,7 +20,7 @@ from portfolio.errors import ErrorCode, error_body
 from portfolio.observability.logging import LogLevelController, request_id
 from portfolio.observability.metrics import ENDPOINT, REJECTED, RequestMetrics
 from portfolio.observability.trace_context import parse, trace_context
-from portfolio.storage.deadline import budget
+from portfolio.scheduling import budget
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

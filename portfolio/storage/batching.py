@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from portfolio.errors import DeadlineExceeded
-from portfolio.storage.deadline import time_left
+from portfolio.scheduling import time_left
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -27,7 +27,7 @@ class BatchLoader(Generic[Key, Value]):
 
     Args:
         load: returns the values of distinct keys, without those that have none.
-        group: returns what the keys of one batch have in common; None lets all share one.
+        group: returns what the keys of one batch have in common; by default, all share one.
         max_keys: the most keys in one batch.
         pause: yields to other callers, as ``time.sleep`` does.
     """
@@ -36,7 +36,7 @@ class BatchLoader(Generic[Key, Value]):
         self,
         load: Callable[[Sequence[Key]], dict[Key, Value]],
         *,
-        group: Callable[[Key], Hashable] = lambda _key: None,
+        group: Callable[[Key], Hashable] | None = None,
         max_keys: int = sys.maxsize,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -59,7 +59,7 @@ class BatchLoader(Generic[Key, Value]):
             DeadlineExceeded: the deadline passed before the batch was done.
             Exception: whatever ``load`` raises for this caller.
         """
-        group = self._group(key)
+        group = self._group(key) if self._group else None
         with self._lock:
             batch = self._open.get(group)
             is_leader = batch is None or len(batch.keys) >= self._max_keys
@@ -79,12 +79,13 @@ class BatchLoader(Generic[Key, Value]):
 
     def _lead(self, batch: _Batch[Key, Value], group: Hashable) -> dict[Key, Value]:
         try:
-            self._pause(0)
-            self._close(batch, group)
+            try:
+                self._pause(0)
+            finally:
+                self._close(batch, group)
             batch.values = self._load(list(batch.keys))
             return batch.values
         finally:
-            self._close(batch, group)
             if batch.done is not None:
                 batch.done.set()
 

@@ -20,13 +20,12 @@ from pymongo.read_concern import ReadConcern
 
 from portfolio.config import Settings
 from portfolio.errors import DeadlineExceeded, Unavailable
+from portfolio.scheduling import deadline
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.connection import COLLECTION, READ_CONCERN, Connection
-from portfolio.storage.deadline import deadline
-from portfolio.storage.documents import CODEC_OPTIONS, Document
+from portfolio.storage.documents import CODEC_OPTIONS, IDEMPOTENCY_INDEXES, INDEXES, Document
 from portfolio.storage.failures import is_outage
 from portfolio.storage.health_monitor import HealthMonitor
-from portfolio.storage.indexes import IDEMPOTENCY_INDEXES, INDEXES
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""MongoDB documents and the models that they hold, mapped by one list of fields."""
+"""What MongoDB stores: documents, which one list of fields maps to models, and their indexes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from bson import CodecOptions, DatetimeMS, Decimal128, ObjectId
 from bson.codec_options import DatetimeConversion
 from bson.errors import InvalidId
+from pymongo import IndexModel
+from pymongo.collation import Collation
 
 from portfolio.models import (
     DEFAULT_VERSION,
@@ -79,6 +81,27 @@ FIELDS = (
 )
 PROJECTION = {field.key: 1 for field in FIELDS}
 _KEYS = tuple(PROJECTION)
+
+# Equality without regard to case can use an index with this collation; a regular expression with
+# option i would scan the index.
+CASE_INSENSITIVE = Collation(locale="en", strength=2)
+# The same without regard to spaces, wherever they are: only an index that ignores them all finds a
+# name that was stored with spaces around it. Whoever reads by it compares what it finds.
+IGNORING_SPACES = Collation(locale="en", strength=2, alternate="shifted", maxVariable="space")
+PAGES_INDEX = "newest_first"
+# The first two end with the order of pages, so that neither pages nor searches by name sort in
+# memory. The first has the name too, so that a search for a substring reads keys alone.
+INDEXES = (
+    IndexModel([("dateCreated", -1), ("_id", -1), ("name", 1)], name=PAGES_INDEX),
+    IndexModel(
+        [("name", 1), ("dateCreated", -1), ("_id", -1)],
+        name="name_case_insensitive",
+        collation=CASE_INSENSITIVE,
+    ),
+    IndexModel([("name", 1)], name="name_ignoring_spaces", collation=IGNORING_SPACES),
+)
+# Idempotency keys are kept for a day.
+IDEMPOTENCY_INDEXES = (IndexModel([("created", 1)], name="expire", expireAfterSeconds=24 * 3600),)
 
 
 def new_id() -> str:

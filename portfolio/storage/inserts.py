@@ -1,20 +1,35 @@
-"""Inserts that can be repeated, since ids are made before the first attempt; run by the guard."""
+"""Inserts that can be repeated, since ids are made before the first attempt, or undone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 from pymongo.client_session import ClientSession
-from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+)
 
+from portfolio.errors import Unavailable
 from portfolio.models import IdempotencyRecord
+from portfolio.scheduling import run_later
 from portfolio.storage.connection import COLLECTION, WRITE_CONCERN
 from portfolio.storage.database import Database
-from portfolio.storage.documents import Document, record_to_document
+from portfolio.storage.documents import Document, record_id, record_to_document, to_documents
 from portfolio.storage.failures import is_outage
+
+log = logging.getLogger(__name__)
 
 _DUPLICATE_KEY = 11000
 _WRITE_CONFLICT = 112
+# An insert that timed out in a MongoDB that hangs may run after the delete that undoes it: only a
+# later delete finds its documents.
+_UNDO_TIMES = 3
+_PAUSE_S = 1.0
 
 
 class KeyTakenError(Exception):
@@ -73,8 +88,8 @@ def insert_each(database: Database, documents: Sequence[Document]) -> dict[int, 
                 stored.append(documents[each["index"]])
             else:
                 refusals[each["index"]] = refusal
-    if stored and not has_on_majority(database, stored):
-        raise rolled_back()
+    if stored:
+        await_majority(database, stored)
     return refusals
 
 
@@ -89,20 +104,9 @@ def insert_missing(database: Database, documents: Sequence[Document]) -> None:
 
 
 def insert_record(
-    database: Database,
-    record: IdempotencyRecord,
-    session: ClientSession | None = None,
-    *,
-    detect_conflict: bool = True,
+    database: Database, record: IdempotencyRecord, session: ClientSession | None = None
 ) -> None:
     """Insert an idempotency record.
-
-    Args:
-        database: where to store it.
-        record: what to store.
-        session: in whose transaction; None for none.
-        detect_conflict: whether a stored record is another creation's. On a retry it may be that of
-            the first attempt.
 
     Raises:
         KeyTakenError: a record with this key is stored, or is being stored.
@@ -112,7 +116,7 @@ def insert_record(
         database.idempotency.insert_one(record_to_document(record), session=session)
     except OperationFailure as error:
         # A write conflict means that the other insert has not been committed yet.
-        if detect_conflict and error.code in (_DUPLICATE_KEY, _WRITE_CONFLICT):
+        if error.code in (_DUPLICATE_KEY, _WRITE_CONFLICT):
             raise KeyTakenError from None
         raise
 
@@ -130,17 +134,113 @@ def is_stored(error: OperationFailure) -> bool:
     )
 
 
-def has_on_majority(database: Database, documents: Sequence[Document]) -> bool:
-    """Wait until a majority has what an earlier attempt stored; tell whether all of it is there.
+def await_majority(database: Database, documents: Sequence[Document]) -> None:
+    """Wait until a majority has what an earlier attempt stored.
 
     The duplicate key error that reveals the attempt is about one server. An update that changes
     nothing waits until a majority has all that this server had before it.
+
+    Raises:
+        AutoReconnect: a failover has undone the attempt, which is to be repeated.
+        PyMongoError: the update failed.
     """
     same = {"_id": {"$in": [document["_id"] for document in documents]}}
     found = database.portfolios.update_many(same, {"$setOnInsert": {"version": 1}})
-    return found.matched_count == len(documents)
+    if found.matched_count < len(documents):
+        raise AutoReconnect("An earlier attempt was rolled back")
 
 
-def rolled_back() -> AutoReconnect:
-    """Return an error that makes the guard retry."""
-    return AutoReconnect("An earlier attempt was rolled back")
+class StandaloneWriter:
+    """Stores bulks whole or not at all on a standalone, which has no transactions.
+
+    What a failed insert has stored is deleted. A creation with an idempotency key stores its record
+    first instead: from then on its portfolios will be stored, by its own call or by a later one.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def insert_all(self, documents: Sequence[Document]) -> None:
+        """Store all documents, or undo the insert.
+
+        Raises:
+            PyMongoError: they were refused.
+            Unavailable: an outage; the insert is undone later.
+        """
+        attempted = False
+
+        def insert() -> None:
+            nonlocal attempted
+            attempted = True
+            insert_documents(self._database, documents)
+
+        try:
+            self._database.run(insert, retry=False)
+        except (PyMongoError, Unavailable) as error:
+            if attempted:
+                times = _UNDO_TIMES if isinstance(error, Unavailable) else 1
+                self._repeat(lambda: self._undo(documents), times)
+            raise
+
+    def insert_once(self, record: IdempotencyRecord) -> None:
+        """Store ``record`` and its portfolios.
+
+        Raises:
+            KeyTakenError: a record with this key is stored.
+            PyMongoError: they were refused.
+            Unavailable: an outage; if the record was stored, its portfolios are stored later.
+        """
+        self._database.run(lambda: insert_record(self._database, record), retry=False)
+        try:
+            self.complete(record)
+        except PyMongoError:
+            self._database.run(lambda: self._delete(record), retry=True)
+            raise
+        except Unavailable:
+            run_later(_PAUSE_S, lambda: self._repeat(lambda: self._complete(record), 1))
+            raise
+
+    def complete(self, record: IdempotencyRecord) -> None:
+        """Store the missing portfolios of ``record`` and mark it done; can be repeated."""
+        self._database.run(lambda: self._complete(record), retry=True)
+
+    def _complete(self, record: IdempotencyRecord) -> None:
+        insert_missing(self._database, to_documents(record.portfolios))
+        self._database.idempotency.update_one(
+            {"_id": record_id(record.key)}, {"$set": {"done": True}}
+        )
+
+    def _delete(self, record: IdempotencyRecord) -> None:
+        identities = [document["_id"] for document in to_documents(record.portfolios)]
+        self._database.portfolios.delete_many({"_id": {"$in": identities}})
+        self._database.idempotency.delete_one({"_id": record_id(record.key)})
+
+    def _undo(self, documents: Sequence[Document]) -> None:
+        """Delete the stored ones of ``documents``, or store all of them if one was updated since.
+
+        Clients can read and update what was stored. An acknowledged update must not be lost, and
+        the bulk must be whole.
+        """
+        portfolios = self._database.portfolios
+        as_created = [{key: each[key] for key in ("_id", "version")} for each in documents]
+        changed = {
+            "_id": {"$in": [each["_id"] for each in documents]},
+            "$nor": as_created,
+        }
+        if portfolios.find_one(changed) is None:
+            portfolios.delete_many({"$or": as_created})
+            if portfolios.find_one(changed) is None:
+                return
+        insert_missing(self._database, documents)
+
+    def _repeat(self, task: Callable[[], None], times: int) -> None:
+        """Run ``task``, with a pause after each run, until it has succeeded ``times`` times."""
+        try:
+            self._database.run(task, retry=True)
+            times -= 1
+        except InvalidOperation:
+            return  # the worker is stopping and has closed its client
+        except (PyMongoError, Unavailable) as error:
+            log.error("bulk not yet stored or undone", extra={"error": str(error)})
+        if times:
+            run_later(_PAUSE_S, lambda: self._repeat(task, times))

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from contextvars import copy_context
+from datetime import datetime
+from typing import Any, TypeVar
 
-from bson import MinKey
+from bson import MaxKey, MinKey, Regex, Timestamp
+from pymongo.errors import OperationFailure
 
 from portfolio.errors import DeadlineExceeded, Overloaded
 from portfolio.models import Portfolio, Search, SortKey
+from portfolio.scheduling import time_left
 from portfolio.storage.database import Database
-from portfolio.storage.deadline import time_left
-from portfolio.storage.documents import PROJECTION, Document, from_document
-from portfolio.storage.indexes import CASE_INSENSITIVE, IGNORING_SPACES
-from portfolio.storage.parallel_search import PARALLEL_THRESHOLD, ParallelSearch, merge
+from portfolio.storage.documents import (
+    CASE_INSENSITIVE,
+    IGNORING_SPACES,
+    PAGES_INDEX,
+    PROJECTION,
+    Document,
+    from_document,
+)
 
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 # Matches every document, with or without a date. With this condition MongoDB searches names in the
@@ -27,6 +37,18 @@ _MAX_PARALLEL_DEPTH = 2000
 # A search for a substring holds up to two connections: half of the pool stays for other calls.
 _CONNECTIONS_PER_SEARCH = 4
 _QUEUE_TIMEOUT_S = 0.5
+# BSON types that sort above dates.
+_ABOVE_DATES = (Timestamp, Regex, MaxKey)
+
+# A search among fewer portfolios is fast enough as one command.
+_PARALLEL_THRESHOLD = 100_000
+_SAMPLE_SIZE = 63
+# MongoDB's code for a hint that names no index.
+_BAD_VALUE = 2
+# The median need not be exact, and changes slowly.
+_MEDIAN_TTL_S = 600.0
+
+T = TypeVar("T")
 
 
 class PortfolioSearch:
@@ -44,22 +66,38 @@ class PortfolioSearch:
         self,
         database: Database,
         *,
-        parallel_threshold: int = PARALLEL_THRESHOLD,
+        parallel_threshold: int = _PARALLEL_THRESHOLD,
         substring_searches: int | None = None,
         queue_timeout_s: float = _QUEUE_TIMEOUT_S,
     ) -> None:
         if substring_searches is None:
             substring_searches = max(database.pool.max // _CONNECTIONS_PER_SEARCH, 1)
         self._database = database
-        self._parallel_search = ParallelSearch(database, parallel_threshold)
+        self._halves = _Halves(database, parallel_threshold)
         self._substring_searches = threading.BoundedSemaphore(substring_searches)
         self._queue_timeout_s = queue_timeout_s
 
-    def find(self, search: Search, limit: int) -> list[Portfolio]:
-        """Return up to ``limit`` portfolios that match, newest first, from the search's offset."""
+    def find(
+        self, search: Search, after: SortKey | None = None
+    ) -> tuple[list[Portfolio], SortKey | None]:
+        """Return a page of the portfolios that match.
+
+        Args:
+            search: what to find, how many at most, and the offset of the first.
+            after: the sort key of the portfolio before the first, in place of the offset; its depth
+                does not add to the cost.
+
+        Returns:
+            the portfolios, newest first, and the sort key of the last if more follow.
+        """
         with self._limit(search):
-            documents = self._find_page(search, search.offset, limit)
-        return [from_document(document) for document in documents]
+            # One more than the page has tells whether there is another page.
+            documents = self._find_documents(search, after, search.limit + 1)
+        page = documents[: search.limit]
+        end = None
+        if len(documents) > search.limit:
+            end = SortKey(page[-1].get("dateCreated"), page[-1]["_id"])
+        return [from_document(document) for document in page], end
 
     def find_first_pages(self, searches: Sequence[Search]) -> dict[Search, list[Portfolio]]:
         """Return what several searches for a name find from offset 0, with one query.
@@ -83,34 +121,6 @@ class PortfolioSearch:
             found[name].append(portfolio)
         return {search: found[str(search.name).lower()] for search in searches}
 
-    def find_after(
-        self, search: Search, after: SortKey | None
-    ) -> tuple[list[Portfolio], SortKey | None]:
-        """Return the page after a sort key; its depth does not add to the cost.
-
-        Args:
-            search: what to find, and how many at most; its offset is ignored.
-            after: the sort key of the last portfolio that was seen; None begins at the newest.
-
-        Returns:
-            the portfolios, newest first, and the sort key of the last if more follow.
-        """
-        limit = search.limit + 1
-        with self._limit(search):
-            if after is None:
-                documents = self._find_page(search, 0, limit)
-            else:
-                filter, options = self._criteria(search)
-                # With the criteria in each branch, MongoDB merges two scans of an index instead of
-                # filtering a long one.
-                older = {"$or": [filter | branch for branch in _after(after)]}
-                documents = self._find_newest(older, limit=limit, **options)
-        page = documents[: search.limit]
-        end = None
-        if len(documents) > search.limit:
-            end = SortKey(page[-1].get("dateCreated"), page[-1]["_id"])
-        return [from_document(document) for document in page], end
-
     def count(self, search: Search) -> int:
         """Return how many portfolios match; without a name, from the collection's metadata."""
         filter, options = self._criteria(search)
@@ -118,9 +128,7 @@ class PortfolioSearch:
             return self._database.run(self._database.count, retry=True)
         with self._limit(search):
             if search.name_like is not None:
-                halves = self._parallel_search.run(
-                    lambda half, hint: self._count(filter | half, hint=hint)
-                )
+                halves = self._halves.run(lambda half, hint: self._count(filter | half, hint=hint))
                 if halves is not None:
                     return sum(halves)
             return self._count(filter, **options)
@@ -167,24 +175,25 @@ class PortfolioSearch:
         count = self._database.portfolios.count_documents
         return self._database.run(lambda: count(filter, **options), retry=True, is_read=True)
 
-    def _find_page(self, search: Search, skip: int, limit: int) -> list[Document]:
-        """Return up to ``limit`` documents that match, newest first, after the first ``skip``."""
+    def _find_documents(self, search: Search, after: SortKey | None, limit: int) -> list[Document]:
         filter, options = self._criteria(search)
-        if search.name_like is not None and skip + limit <= _MAX_PARALLEL_DEPTH:
-            halves = self._parallel_search.run(
-                lambda half, hint: self._find_newest(filter | half, limit=skip + limit, hint=hint)
+        if after is not None:
+            # With the criteria in each branch, MongoDB merges two scans of an index instead of
+            # filtering a long one.
+            older = {"$or": [filter | branch for branch in _after(after)]}
+            return self._find_newest(older, limit=limit, **options)
+        end = search.offset + limit
+        if search.name_like is not None and end <= _MAX_PARALLEL_DEPTH:
+            halves = self._halves.run(
+                lambda half, hint: self._find_newest(filter | half, limit=end, hint=hint)
             )
             if halves is not None:
-                return merge(*halves)[skip : skip + limit]
-        return self._find_newest(filter, skip=skip, limit=limit, **options)
+                return _merge(*halves)[search.offset : end]
+        return self._find_newest(filter, skip=search.offset, limit=limit, **options)
 
     def _find_newest(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
         return self._database.find(
-            filter,
-            projection=PROJECTION,
-            sort=_NEWEST_FIRST,
-            limit=limit,
-            **options,
+            filter, projection=PROJECTION, sort=_NEWEST_FIRST, limit=limit, **options
         )
 
 
@@ -204,3 +213,76 @@ def _after(after: SortKey) -> list[Document]:
     if not isinstance(after.created, list):
         same_date["dateCreated"] = {"$eq": after.created}
     return [same_date, earlier]
+
+
+class _Halves:
+    """Searches the newer and the older half of the portfolios in parallel.
+
+    A search for a substring reads every key of an index, and MongoDB runs a command in one thread.
+    The median of ``dateCreated`` separates the halves.
+
+    Args:
+        database: where to search.
+        threshold: from how many stored portfolios on.
+    """
+
+    def __init__(self, database: Database, threshold: int) -> None:
+        self._database = database
+        self._threshold = threshold
+        self._median: datetime | None = None
+        self._expires = 0.0
+
+    def run(self, query: Callable[[Document, str], T]) -> tuple[T, T] | None:
+        """Run ``query`` for both halves in parallel, within one deadline.
+
+        Args:
+            query: takes the filter of a half, and the index to hint: without the hint MongoDB would
+                try two plans first, which doubles the time of a search for a rare substring.
+
+        Returns:
+            the results for the newer and the older half; None where there are too few portfolios,
+            or no such index.
+
+        Raises:
+            Exception: whatever ``query`` raises, once both have ended.
+        """
+        median = self._estimate_median()
+        if median is None:
+            return None
+        newer: Document = {"dateCreated": {"$gte": median}}
+        # It has the portfolios without a date, too.
+        older: Document = {"dateCreated": {"$not": {"$gte": median}}}
+        # The threads, which gevent turns into greenlets, need the context with the deadline.
+        with ThreadPoolExecutor(2) as pool:
+            results = [
+                pool.submit(copy_context().run, query, half, PAGES_INDEX) for half in (newer, older)
+            ]
+        try:
+            return results[0].result(), results[1].result()
+        except OperationFailure as error:
+            if error.code != _BAD_VALUE:
+                raise
+            self._median = None
+            return None
+
+    def _estimate_median(self) -> datetime | None:
+        if time.monotonic() >= self._expires:
+            self._median = self._database.run(self._sample, retry=True)
+            self._expires = time.monotonic() + _MEDIAN_TTL_S
+        return self._median
+
+    def _sample(self) -> datetime | None:
+        if self._database.count() < self._threshold:
+            return None
+        sample = self._database.portfolios.aggregate(
+            [{"$sample": {"size": _SAMPLE_SIZE}}, {"$project": {"dateCreated": 1}}]
+        )
+        found = (document.get("dateCreated") for document in sample)
+        dates = sorted(date for date in found if isinstance(date, datetime))
+        return dates[len(dates) // 2] if dates else None
+
+
+def _merge(newer: list[Document], older: list[Document]) -> list[Document]:
+    """Return the documents of both halves, newest first."""
+    above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
+    return [*above, *newer, *older[len(above) :]]

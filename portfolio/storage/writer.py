@@ -1,7 +1,7 @@
 """Creation of portfolios: a bulk is stored whole or not at all, and once even if it is retried.
 
 Ids are made before the first attempt, so that a retry can't store a second portfolio. Replica sets
-and sharded clusters store a bulk in a transaction; ``standalone`` has the way without.
+and sharded clusters store a bulk in a transaction; ``StandaloneWriter`` has the way without.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ from portfolio.storage.documents import (
     to_documents,
 )
 from portfolio.storage.inserts import (
-    KeyTakenError,
-    has_on_majority,
+    StandaloneWriter,
+    await_majority,
     insert_documents,
     insert_each,
     insert_missing,
     insert_record,
     is_stored,
-    rolled_back,
 )
-from portfolio.storage.standalone import StandaloneWriter
 
 # The most bulks in one transaction.
 _MAX_BULKS = 16
@@ -117,22 +115,19 @@ class PortfolioWriter:
     def _insert_in_transaction(
         self, documents: Sequence[Document], record: IdempotencyRecord | None = None
     ) -> None:
-        first = True
-
         def insert() -> None:
-            nonlocal first
             session = self._database.client.start_session()
             try:
                 session.start_transaction(READ_CONCERN, WRITE_CONCERN)
-                if record is not None:
-                    detect_conflict, first = first, False
-                    insert_record(self._database, record, session, detect_conflict=detect_conflict)
+                # First: they tell an earlier attempt of this creation from others with its key.
                 insert_documents(self._database, documents, session=session)
+                if record is not None:
+                    insert_record(self._database, record, session)
                 session.commit_transaction()
-                return
             except OperationFailure as error:
                 if not is_stored(error):
                     raise
+                await_majority(self._database, documents[:1])
             finally:
                 # This aborts an open transaction, which would lock its documents for a minute. The
                 # deadline may have passed, so it is done outside of it, in the background.
@@ -140,8 +135,5 @@ class PortfolioWriter:
                     run_later(0, session.end_session)
                 else:
                     session.end_session()
-            if not has_on_majority(self._database, documents[:1]):
-                # A record without these documents belongs to a concurrent creation.
-                raise rolled_back() if record is None else KeyTakenError
 
         self._database.run(insert, retry=True)

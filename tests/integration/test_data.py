@@ -18,7 +18,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.storage.indexes import INDEXES
+from portfolio.storage.documents import INDEXES
 from tests.support.calls import SEARCH, V1, V2, create, create_all, one
 from tests.support.gunicorn import wait_until
 

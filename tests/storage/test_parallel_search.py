@@ -18,8 +18,8 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.models import Search
-from portfolio.storage.deadline import budget
-from portfolio.storage.indexes import PAGES_INDEX
+from portfolio.scheduling import budget
+from portfolio.storage.documents import PAGES_INDEX
 from portfolio.storage.search import PortfolioSearch
 from tests.support.parts import storage
 

@@ -17,9 +17,9 @@ from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Overloaded, Unavailable
 from portfolio.models import Search
+from portfolio.scheduling import budget
 from portfolio.server.request import RequestBody
 from portfolio.storage.database import Database
-from portfolio.storage.deadline import budget
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
 
@@ -170,5 +170,5 @@ def test_a_search_that_waits_in_vain_is_overloaded_unless_its_deadline_passed(
     database = unit_client.application.extensions["portfolio"].database
     search = PortfolioSearch(database, substring_searches=0, queue_timeout_s=0.05)
     with budget(seconds), pytest.raises(Unavailable) as raised:
-        search.find(Search(name_like="a"), 1)
+        search.find(Search(name_like="a"))
     assert raised.value.code == code

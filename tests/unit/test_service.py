@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio.errors import BadRequest
-from portfolio.models import PortfolioCreate, Search
+from portfolio.models import PortfolioCreate, Search, SortKey
 from portfolio.service import PortfolioService
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
@@ -29,8 +29,10 @@ class Rows:
     def __init__(self, total: int) -> None:
         self.rows = list(range(total))
 
-    def find(self, search: Search, limit: int) -> list[int]:
-        return self.rows[search.offset :][:limit]
+    def find(self, search: Search) -> tuple[list[int], SortKey | None]:
+        end = search.offset + search.limit
+        key = SortKey(None, end) if end < len(self.rows) else None
+        return self.rows[search.offset : end], key
 
     def count(self, search: Search) -> int:
         return len(self.rows)

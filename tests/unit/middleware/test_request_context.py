@@ -15,7 +15,7 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Unavailable
-from portfolio.models import Search
+from portfolio.models import Search, SortKey
 from portfolio.observability.logging import JSONFormatter
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
@@ -261,7 +261,7 @@ def test_an_unavailable_database_is_503_and_says_when_to_come_back(
     unit_client: FlaskClient,
 ) -> None:
     class Unreachable(PortfolioSearch):
-        def find(self, search: Search, limit: int) -> Any:
+        def find(self, search: Search, after: SortKey | None = None) -> Any:
             raise Unavailable("Database unavailable", retry_after=7)
 
     with storage(unit_client.application, search=Unreachable):

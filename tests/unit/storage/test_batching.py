@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from portfolio.errors import DeadlineExceeded
+from portfolio.scheduling import budget
 from portfolio.storage.batching import BatchLoader
-from portfolio.storage.deadline import budget
 from tests.support.gunicorn import wait_until
 
 VALUES = {"a": 1, "b": 2}

@@ -7,8 +7,8 @@ from pymongo.errors import ConfigurationError
 
 from portfolio.config import Settings
 from portfolio.errors import Unavailable
+from portfolio.scheduling import budget
 from portfolio.storage.database import Database
-from portfolio.storage.deadline import budget
 from portfolio.storage.failures import is_outage
 
 # What PyMongo says of a connection that was opened while its server recovered.
