@@ -23,7 +23,13 @@ from portfolio.errors import DeadlineExceeded, Unavailable
 from portfolio.scheduling import deadline
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.connection import COLLECTION, READ_CONCERN, Connection
-from portfolio.storage.documents import CODEC_OPTIONS, IDEMPOTENCY_INDEXES, INDEXES, Document
+from portfolio.storage.documents import (
+    CODEC_OPTIONS,
+    IDEMPOTENCY_INDEXES,
+    INDEXES,
+    PROJECTION,
+    Document,
+)
 from portfolio.storage.failures import is_outage
 from portfolio.storage.health_monitor import HealthMonitor
 
@@ -97,15 +103,13 @@ class Database(Connection):
             topology = self.topology
         return topology in ("replica set", "sharded")
 
-    def find(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
-        """Return up to ``limit`` documents of portfolios, by one command.
+    def find(
+        self, filter: Document, *, limit: int, projection: Document = PROJECTION, **options: Any
+    ) -> list[Document]:
+        """Return up to ``limit``, at least 1, of the portfolios' documents that match ``filter``.
 
-        PyMongo's cursors cost more, and retry where ``run`` does.
-
-        Args:
-            filter: what they match.
-            limit: the most documents, at least 1.
-            options: further fields of the command.
+        This is one command with ``options``; PyMongo's cursors cost more, and retry where ``run``
+        does.
 
         Raises:
             Unavailable: as ``run`` does.
@@ -116,6 +120,7 @@ class Database(Connection):
                 "find",
                 COLLECTION,
                 filter=filter,
+                projection=projection,
                 limit=limit,
                 batchSize=limit,
                 singleBatch=True,

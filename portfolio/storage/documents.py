@@ -138,6 +138,11 @@ def from_document(document: Document) -> Portfolio:
     return Portfolio(str(id), *values)
 
 
+def from_documents(documents: Iterable[Document]) -> list[Portfolio]:
+    """Return the portfolios that ``documents`` store."""
+    return [from_document(document) for document in documents]
+
+
 def to_changes(update: PortfolioUpdate) -> Document:
     """Return the values that ``update`` sets, the next version among them."""
     values = {field.key: getattr(update, field.attribute) for field in FIELDS}
@@ -165,7 +170,7 @@ def record_from_document(document: Document, key: IdempotencyKey) -> Idempotency
     """Return the record that ``document`` stores, with the fingerprint that it was stored with."""
     return IdempotencyRecord(
         key._replace(fingerprint=document["fingerprint"]),
-        [from_document(each) for each in document["documents"]],
+        from_documents(document["documents"]),
         document["done"],
         document["created"],
     )

@@ -45,14 +45,9 @@ def insert_documents(
 ) -> None:
     """Insert documents of portfolios, by a command: PyMongo's helpers cost more.
 
-    Args:
-        database: where to store them.
-        documents: what to store.
-        session: in whose transaction; None for none.
-        ordered: whether to stop at the first that is refused.
-
     Raises:
-        BulkWriteError: documents were refused, or are not known to be on a majority.
+        BulkWriteError: documents were refused, or are not known to be on a majority. If they are
+            ``ordered``, those after the first refused one were not tried.
         PyMongoError: any other failure.
     """
     options: Document = {"documents": documents, "ordered": ordered}
@@ -67,10 +62,7 @@ def insert_documents(
 
 
 def insert_each(database: Database, documents: Sequence[Document]) -> dict[int, BulkWriteError]:
-    """Insert those of ``documents`` whose ids are not stored, independently of each other.
-
-    Returns:
-        why some were refused, by their position.
+    """Insert those of ``documents`` whose ids are not stored; return refusals by position.
 
     Raises:
         PyMongoError: the command failed, or what it found stored was rolled back meanwhile.
@@ -94,11 +86,7 @@ def insert_each(database: Database, documents: Sequence[Document]) -> dict[int, 
 
 
 def insert_missing(database: Database, documents: Sequence[Document]) -> None:
-    """Insert those of ``documents`` whose ids are not stored.
-
-    Raises:
-        PyMongoError: one was refused, or as ``insert_each`` does.
-    """
+    """Insert those of ``documents`` whose ids are not stored, or raise one of the refusals."""
     for refusal in insert_each(database, documents).values():
         raise refusal
 
@@ -110,7 +98,6 @@ def insert_record(
 
     Raises:
         KeyTakenError: a record with this key is stored, or is being stored.
-        PyMongoError: any other failure.
     """
     try:
         database.idempotency.insert_one(record_to_document(record), session=session)
@@ -142,7 +129,6 @@ def await_majority(database: Database, documents: Sequence[Document]) -> None:
 
     Raises:
         AutoReconnect: a failover has undone the attempt, which is to be repeated.
-        PyMongoError: the update failed.
     """
     same = {"_id": {"$in": [document["_id"] for document in documents]}}
     found = database.portfolios.update_many(same, {"$setOnInsert": {"version": 1}})
@@ -151,22 +137,13 @@ def await_majority(database: Database, documents: Sequence[Document]) -> None:
 
 
 class StandaloneWriter:
-    """Stores bulks whole or not at all on a standalone, which has no transactions.
-
-    What a failed insert has stored is deleted. A creation with an idempotency key stores its record
-    first instead: from then on its portfolios will be stored, by its own call or by a later one.
-    """
+    """Stores bulks whole or not at all on a standalone, which has no transactions."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def insert_all(self, documents: Sequence[Document]) -> None:
-        """Store all documents, or undo the insert.
-
-        Raises:
-            PyMongoError: they were refused.
-            Unavailable: an outage; the insert is undone later.
-        """
+        """Store all documents, or delete what a failed insert has stored; if need be, later."""
         attempted = False
 
         def insert() -> None:
@@ -183,12 +160,10 @@ class StandaloneWriter:
             raise
 
     def insert_once(self, record: IdempotencyRecord) -> None:
-        """Store ``record`` and its portfolios.
+        """Store ``record``, then its portfolios; if need be, later or by another request.
 
         Raises:
             KeyTakenError: a record with this key is stored.
-            PyMongoError: they were refused.
-            Unavailable: an outage; if the record was stored, its portfolios are stored later.
         """
         self._database.run(lambda: insert_record(self._database, record), retry=False)
         try:
@@ -201,7 +176,7 @@ class StandaloneWriter:
             raise
 
     def complete(self, record: IdempotencyRecord) -> None:
-        """Store the missing portfolios of ``record`` and mark it done; can be repeated."""
+        """Store the missing portfolios of ``record`` and mark it done."""
         self._database.run(lambda: self._complete(record), retry=True)
 
     def _complete(self, record: IdempotencyRecord) -> None:

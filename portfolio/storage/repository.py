@@ -19,25 +19,20 @@ from portfolio.storage.documents import (
     PROJECTION,
     Document,
     from_document,
+    from_documents,
     parse_id,
     to_changes,
 )
 
 T = TypeVar("T")
 
-_BY_ID = {"_id": 1}
-_BATCH_SIZE = 1000
+_ID = {"_id": 1}
 
 
 class PortfolioRepository:
-    """The stored portfolios.
+    """The stored portfolios; ``batch_size`` is how many one batch of all of them has."""
 
-    Args:
-        database: where they are stored.
-        batch_size: how many one batch of all portfolios has.
-    """
-
-    def __init__(self, database: Database, *, batch_size: int = _BATCH_SIZE) -> None:
+    def __init__(self, database: Database, *, batch_size: int = 1000) -> None:
         self._database = database
         self._batch_size = batch_size
         self._by_id = BatchLoader(self._find_by_ids)
@@ -49,17 +44,17 @@ class PortfolioRepository:
 
     def get_all(self, ids: Sequence[str]) -> dict[str, Portfolio]:
         """Return the stored portfolios with these ids, each under its id as it is given."""
-        parsed = {text: id for text in ids if (id := parse_id(text)) is not None}
-        found = self._find_by_ids(list(set(parsed.values()))) if parsed else {}
+        parsed = _parse_all(ids)
+        found = self._find_by_ids(list(parsed.values())) if parsed else {}
         return {text: found[id] for text, id in parsed.items() if id in found}
 
     def existing_ids(self, ids: Sequence[str]) -> set[str]:
         """Return those of ``ids`` that are stored, as they are given."""
-        parsed = {text: id for text in ids if (id := parse_id(text)) is not None}
+        parsed = _parse_all(ids)
         if not parsed:
             return set()
-        filter = {"_id": {"$in": list(parsed.values())}}
-        documents = self._database.find(filter, projection={"_id": 1}, limit=len(parsed))
+        wanted = {"_id": {"$in": list(parsed.values())}}
+        documents = self._database.find(wanted, projection=_ID, limit=len(parsed))
         stored = {document["_id"] for document in documents}
         return {text for text, id in parsed.items() if id in stored}
 
@@ -77,7 +72,7 @@ class PortfolioRepository:
 
         def take(cursor: Cursor[Document]) -> list[Portfolio]:
             with pymongo.timeout(None):
-                return [from_document(document) for document in islice(cursor, self._batch_size)]
+                return from_documents(islice(cursor, self._batch_size))
 
         cursor, batch = self._database.run(begin, retry=True, is_read=True)
         with cursor:
@@ -98,10 +93,8 @@ class PortfolioRepository:
             Unavailable: MongoDB is down; the caller can resume after the last id.
         """
         beyond: Document = {} if after is None else {"_id": {"$gt": ObjectId(after)}}
-        while documents := self._database.find(
-            beyond, projection=PROJECTION, sort=_BY_ID, limit=self._batch_size
-        ):
-            yield [from_document(document) for document in documents]
+        while documents := self._database.find(beyond, sort=_ID, limit=self._batch_size):
+            yield from_documents(documents)
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}
 
     def update(self, id: str, update: PortfolioUpdate) -> Portfolio:
@@ -150,7 +143,7 @@ class PortfolioRepository:
         # A number also matches an array that has it as an element.
         if changed := apply({"version": version, "version.0": {"$exists": False}}):
             return changed
-        documents = self._database.find({"_id": parsed}, projection=PROJECTION, limit=1)
+        documents = self._database.find({"_id": parsed}, limit=1)
         if not documents:
             raise NotFound
         # Another service may have stored the version in another type.
@@ -163,7 +156,9 @@ class PortfolioRepository:
     def _find_by_ids(self, identities: Sequence[ObjectId]) -> dict[ObjectId, Portfolio]:
         # MongoDB finds one id without planning.
         wanted = identities[0] if len(identities) == 1 else {"$in": identities}
-        documents = self._database.find(
-            {"_id": wanted}, projection=PROJECTION, limit=len(identities)
-        )
+        documents = self._database.find({"_id": wanted}, limit=len(identities))
         return {document["_id"]: from_document(document) for document in documents}
+
+
+def _parse_all(ids: Sequence[str]) -> dict[str, ObjectId]:
+    return {text: id for text in ids if (id := parse_id(text)) is not None}

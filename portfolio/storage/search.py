@@ -23,9 +23,9 @@ from portfolio.storage.documents import (
     CASE_INSENSITIVE,
     IGNORING_SPACES,
     PAGES_INDEX,
-    PROJECTION,
     Document,
     from_document,
+    from_documents,
 )
 
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
@@ -55,7 +55,6 @@ class PortfolioSearch:
     """Finds stored portfolios.
 
     Args:
-        database: where they are stored.
         parallel_threshold: from how many on a search for a substring runs in parallel.
         substring_searches: the most searches for substrings at once; as many as use half of the
             pool by default.
@@ -97,7 +96,7 @@ class PortfolioSearch:
         end = None
         if len(documents) > search.limit:
             end = SortKey(page[-1].get("dateCreated"), page[-1]["_id"])
-        return [from_document(document) for document in page], end
+        return from_documents(page), end
 
     def find_first_pages(self, searches: Sequence[Search]) -> dict[Search, list[Portfolio]]:
         """Return what several searches for a name find from offset 0, with one query.
@@ -136,12 +135,9 @@ class PortfolioSearch:
     def find_by_names(self, names: Sequence[str], limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios with one of ``names``, ignoring case and all spaces."""
         documents = self._database.find(
-            {"name": {"$in": names}},
-            projection=PROJECTION,
-            limit=limit,
-            collation=IGNORING_SPACES.document,
+            {"name": {"$in": names}}, limit=limit, collation=IGNORING_SPACES.document
         )
-        return [from_document(document) for document in documents]
+        return from_documents(documents)
 
     @contextmanager
     def _limit(self, search: Search) -> Iterator[None]:
@@ -192,9 +188,7 @@ class PortfolioSearch:
         return self._find_newest(filter, skip=search.offset, limit=limit, **options)
 
     def _find_newest(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
-        return self._database.find(
-            filter, projection=PROJECTION, sort=_NEWEST_FIRST, limit=limit, **options
-        )
+        return self._database.find(filter, sort=_NEWEST_FIRST, limit=limit, **options)
 
 
 def _after(after: SortKey) -> list[Document]:

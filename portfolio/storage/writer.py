@@ -79,11 +79,11 @@ class PortfolioWriter:
         Raises:
             KeyTakenError: a record with this key is stored, or is being stored.
         """
-        if self._database.has_transactions:
+        if not self._database.has_transactions:
+            self._standalone.insert_once(record)
+        else:
             documents = to_documents(record.portfolios)
             self._insert_in_transaction(documents, record._replace(done=True))
-        else:
-            self._standalone.insert_once(record)
 
     def complete(self, record: IdempotencyRecord) -> None:
         """Store what is missing of a creation that was abandoned on a standalone."""
