@@ -43,10 +43,6 @@ class Pool(NamedTuple):
 class Connection:
     """One worker's client of MongoDB, made on first use, so that it survives a fork.
 
-    Args:
-        settings: address, pool sizes and timeouts.
-        client_factory: makes the client.
-
     Attributes:
         listeners: PyMongo's event listeners; may be added to until the client is made.
         in_dns: whether the servers are to be looked up in DNS.
@@ -137,11 +133,7 @@ class Connection:
         return int(reply["n"])
 
     def explain(self, error: BaseException) -> str:
-        """Return a sentence on why MongoDB does not answer; the URI's password is masked.
-
-        Args:
-            error: what PyMongo raised.
-        """
+        """Return a sentence on why MongoDB does not answer, as PyMongo's ``error`` tells it."""
         cause = find_cause(error, self.servers() if self._client else ())
         return f"MongoDB at {location(self._settings.mongodb_uri)} does not answer: {cause}."
 

@@ -47,11 +47,7 @@ _INDEX_RETRY_S = 60.0
 
 
 class Database(Connection):
-    """One worker's MongoDB. Nothing is opened before the first use, so it survives a fork.
-
-    Args:
-        settings: address, pool sizes, deadlines and breaker thresholds.
-        client_factory: makes the client.
+    """One worker's MongoDB.
 
     Attributes:
         server_version: MongoDB's version; empty until known.
@@ -167,11 +163,7 @@ class Database(Connection):
         return result
 
     def ensure_indexes(self) -> list[str]:
-        """Create the missing indexes and return the names of those of the portfolios.
-
-        Raises:
-            PyMongoError: they can't be created.
-        """
+        """Create the missing indexes and return the names of those of the portfolios."""
         with pymongo.timeout(_INDEX_TIMEOUT_S):
             self.idempotency.create_indexes(list(IDEMPOTENCY_INDEXES))
             return self.portfolios.create_indexes(list(INDEXES))

@@ -33,10 +33,8 @@ class HealthMonitor:
     """Pings MongoDB in a thread, once a second unless another call has just succeeded.
 
     Args:
-        connection: what is pinged.
         on_success: called after each successful ping; told whether it is the first, or the first
             after an outage.
-        interval_s: the seconds between two pings.
 
     Attributes:
         ping_ms: the milliseconds that the last successful ping took.

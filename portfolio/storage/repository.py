@@ -98,12 +98,7 @@ class PortfolioRepository:
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}
 
     def update(self, id: str, update: PortfolioUpdate) -> Portfolio:
-        """Apply ``update`` where its version is the stored one; return the portfolio as it is then.
-
-        Raises:
-            NotFound: there is no such portfolio.
-            VersionConflict: its version is another one.
-        """
+        """Apply ``update`` and return the portfolio as it is then; see ``_change``."""
 
         def find_and_update(unchanged: Document) -> Document | None:
             return self._database.portfolios.find_one_and_update(
@@ -116,12 +111,7 @@ class PortfolioRepository:
         return from_document(self._change(id, update.version, find_and_update))
 
     def delete(self, id: str, version: int) -> None:
-        """Delete where ``version`` is the stored one.
-
-        Raises:
-            NotFound: there is no such portfolio.
-            VersionConflict: its version is another one.
-        """
+        """Delete the portfolio; see ``_change``."""
 
         def delete(unchanged: Document) -> int:
             return self._database.portfolios.delete_one(unchanged).deleted_count
@@ -132,6 +122,10 @@ class PortfolioRepository:
         """Apply ``change`` if ``version`` is the portfolio's version in responses.
 
         It gets a filter for the document, and returns nothing true where that matches none.
+
+        Raises:
+            NotFound: there is no such portfolio.
+            VersionConflict: its version is another one.
         """
         parsed = parse_id(id)
         if parsed is None:

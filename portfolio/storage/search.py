@@ -101,9 +101,8 @@ class PortfolioSearch:
     def find_first_pages(self, searches: Sequence[Search]) -> dict[Search, list[Portfolio]]:
         """Return what several searches for a name find from offset 0, with one query.
 
-        Returns:
-            the portfolios of each, newest first. Nothing where they would not fit one page, or
-            where a name equals a wanted one by the collation alone.
+        It is nothing where that would not fit one page, or where a name equals a wanted one by the
+        collation alone.
         """
         names = {str(search.name).lower() for search in searches}
         found: dict[str, list[Portfolio]] = {name: [] for name in names}
@@ -213,11 +212,7 @@ class _Halves:
     """Searches the newer and the older half of the portfolios in parallel.
 
     A search for a substring reads every key of an index, and MongoDB runs a command in one thread.
-    The median of ``dateCreated`` separates the halves.
-
-    Args:
-        database: where to search.
-        threshold: from how many stored portfolios on.
+    The median of ``dateCreated`` separates the halves, from ``threshold`` stored portfolios on.
     """
 
     def __init__(self, database: Database, threshold: int) -> None:
@@ -236,9 +231,6 @@ class _Halves:
         Returns:
             the results for the newer and the older half; None where there are too few portfolios,
             or no such index.
-
-        Raises:
-            Exception: whatever ``query`` raises, once both have ended.
         """
         median = self._estimate_median()
         if median is None:
