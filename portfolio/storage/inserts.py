@@ -169,7 +169,7 @@ class StandaloneWriter:
         try:
             self.complete(record)
         except PyMongoError:
-            self._database.run(lambda: self._delete(record), retry=True)
+            self._database.run(lambda: self._undo_record(record), retry=True)
             raise
         except Unavailable:
             run_later(_PAUSE_S, lambda: self._repeat(lambda: self._complete(record), 1))
@@ -185,9 +185,8 @@ class StandaloneWriter:
             {"_id": record_id(record.key)}, {"$set": {"done": True}}
         )
 
-    def _delete(self, record: IdempotencyRecord) -> None:
-        identities = [document["_id"] for document in to_documents(record.portfolios)]
-        self._database.portfolios.delete_many({"_id": {"$in": identities}})
+    def _undo_record(self, record: IdempotencyRecord) -> None:
+        self._undo(to_documents(record.portfolios))
         self._database.idempotency.delete_one({"_id": record_id(record.key)})
 
     def _undo(self, documents: Sequence[Document]) -> None:
@@ -198,10 +197,7 @@ class StandaloneWriter:
         """
         portfolios = self._database.portfolios
         as_created = [{key: each[key] for key in ("_id", "version")} for each in documents]
-        changed = {
-            "_id": {"$in": [each["_id"] for each in documents]},
-            "$nor": as_created,
-        }
+        changed = {"_id": {"$in": [each["_id"] for each in documents]}, "$nor": as_created}
         if portfolios.find_one(changed) is None:
             portfolios.delete_many({"$or": as_created})
             if portfolios.find_one(changed) is None:
