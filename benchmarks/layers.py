@@ -99,7 +99,7 @@ def measure(place: Arena) -> dict[str, float]:
             "liveness": _request(app, LIVE),
             "GET one": _request(app, GET_ONE),
             "  service": lambda: service.get(str(one)),
-            "    guard: deadline, breaker, retry": lambda: services.database.run(int, retry=True),
+            "    deadline, breaker, retries": lambda: services.database.run(int, retry=True),
             "    PyMongo": lambda: database.command(find_one),
             "    PyMongo, conditions as threading has them": with_stock_conditions,
             "      the same bytes on a bare socket": lambda: bare.command(find_one),
