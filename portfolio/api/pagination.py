@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import bson
 from bson import ObjectId
@@ -34,7 +34,6 @@ _encoder = PortfoliosEncoder()
 # The parameters that choose a page, or what it shows; all others choose the portfolios.
 _PAGE_PARAMETERS = ("limit", "offset", "fields")
 
-
 # The most bytes that a cursor holds. A level of nesting takes at least 7, and MongoDB refuses
 # commands of more than 200 levels.
 _MAX_BYTES = 1280
@@ -56,7 +55,11 @@ class PageQuery(NamedTuple):
     @classmethod
     def of(cls, search: Search, cursor: str | None = None) -> PageQuery:
         """Return the query that asks for ``search``."""
-        return cls(search, _link_parameters(search), cursor)
+        parameters = {"limit": search.limit} | _criteria(search)
+        if search.fields is not None:
+            parameters["fields"] = ",".join(search.fields)
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return cls(search, urlencode(given, quote_via=quote) + "&", cursor)
 
     @classmethod
     def parse(cls, request: Request, cache: ValidationCache, *, cursors: bool = False) -> PageQuery:
@@ -128,7 +131,7 @@ class PageQuery(NamedTuple):
         return _links(f"{path}?{self.parameters}cursor=", pages)
 
 
-class CursorCodec:
+class CursorCodec(Signer):
     """Encodes and decodes cursors.
 
     Args:
@@ -137,12 +140,17 @@ class CursorCodec:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._signer = cursor_signer(settings)
+        super().__init__(
+            settings.cursor_secret or settings.mongodb_db,
+            salt="portfolio cursors",
+            key_derivation="hmac",
+            digest_method=hashlib.sha256,
+        )
 
     def encode(self, search: Search, after: SortKey) -> str:
         """Return the cursor of the page that begins after ``after``."""
         content = bson.encode(_criteria(search) | after._asdict())
-        return self._signer.sign(base64_encode(content)).decode()
+        return self.sign(base64_encode(content)).decode()
 
     def decode(self, search: Search, cursor: str) -> SortKey | None:
         """Return the sort key after which the page of ``cursor`` begins; None for the first page.
@@ -153,49 +161,22 @@ class CursorCodec:
         if not cursor:
             return None
         try:
-            content = base64_decode(self._signer.unsign(cursor))
+            content = base64_decode(self.unsign(cursor))
             if len(content) > _MAX_BYTES:
                 raise ValueError("the date is too large")
-            return _validate(bson.decode(content, CODEC_OPTIONS), search)
-        except (BadData, BSONError, RecursionError, ValueError):
+            criteria = bson.decode(content, CODEC_OPTIONS)
+            after = SortKey(criteria.pop("created"), criteria.pop("identity"))
+            if criteria != _criteria(search) or not isinstance(after.identity, ObjectId):
+                raise ValueError("it belongs to another search, or the id has the wrong type")
+        except (BadData, BSONError, KeyError, RecursionError, ValueError):
             raise BadRequest(
                 "Invalid cursor: take nextCursor from the page before, for the same search"
             ) from None
-
-
-def cursor_signer(settings: Settings) -> Signer:
-    """Return what signs the cursors of all pods with these settings."""
-    return Signer(
-        settings.cursor_secret or settings.mongodb_db,
-        salt="portfolio cursors",
-        key_derivation="hmac",
-        digest_method=hashlib.sha256,
-    )
-
-
-def _validate(content: dict[str, Any], search: Search) -> SortKey:
-    criteria = _criteria(search)
-    if content.keys() != {*criteria, *SortKey._fields}:
-        raise ValueError("fields are missing, or unknown")
-    if any(content[name] != value for name, value in criteria.items()):
-        raise ValueError("it belongs to another search")
-    after = SortKey(content["created"], content["identity"])
-    if not isinstance(after.identity, ObjectId):
-        raise ValueError("the id has the wrong type")
-    return after
+        return after
 
 
 def _links(target: str, pages: Mapping[str, object]) -> str:
     return ", ".join([f'<{target}{page}>; rel="{relation}"' for relation, page in pages.items()])
-
-
-def _link_parameters(search: Search) -> str:
-    parameters = {"limit": search.limit} | _criteria(search)
-    if search.fields is not None:
-        parameters["fields"] = ",".join(search.fields)
-    return "".join(
-        f"{name}={quote(str(value))}&" for name, value in parameters.items() if value is not None
-    )
 
 
 def _criteria(search: Search) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from itsdangerous import base64_encode
 from pymongo import monitoring
 from pymongo.collection import Collection
 
-from portfolio.api.pagination import cursor_signer
+from portfolio.api.pagination import CursorCodec
 from portfolio.app import create_app
 from portfolio.config import Settings
 
@@ -151,7 +151,7 @@ def test_a_cursor_that_was_changed_is_refused(client: FlaskClient, collection: S
 
 def forge(settings: Settings, content: bytes) -> str:
     """Return a cursor signed as the service does it, for whoever knows the database's name."""
-    return cursor_signer(settings).sign(base64_encode(content)).decode()
+    return CursorCodec(settings).sign(base64_encode(content)).decode()
 
 
 GENUINE = {"name": None, "name_like": None, "created": BORN, "identity": ObjectId()}
