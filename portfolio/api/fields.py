@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -58,27 +57,6 @@ class InputField(fields.Field[T]):
     json_schema: dict[str, Any]
 
 
-def _find_text_error(value: object) -> FieldError | None:
-    return None if isinstance(value, str) else NOT_A_STRING
-
-
-def _find_id_error(value: object) -> FieldError | None:
-    # JSON can escape half a surrogate pair, which no response can repeat in UTF-8.
-    return None if isinstance(value, str) and not _SURROGATE.search(value) else NOT_A_STRING
-
-
-def _find_name_error(value: object) -> FieldError | None:
-    if not isinstance(value, str):
-        return NOT_A_STRING
-    if not 1 <= len(value) <= MAX_NAME_LENGTH:
-        return FieldError(f"Name should have 1 to {MAX_NAME_LENGTH} characters", "string_length")
-    if value.isspace():
-        return FieldError("Name should not be blank", "string_blank")
-    if not _is_printable(value):
-        return FieldError("Name should have printable characters only", "string_unprintable")
-    return None
-
-
 def _is_printable(name: str) -> bool:
     # str.isprintable is False for control characters, lone surrogates and invisible characters, but
     # also for every space except the ASCII one, among them the ideographic space of Japanese.
@@ -93,14 +71,14 @@ def _name_schema(pattern: str) -> dict[str, Any]:
 
 
 class Text(InputField[str]):
-    """Any string.
-
-    Attributes:
-        find_error: returns what is wrong with a value, or None.
-    """
+    """Any string."""
 
     json_schema = {"type": "string"}  # noqa: RUF012
-    find_error: Callable[[object], FieldError | None] = staticmethod(_find_text_error)
+
+    @staticmethod
+    def find_error(value: object) -> FieldError | None:
+        """Return what is wrong with ``value``, or None."""
+        return None if isinstance(value, str) else NOT_A_STRING
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if error := self.find_error(value):
@@ -118,13 +96,30 @@ class Name(Text):
     """A name in v1: 1 to 200 printable characters, not blank."""
 
     json_schema = _name_schema(_NAME_PATTERN)
-    find_error = staticmethod(_find_name_error)
+
+    @staticmethod
+    def find_error(value: object) -> FieldError | None:
+        """Return what is wrong with ``value``, or None."""
+        if not isinstance(value, str):
+            return NOT_A_STRING
+        if not 1 <= len(value) <= MAX_NAME_LENGTH:
+            size = f"Name should have 1 to {MAX_NAME_LENGTH} characters"
+            return FieldError(size, "string_length")
+        if value.isspace():
+            return FieldError("Name should not be blank", "string_blank")
+        if not _is_printable(value):
+            return FieldError("Name should have printable characters only", "string_unprintable")
+        return None
 
 
 class Identifier(Text):
     """What may be the id of a portfolio."""
 
-    find_error = staticmethod(_find_id_error)
+    @staticmethod
+    def find_error(value: object) -> FieldError | None:
+        """Return what is wrong with ``value``, or None."""
+        # JSON can escape half a surrogate pair, which no response can repeat in UTF-8.
+        return None if isinstance(value, str) and not _SURROGATE.search(value) else NOT_A_STRING
 
 
 class Integer(InputField[int]):
