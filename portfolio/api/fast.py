@@ -51,7 +51,7 @@ _QUERY_ERRORS = {
             headers=("X-Processing-Time-Ms", "X-Portfolio-Count", "Idempotent-Replay"),
         )
     },
-    errors=("NameConflict", "ServiceUnavailable"),
+    errors=("NameConflict",),
 )
 def create_portfolios() -> Response:
     """Create up to 100 portfolios with new names: all or none."""
@@ -84,7 +84,7 @@ def create_portfolios() -> Response:
             headers=("X-Processing-Time-Ms", "X-Total-Count"),
         )
     },
-    errors=("BadRequest", "ServiceUnavailable"),
+    errors=("BadRequest",),
 )
 def search_portfolios() -> Response:
     """Search portfolios."""

@@ -50,7 +50,6 @@ _delete_schema = DeleteQuerySchema()
     description="In insertion order, streamed however many there are; one per line with "
     "`Accept: application/x-ndjson`.",
     responses={200: Result("All portfolios", "Portfolio", many=True, media_types=(_JSON, _NDJSON))},
-    errors=("ServiceUnavailable",),
 )
 def list_portfolios() -> Response:
     """List all portfolios."""
@@ -78,7 +77,6 @@ def list_portfolios() -> Response:
             links=("getPortfolio", "updatePortfolio", "deletePortfolio"),
         )
     },
-    errors=("ServiceUnavailable",),
 )
 def create_portfolio() -> Response:
     """Create a portfolio."""
@@ -98,7 +96,6 @@ def create_portfolio() -> Response:
         200: Result("The portfolio", "Portfolio", headers=("ETag",)),
         304: Result("Not modified", headers=("ETag",)),
     },
-    errors=("ServiceUnavailable",),
 )
 def get_portfolio(portfolio_id: str) -> Response:
     """Get a portfolio."""
@@ -129,7 +126,6 @@ def get_portfolio(portfolio_id: str) -> Response:
             headers=("ETag",),
         )
     },
-    errors=("ServiceUnavailable",),
 )
 def update_portfolio(portfolio_id: str) -> Response:
     """Update a portfolio."""
@@ -146,7 +142,7 @@ def update_portfolio(portfolio_id: str) -> Response:
     query=DeleteQuerySchema,
     parameters=("If-Match",),
     responses={204: Result("Deleted")},
-    errors=("UnprocessableEntity", "ServiceUnavailable"),
+    errors=("UnprocessableEntity",),
 )
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete a portfolio."""
@@ -170,7 +166,6 @@ def delete_portfolio(portfolio_id: str) -> Response:
             example={"valid": [EXAMPLE_ID], "invalid": ["nonsense"], "inactive": []},
         )
     },
-    errors=("ServiceUnavailable",),
 )
 def validate_portfolios() -> Response:
     """Check which portfolios exist."""

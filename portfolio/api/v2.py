@@ -38,7 +38,7 @@ _fields_schema = FieldsQuerySchema()
     responses={
         200: Result("A page", "PortfolioPage", example=PAGE_EXAMPLE, headers=("Link",)),
     },
-    errors=("BadRequest", "UnprocessableEntity", "ServiceUnavailable"),
+    errors=("BadRequest", "UnprocessableEntity"),
 )
 def search_portfolios() -> Response:
     """Search portfolios."""
@@ -65,7 +65,7 @@ def search_portfolios() -> Response:
     responses={
         201: Result("The portfolios", "Portfolio", many=True, headers=("Idempotent-Replay",))
     },
-    errors=("NameConflict", "ServiceUnavailable"),
+    errors=("NameConflict",),
 )
 def create_portfolios() -> Response:
     """Create up to 100 portfolios: all or none."""
@@ -100,7 +100,7 @@ def create_portfolios() -> Response:
             },
         )
     },
-    errors=("BadRequest", "ServiceUnavailable"),
+    errors=("BadRequest",),
 )
 def resolve_portfolios() -> Response:
     """Get the portfolios with up to 1000 ids and names."""

@@ -77,7 +77,8 @@ _ERRORS: dict[str, tuple[PortfolioError, str]] = {
     "ServiceUnavailable": (Unavailable(), "The database is unavailable."),
 }
 
-# What a request with a body or such a parameter can get. 414 and 500 can happen to all.
+# What a request with a body or such a parameter can get. 414 and 500 can happen to all, 503 to
+# those that ask for portfolios.
 _BODY_ERRORS = ("PayloadTooLarge", "UnsupportedMediaType", "UnprocessableEntity")
 _PARAMETER_ERRORS = {
     "portfolio_id": ("NotFound",),
@@ -203,7 +204,10 @@ def _add_path(
     if operation.body:
         described["requestBody"] = _body(operation.body)
         errors += _BODY_ERRORS
-    errors += [*operation.errors, "URITooLong", "InternalServerError"]
+    errors += operation.errors
+    if "/portfolio" in rule.rule:
+        errors.append("ServiceUnavailable")
+    errors += ["URITooLong", "InternalServerError"]
     if protected and rule.rule.startswith("/api/"):
         described["security"] = [{"apiKey": []}, {"bearer": []}]
         errors.append("Unauthorized")

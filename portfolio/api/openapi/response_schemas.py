@@ -104,18 +104,10 @@ class PortfolioResolutionSchema(_Response):
 
 
 # With ``fields``. A generated client gets either, so that without it no field is optional.
-
-
-class PartialPortfolioPageSchema(PortfolioPageSchema):
-    portfolios = _partial_portfolios
-
-
-class PartialFastPortfolioPageSchema(FastPortfolioPageSchema):
-    portfolios = _partial_portfolios
-
-
-class PartialPortfolioResolutionSchema(PortfolioResolutionSchema):
-    portfolios = _partial_portfolios
+PartialPortfolioPageSchema, PartialFastPortfolioPageSchema, PartialPortfolioResolutionSchema = (
+    schema.from_dict({"portfolios": _partial_portfolios}, name=f"Partial{schema.__name__}")
+    for schema in (PortfolioPageSchema, FastPortfolioPageSchema, PortfolioResolutionSchema)
+)
 
 
 class BulkCreateResultSchema(_Response):
