@@ -14,20 +14,18 @@ from portfolio.api.requests import idempotency_key, json_body
 from portfolio.api.responses import (
     EXAMPLE,
     MAX_BODY_BYTES,
-    handle_malformed_json_as_bad_request,
     json_response,
     replay_header,
 )
 from portfolio.api.schemas import MAX_LIMIT, SearchQuerySchema, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
 from portfolio.config import SERVICE
-from portfolio.errors import BadRequest, MalformedJSON, TooLarge, UnprocessableEntity
+from portfolio.errors import BadRequest, MalformedJSON, TooLarge, UnprocessableEntity, error_body
 from portfolio.models import PortfolioCreate
 from portfolio.rules import MAX_BULK, InvalidName
 from portfolio.timestamps import rfc3339, utc_now
 
 blueprint = Blueprint("fast", __name__, url_prefix="/api/fast")
-blueprint.register_error_handler(MalformedJSON, handle_malformed_json_as_bad_request)
 
 _bulk_schema = StrictPortfolioCreateSchema(many=True)
 _QUERY_ERRORS = {
@@ -142,6 +140,12 @@ def stats() -> Response:
             },
         }
     )
+
+
+@blueprint.errorhandler(MalformedJSON)
+def _handle_malformed_json(error: MalformedJSON) -> Response:
+    """Return 400, where v1 and v2 return 422."""
+    return json_response(error_body(error.code, error.errors[0]["msg"]), 400)
 
 
 def _load_bulk(body: Any) -> Sequence[PortfolioCreate]:

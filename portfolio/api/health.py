@@ -153,7 +153,4 @@ def _probe(
         "response_time_ms": round((time.perf_counter() - started_at) * 1000, 3),
         **more,
     }
-    response = json_response(body, code)
-    if code == 503:
-        response.headers["Retry-After"] = "1"
-    return response
+    return json_response(body, code, {"Retry-After": "1"} if code == 503 else None)

@@ -13,7 +13,6 @@ from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntit
 from portfolio.api.flask_app import JSONResponse
 from portfolio.errors import (
     ErrorCode,
-    MalformedJSON,
     PortfolioError,
     Unavailable,
     code_for_status,
@@ -111,11 +110,6 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(PortfolioError, handle_api_error)
     app.register_error_handler(HTTPException, handle_http_error)
     app.register_error_handler(Exception, handle_unexpected_error)
-
-
-def handle_malformed_json_as_bad_request(error: MalformedJSON) -> Response:
-    """Return 400 for malformed JSON, as the fast API does; v1 and v2 return 422."""
-    return json_response(error_body(error.code, error.errors[0]["msg"]), 400)
 
 
 def handle_api_error(error: PortfolioError) -> Response:

@@ -36,7 +36,7 @@ from portfolio.errors import (
     error_body,
 )
 
-# Tags, parameters, headers and links, by their names.
+# What is the same in all documents.
 _COMPONENTS = yaml.safe_load(Path(__file__).with_name("components.yaml").read_text())
 _COMPONENTS["parameters"]["portfolio_id"]["example"] = EXAMPLE["portfolioId"]
 _HEADERS = _COMPONENTS["headers"]
@@ -46,35 +46,23 @@ class _URITooLong(BadRequest):
     status = 414
 
 
-# By name: an example, and what it means.
-_ERRORS: dict[str, tuple[PortfolioError, str]] = {
-    "BadRequest": (
-        BadRequest("Only one search parameter allowed: name or name_like"),
-        "The request breaks a rule.",
+# An example of each, by name.
+_ERRORS: dict[str, PortfolioError] = {
+    "BadRequest": BadRequest("Only one search parameter allowed: name or name_like"),
+    "Unauthorized": Unauthorized(),
+    "NotFound": NotFound(),
+    "VersionConflict": VersionConflict(),
+    "IdempotencyKeyInFlight": IdempotencyKeyInUse(),
+    "NameConflict": NameConflict(["Growth Fund"]),
+    "PreconditionFailed": PreconditionFailed(),
+    "PayloadTooLarge": TooLarge(TOO_LARGE),
+    "URITooLong": _URITooLong("Request URI Too Long"),
+    "UnsupportedMediaType": UnsupportedMediaType(),
+    "UnprocessableEntity": UnprocessableEntity(
+        [LocatedError(loc=["body", "name"], msg="Field required", type="missing")]
     ),
-    "Unauthorized": (Unauthorized(), "The API key is missing or unknown."),
-    "NotFound": (NotFound(), "The portfolio does not exist."),
-    "VersionConflict": (VersionConflict(), "The version is not the stored one."),
-    "IdempotencyKeyInFlight": (
-        IdempotencyKeyInUse(),
-        "The first request with this key is in flight.",
-    ),
-    "NameConflict": (
-        NameConflict(["Growth Fund"]),
-        "Portfolios with these names exist, or the first request with this key is in flight.",
-    ),
-    "PreconditionFailed": (PreconditionFailed(), "If-Match does not have the current ETag."),
-    "PayloadTooLarge": (TooLarge(TOO_LARGE), "The body is larger than 1 MiB."),
-    "URITooLong": (_URITooLong("Request URI Too Long"), "The request line is longer than 4 KiB."),
-    "UnsupportedMediaType": (UnsupportedMediaType(), "The body is not declared as JSON."),
-    "UnprocessableEntity": (
-        UnprocessableEntity(
-            [LocatedError(loc=["body", "name"], msg="Field required", type="missing")]
-        ),
-        "Values are invalid; all errors are listed.",
-    ),
-    "InternalServerError": (PortfolioError(), "An unexpected error; the log has it."),
-    "ServiceUnavailable": (Unavailable(), "The database is unavailable."),
+    "InternalServerError": PortfolioError(),
+    "ServiceUnavailable": Unavailable(),
 }
 
 # What a request with a body or such a parameter can get. 414 and 500 can happen to all, 503 to
@@ -85,18 +73,6 @@ _PARAMETER_ERRORS = {
     "Idempotency-Key": ("BadRequest", "IdempotencyKeyInFlight"),
     "If-Match": ("VersionConflict", "PreconditionFailed"),
 }
-
-_DESCRIPTION = """\
-Stores the portfolios of GlobeCo: a name, a date of creation and a version each.
-
-* Every portfolio has a **version**, which grows by one with each change. An update or a deletion
-  names the version that the client has seen, and fails with 409 if another one came first.
-* Every response has `X-Request-ID`: the one of the request, or a new one. Log lines and traces have
-  it too.
-* Every error is JSON with `detail`, a sentence or, with status 422, a list of all errors, and
-  `code`, a word for programs.
-* 503 means that the database is unavailable; `Retry-After` says when to retry.
-"""
 
 
 def build(app: Flask, settings: Settings) -> dict[str, Any]:
@@ -112,7 +88,7 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
         version=VERSION,
         openapi_version="3.1.0",
         plugins=[marshmallow, FlaskPlugin()],
-        info={"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+        info=_COMPONENTS["info"],
         # Relative to this document's own URL, so that it holds behind any path prefix. A prefix
         # that a request's header claims is not used: anybody can send one.
         servers=[{"url": ".", "description": "where this document comes from"}],
@@ -173,14 +149,12 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
             "description": "the kind of an error; the reference says which to retry",
         },
     )
-    for name, (error, meaning) in _ERRORS.items():
+    for name in _ERRORS:
         if name != "Unauthorized" or settings.api_keys:
-            spec.components.response(name, _error(error, meaning))
+            spec.components.response(name, _error(name))
     if settings.api_keys:
-        spec.components.security_scheme(
-            "apiKey", {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-        )
-        spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+        for name, scheme in _COMPONENTS["securitySchemes"].items():
+            spec.components.security_scheme(name, scheme)
 
 
 def _add_path(
@@ -209,11 +183,11 @@ def _add_path(
         errors.append("ServiceUnavailable")
     errors += ["URITooLong", "InternalServerError"]
     if protected and rule.rule.startswith("/api/"):
-        described["security"] = [{"apiKey": []}, {"bearer": []}]
+        described["security"] = [{name: []} for name in _COMPONENTS["securitySchemes"]]
         errors.append("Unauthorized")
     described["responses"] = {
         **{str(status): _result(result) for status, result in operation.responses.items()},
-        **{str(_ERRORS[name][0].status): name for name in errors},
+        **{str(_ERRORS[name].status): name for name in errors},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
     spec.path(view=view, app=app, operations={method: described})
@@ -253,9 +227,11 @@ def _result(result: Result) -> dict[str, Any]:
     return described
 
 
-def _error(error: PortfolioError, meaning: str) -> dict[str, Any]:
+def _error(name: str) -> dict[str, Any]:
+    error = _ERRORS[name]
     schema = _schema("ValidationError" if isinstance(error, UnprocessableEntity) else "Error")
     content = {"schema": schema, "example": error_body(error.code, error.detail)}
+    meaning = _COMPONENTS["errors"][name]
     described: dict[str, Any] = {"description": meaning, "content": {JSON: content}}
     if isinstance(error, Unavailable):
         described["headers"] = {"Retry-After": _HEADERS["Retry-After"]}
