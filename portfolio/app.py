@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -28,7 +26,12 @@ from portfolio.middleware.cors import CORSMiddleware
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
-from portfolio.observability.metrics import CommandDurations, Metrics, route_template
+from portfolio.observability.metrics import (
+    CommandDurations,
+    Metrics,
+    initial_requests,
+    route_template,
+)
 from portfolio.observability.shared_state import WorkerCoordinator
 from portfolio.service import PortfolioService
 from portfolio.storage.database import Database
@@ -61,6 +64,11 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
         app.register_blueprint(blueprint)
     if settings.enable_docs:
         app.register_blueprint(pages)
+    services.metrics.initial_requests = initial_requests(
+        (method, route_template(rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in sorted(rule.methods or ())
+    )
 
     app.cli = Commands(app.name)
 
@@ -104,21 +112,11 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
     cache = ValidationCache(
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
     )
-    metrics = Metrics()
+    metrics = Metrics(database, cache.statistics)
     if settings.enable_metrics and not settings.otel_sdk_disabled:
         database.listeners.append(CommandDurations(metrics.operations))
     log_level_controller = LogLevelController(settings)
     coordinator = WorkerCoordinator(settings, log_level_controller)
-    telemetry = _build_telemetry(app, settings, database, metrics, cache)
-    health_report = HealthReport(
-        settings,
-        database,
-        metrics,
-        cache.statistics,
-        log_level_controller,
-        coordinator.others,
-        telemetry.breakers if telemetry else [],
-    )
     return Services(
         settings=settings,
         database=database,
@@ -131,14 +129,12 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
         metrics=metrics,
         log_level_controller=log_level_controller,
         coordinator=coordinator,
-        telemetry=telemetry,
-        health=health_report,
+        telemetry=_build_telemetry(app, settings, metrics),
+        health=HealthReport(settings, metrics, log_level_controller, coordinator.others),
     )
 
 
-def _build_telemetry(
-    app: Flask, settings: Settings, database: Database, metrics: Metrics, cache: ValidationCache
-) -> Telemetry | None:
+def _build_telemetry(app: Flask, settings: Settings, metrics: Metrics) -> Telemetry | None:
     if settings.otel_sdk_disabled or not (settings.enable_metrics or settings.enable_tracing):
         return None
     # Deferred: loading OpenTelemetry takes time, which is spent only where it is used.
@@ -149,12 +145,4 @@ def _build_telemetry(
         from portfolio.observability.tracing import TracingMiddleware  # noqa: PLC0415
 
         tracing = TracingMiddleware(app, settings.trace_sample_rate)
-    routes = partial(_routes, app)
-    return Telemetry(settings, database, metrics, cache.statistics, routes, tracing)
-
-
-def _routes(app: Flask) -> Iterator[tuple[str, str]]:
-    """Yield method and template of every route, as request metrics name them."""
-    for rule in app.url_map.iter_rules():
-        for method in sorted(rule.methods or ()):
-            yield method, route_template(rule.rule)
+    return Telemetry(settings, metrics, tracing)

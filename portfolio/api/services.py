@@ -40,7 +40,7 @@ class Services:
 
     def reset_breaker(self, name: str) -> None:
         """Close the circuit breaker with this name, if there is one."""
-        for breaker in self.health.breakers:
+        for breaker in self.metrics.breakers:
             if breaker.name == name:
                 breaker.reset()
 

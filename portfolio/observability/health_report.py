@@ -6,39 +6,34 @@ import os
 import resource
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from portfolio.config import SERVICE, Settings
 from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import (
     BOUNDS,
+    BREAKER_STATES,
     CacheStatistics,
     HistogramData,
     Metrics,
     resident_bytes,
 )
 from portfolio.observability.shared_state import State
-from portfolio.storage.breaker import Breaker
-from portfolio.storage.database import Database
 from portfolio.timestamps import rfc3339, utc_now
 
 Check = dict[str, Any]
 
 _STARTED_AT = time.monotonic()
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-# Best first: the worst state among the workers is reported.
-_BREAKER_STATES = ("closed", "half-open", "open")
 
 
 class HealthReport:
     """Reports the health of this worker and of the other workers of its instance.
 
-    ``cache_statistics`` counts the look-ups of the validation cache, and ``other_workers`` returns
-    what ``describe`` returned in the other workers. No request depends on ``export_breakers``.
+    ``other_workers`` returns what ``describe`` returned in the other workers.
 
     Attributes:
-        breakers: the circuit breakers of this worker.
         draining: the worker accepts no further connections and finishes what is in flight; the
             server sets it.
     """
@@ -46,21 +41,18 @@ class HealthReport:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
         metrics: Metrics,
-        cache_statistics: Callable[[], CacheStatistics],
         log_level_controller: LogLevelController,
         other_workers: Callable[[], list[State]],
-        export_breakers: Sequence[Breaker] = (),
     ) -> None:
         self._settings = settings
-        self._database = database
+        self._database = metrics.database
         self._metrics = metrics
-        self._cache_statistics = cache_statistics
         self._log_level_controller = log_level_controller
         self._other_workers = other_workers
-        self._required_breakers = [database.breaker] if database.breaker else []
-        self.breakers = [*self._required_breakers, *export_breakers]
+        # No request depends on the others, which guard exports.
+        breaker = metrics.database.breaker
+        self._required_breakers = [breaker] if breaker else []
         self.draining = False
 
     def readiness(self) -> dict[str, Check]:
@@ -86,8 +78,8 @@ class HealthReport:
                 "topology": database.topology,
                 "pool": database.pool._asdict(),
             },
-            "circuit_breakers": {each.name: each.snapshot() for each in self.breakers},
-            "validation_cache": self._cache_statistics()._asdict(),
+            "circuit_breakers": {each.name: each.snapshot() for each in self._metrics.breakers},
+            "validation_cache": self._metrics.cache_statistics()._asdict(),
             "portfolios": self._metrics.portfolios,
             "requests": {
                 "in_flight": requests.in_flight,
@@ -230,7 +222,7 @@ def _merge_breakers(workers: Iterable[dict[str, Check]]) -> dict[str, Check]:
                 merged[name] = dict(found)
                 continue
             known = merged[name]
-            known["state"] = max(known["state"], found["state"], key=_BREAKER_STATES.index)
+            known["state"] = max(known["state"], found["state"], key=BREAKER_STATES.index)
             for count in ("failure_count", "successes", "failures", "refused", "transitions"):
                 known[count] += found[count]
     return merged

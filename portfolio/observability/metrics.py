@@ -6,13 +6,14 @@ deadlock on. Nothing here waits, so greenlets cannot interleave inside it.
 
 from __future__ import annotations
 
+import gc
 import os
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pymongo.monitoring import (
     CommandFailedEvent,
@@ -23,9 +24,13 @@ from pymongo.monitoring import (
 
 from portfolio.errors import PortfolioError
 from portfolio.models import CreateResult
+from portfolio.storage.database import Database
 
 # Upper bounds of the buckets, in seconds; the runbook's targets are 5, 10, 50 and 200 ms.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+# Best first. The metric has the index, and the worst state among the workers is reported.
+BREAKER_STATES = ("closed", "half-open", "open")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
@@ -33,6 +38,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 ENDPOINT = "portfolio.endpoint"
 # The endpoint of requests that are rejected before they are routed.
 REJECTED = "refused"
+
+# The endpoints beside the API's that alerts count.
+_PROBES = frozenset({"/health/live", "/health/ready"})
+_SUCCESSES = {"GET": ("200",), "POST": ("200", "201"), "PUT": ("200",), "DELETE": ("204",)}
+_FAILURES = ("500", "503")
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -51,6 +61,31 @@ def resident_bytes() -> int:
 def route_template(rule: str) -> str:
     """Return the template of a Flask rule: ``/portfolio/{id}`` for ``/portfolio/<id>``."""
     return rule.replace("<", "{").replace(">", "}")
+
+
+def initial_requests(routes: Iterable[tuple[str, str]]) -> list[Attributes]:
+    """Return the request series that exist before the first such request.
+
+    Prometheus sees no increase in a series that appears with a value, so the first burst of errors
+    would be invisible to alerts. The successes belong to them: errors alone would count as all of
+    the requests of a process that has just started. The list is bounded by the routes.
+
+    Args:
+        routes: methods and route templates.
+
+    Returns:
+        method, endpoint and status code of each.
+    """
+    series: list[Attributes] = []
+    methods = set()
+    for method, endpoint in routes:
+        if method in _SUCCESSES and (endpoint.startswith("/api/") or endpoint in _PROBES):
+            methods.add(method)
+            series += [(method, endpoint, status) for status in (*_SUCCESSES[method], *_FAILURES)]
+    # Rejected in overload, and a connection that failed.
+    series += [(method, REJECTED, "503") for method in sorted(methods)]
+    series.append(("_OTHER", REJECTED, "500"))
+    return series
 
 
 class CacheStatistics(NamedTuple):
@@ -145,14 +180,65 @@ class RequestMetrics:
 
 
 class Metrics:
-    """Everything that one worker counts itself."""
+    """Everything that one worker tells of itself in numbers.
 
-    def __init__(self) -> None:
+    Args:
+        database: whose pool and circuit breaker it reads.
+        cache_statistics: returns the counts of the validation cache.
+
+    Attributes:
+        portfolios: what happened to portfolios, by the version of the API that was called.
+        breakers: the circuit breakers of this worker.
+        initial_requests: the request series that are exported as 0 until they occur.
+    """
+
+    def __init__(self, database: Database, cache_statistics: Callable[[], CacheStatistics]) -> None:
+        self.database = database
+        self.cache_statistics = cache_statistics
         self.requests = RequestMetrics()
         self.bulks = Histogram()
         self.operations = Histogram()
-        # What happened to portfolios, by the version of the API that was called.
         self.portfolios: dict[str, Counter[str]] = {"creations": Counter()}
+        self.breakers = [database.breaker] if database.breaker else []
+        self.initial_requests: list[Attributes] = []
+
+    def values(self) -> dict[str, Mapping[Attributes, Any]]:
+        """Return the values of each metric of the registry, by the values of its attributes.
+
+        Those of histograms are ``HistogramData``, all others are numbers.
+        """
+        requests, creations = self.requests, self.portfolios["creations"]
+        answered = {key: found.count for key, found in requests.durations.items()}
+        cache, pool, times = self.cache_statistics(), self.database.pool, os.times()
+        return {
+            "http.requests": dict.fromkeys(self.initial_requests, 0) | answered,
+            "http.request.duration": requests.durations,
+            "http.requests.in_flight": {(): requests.in_flight},
+            "portfolio.bulk_operation.duration": self.bulks,
+            "portfolio.creations": {(api,): creations[api] for api in ("v1", "v2", "fast")},
+            "validation_cache.hits": {(): cache.hits},
+            "validation_cache.requests": {(): cache.hits + cache.misses},
+            "validation_cache.hit_rate": {(): cache.hit_rate},
+            "circuit_breaker.state": {
+                (each.name,): BREAKER_STATES.index(each.state) for each in self.breakers
+            },
+            "circuit_breaker.requests": {
+                (each.name, outcome): count
+                for each in self.breakers
+                for outcome, count in each.outcomes.items()
+            },
+            "mongodb.connection_pool.active": {(): pool.in_use},
+            "mongodb.connection_pool.available": {(): pool.available},
+            "mongodb.connection_pool.max": {(): pool.max},
+            "mongodb.connection_pool.waiting": {(): pool.waiting},
+            "mongodb.operation.duration": self.operations,
+            "process.cpu.time": {("user",): times.user, ("system",): times.system},
+            "process.memory.usage": {(): resident_bytes()},
+            "process.open_file_descriptor.count": {(): len(os.listdir("/dev/fd"))},
+            "cpython.gc.collections": {
+                (str(index),): each["collections"] for index, each in enumerate(gc.get_stats())
+            },
+        }
 
     def created(self, api: str, created: CreateResult) -> None:
         """Count the portfolios that a call of ``api`` created, unless it is a replay."""

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +28,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from portfolio.config import SERVICE, VERSION, Settings
 from portfolio.observability import otlp
-from portfolio.observability.metrics import BOUNDS, CacheStatistics, HistogramData, Metrics
-from portfolio.observability.registry import (
-    COUNTER,
-    GAUGE,
-    HISTOGRAM,
-    METRICS,
-    Sources,
-    initial_requests,
-)
+from portfolio.observability.metrics import BOUNDS, HistogramData, Metrics
+from portfolio.observability.registry import COUNTER, GAUGE, HISTOGRAM, METRICS
 from portfolio.storage.breaker import Breaker
-from portfolio.storage.database import Database
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -67,36 +58,21 @@ class Telemetry:
 
     Args:
         settings: what is on, and how often metrics are exported.
-        database: whose pool and breaker are exported, and whose commands are traced.
-        metrics: what the worker counts itself.
-        cache_statistics: returns the counts of the validation cache.
-        routes: returns method and template of every route.
+        metrics: what is exported; it gets a circuit breaker for each signal that is on.
         tracing: the middleware that traces requests; None where tracing is off.
-
-    Attributes:
-        breakers: the circuit breakers, one for each signal that is on.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        metrics: Metrics,
-        cache_statistics: Callable[[], CacheStatistics],
-        routes: Callable[[], Iterable[tuple[str, str]]],
-        tracing: TracingMiddleware | None,
+        self, settings: Settings, metrics: Metrics, tracing: TracingMiddleware | None
     ) -> None:
         self.tracing = tracing
-        self._routes = routes
         self._settings = settings
-        self._database = database
+        self._metrics = metrics
         self._stopped = Event()
         signals = {"metrics": settings.enable_metrics, "traces": settings.enable_tracing}
         self._breakers = {signal: _breaker(signal) for signal, on in signals.items() if on}
-        self.breakers = list(self._breakers.values())
+        metrics.breakers += self._breakers.values()
         otlp.load(self._breakers)
-        breakers = [*self.breakers, *([database.breaker] if database.breaker else [])]
-        self._sources = Sources(metrics, lambda: database.pool, cache_statistics, breakers)
         self._exports: Thread | None = None
         self._tracers: TracerProvider | None = None
 
@@ -119,7 +95,7 @@ class Telemetry:
         if self.tracing is not None:
             self.tracing.stop()
         # One last attempt even while a breaker is open: what is not sent now is lost.
-        for breaker in self.breakers:
+        for breaker in self._breakers.values():
             breaker.reset()
         self._stopped.set()
         ending = [self._exports] if self._exports else []
@@ -133,10 +109,9 @@ class Telemetry:
     def _export_metrics(self, exporter: MetricExporter, origin: Resource) -> None:
         """Export at each interval, and once more at the end."""
         started_ns = time.time_ns()
-        sources = self._sources._replace(initial_requests=initial_requests(self._routes()))
 
         def send() -> MetricExportResult:
-            return exporter.export(_metrics_data(origin, collect(sources, started_ns)))
+            return exporter.export(_metrics_data(origin, collect(self._metrics, started_ns)))
 
         interval_s = _interval_s(self._settings)
         wait_s, stopped = min(interval_s, _FIRST_EXPORT_AFTER_S), False
@@ -154,25 +129,25 @@ class Telemetry:
 
         self._tracers = tracer_provider(origin, self._breakers["traces"])
         if self._settings.enable_database_tracing:
-            self._database.listeners.append(CommandSpans(self._tracers))
+            self._metrics.database.listeners.append(CommandSpans(self._tracers))
         tracing.start(self._tracers)
 
 
-def collect(sources: Sources, started_ns: int) -> list[Metric]:
+def collect(metrics: Metrics, started_ns: int) -> list[Metric]:
     """Return every metric of the registry as it is now, cumulative since ``started_ns``.
 
     The SDK's own instruments are not used: it has none for a histogram that is read.
 
     Args:
-        sources: where the values come from.
+        metrics: has the values.
         started_ns: Unix time in nanoseconds.
     """
-    now_ns = time.time_ns()
+    now_ns, values = time.time_ns(), metrics.values()
     found = []
     for spec in METRICS:
         series = [
             (_COMMON | dict(zip(spec.attributes, attributes, strict=True)), value)
-            for attributes, value in spec.read(sources).items()
+            for attributes, value in values[spec.name].items()
         ]
         data: Gauge | Histogram | Sum
         if spec.kind == HISTOGRAM:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from portfolio.observability.registry import initial_requests
+from portfolio.observability.metrics import initial_requests
 
 from .conftest import DEPLOY, MONITORING, expressions, find, render, run, tool
 from .metrics import KUBE_STATE, names_outside_the_contract

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from portfolio.app import create_app
+from portfolio.config import Settings
 from portfolio.errors import NameConflict, Unavailable
-from portfolio.observability.metrics import BOUNDS, HistogramData, Metrics
+from portfolio.observability.metrics import BOUNDS, HistogramData, RequestMetrics
 
 
 def test_a_duration_falls_into_the_bucket_that_ends_at_or_above_it() -> None:
@@ -28,7 +30,7 @@ def test_quantiles_are_within_their_bucket() -> None:
 
 
 def test_requests_in_flight_return_to_zero_and_are_counted_once() -> None:
-    requests = Metrics().requests
+    requests = RequestMetrics()
     requests.in_flight += 2
     requests.end("GET", "/health", "200", 0.001)
     requests.end("GET", "/health", "200", 0.001)
@@ -47,7 +49,7 @@ def test_requests_in_flight_return_to_zero_and_are_counted_once() -> None:
     ],
 )
 def test_a_bulk_that_raises_is_counted_by_whose_fault_it_is(error: Exception, outcome: str) -> None:
-    metrics = Metrics()
+    metrics = create_app(Settings.from_environment({})).extensions["portfolio"].metrics
     with pytest.raises(type(error)), metrics.bulk("v2"):
         raise error
     assert list(metrics.bulks) == [("v2", outcome)]
