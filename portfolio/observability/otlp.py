@@ -1,17 +1,18 @@
-"""OTLP exporters, guarded by a circuit breaker."""
+"""OTLP exporters: where they send, by what transport, and guarded by a circuit breaker."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from http.client import HTTPConnection, HTTPException, HTTPMessage
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import pybreaker
 
 from portfolio.config import ConfigurationError
-from portfolio.observability.http_transport import HTTPTransport
 from portfolio.storage.breaker import Breaker
 
 GRPC = "grpc"
@@ -22,6 +23,8 @@ _EXPORTERS = {
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
     "traces": ("trace_exporter", "OTLPSpanExporter"),
 }
+# Read before a connection is closed, so that it is not reset.
+_MAX_BODY_BYTES = 64 * 1024
 _DEFAULT_ENDPOINTS = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
 
 T = TypeVar("T")
@@ -97,6 +100,64 @@ def exporter(signal: str, timeout_s: float | None = None) -> Any:
             options["_transport"] = HTTPTransport()
     kind = getattr(import_module(f"{package}.{module}"), name)
     return kind(endpoint(signal), timeout=timeout_s, **options)
+
+
+class Result(NamedTuple):
+    """The head of a response, or the error in its place."""
+
+    status_code: int | None = None
+    reason: str | None = None
+    error: Exception | None = None
+    fields: HTTPMessage = HTTPMessage()
+
+    def headers(self) -> HTTPMessage:
+        """Return the headers, under names in any case."""
+        return self.fields
+
+
+class HTTPTransport:
+    """Sends to a collector over plain HTTP by the standard library, each request by itself.
+
+    It takes the place of OpenTelemetry's ``BaseHTTPTransport``.
+    """
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float | None = None,
+        data: bytes | None = None,
+    ) -> Result:
+        """Send a request and return what came of it.
+
+        Args:
+            method: the HTTP method.
+            url: begins with ``http://``.
+            headers: beside ``Host`` and ``Content-Length``.
+            timeout: seconds that each wait for the collector may take.
+            data: the body.
+        """
+        parts = urlsplit(url)
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        connection = HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+        try:
+            connection.request(method, target, data, headers or {})
+            response = connection.getresponse()
+            response.read(_MAX_BODY_BYTES)
+            return Result(response.status, response.reason, None, response.headers)
+        except (OSError, HTTPException) as error:
+            return Result(error=error)
+        finally:
+            connection.close()
+
+    def is_connection_error(self, error: Exception | None) -> bool:
+        """Return whether ``error`` is one that ``request`` returns."""
+        return error is not None
+
+    def close(self) -> None:
+        """Do nothing: no connection outlives its request."""
 
 
 class _NotSentError(Exception):

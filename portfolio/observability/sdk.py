@@ -113,15 +113,15 @@ class Telemetry:
         def send() -> MetricExportResult:
             return exporter.export(_metrics_data(origin, collect(self._metrics, started_ns)))
 
-        interval_s = _interval_s(self._settings)
-        wait_s, stopped = min(interval_s, _FIRST_EXPORT_AFTER_S), False
+        every_s = interval_s(self._settings)
+        wait_s, stopped = min(every_s, _FIRST_EXPORT_AFTER_S), False
         while not stopped:
             stopped = self._stopped.wait(wait_s)
             try:
                 otlp.guarded(self._breakers["metrics"], send, MetricExportResult.FAILURE)
             except Exception:  # must not end the thread
                 log.exception("metrics not exported")
-            wait_s = interval_s
+            wait_s = every_s
 
     def _start_traces(self, origin: Resource, tracing: TracingMiddleware) -> None:
         # Deferred: production traces nothing by default.
@@ -240,7 +240,7 @@ def _breaker(signal: str) -> Breaker:
     )
 
 
-def _interval_s(settings: Settings) -> float:
+def interval_s(settings: Settings) -> float:
     """Return the seconds between exports; the specification's variable counts if it is alone."""
     milliseconds = os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "")
     if os.environ.get("OTEL_METRICS_EXPORT_INTERVAL_SECONDS") or not milliseconds.isdecimal():

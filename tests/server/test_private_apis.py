@@ -17,7 +17,7 @@ from opentelemetry.exporter.http.transport._base import BaseHTTPResult, BaseHTTP
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-from portfolio.observability.http_transport import HTTPTransport, Result
+from portfolio.observability.otlp import HTTPTransport, Result
 from portfolio.server.worker import freeze_settings
 from tests.support.gunicorn import ROOT
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from portfolio.observability.http_transport import HTTPTransport, Result
+from portfolio.observability.otlp import HTTPTransport, Result
 from tests.support.collector import Collector
 from tests.support.ports import free_port
 
