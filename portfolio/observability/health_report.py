@@ -25,6 +25,7 @@ from portfolio.timestamps import rfc3339, utc_now
 Check = dict[str, Any]
 
 _STARTED_AT = time.monotonic()
+_BREAKER_COUNTS = ("failure_count", "successes", "failures", "refused", "transitions")
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
@@ -218,12 +219,9 @@ def _merge_breakers(workers: Iterable[dict[str, Check]]) -> dict[str, Check]:
     merged: dict[str, Check] = {}
     for breakers in workers:
         for name, found in breakers.items():
-            if name not in merged:
-                merged[name] = dict(found)
-                continue
-            known = merged[name]
+            known = merged.setdefault(name, found | dict.fromkeys(_BREAKER_COUNTS, 0))
             known["state"] = max(known["state"], found["state"], key=BREAKER_STATES.index)
-            for count in ("failure_count", "successes", "failures", "refused", "transitions"):
+            for count in _BREAKER_COUNTS:
                 known[count] += found[count]
     return merged
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
@@ -145,12 +145,8 @@ class HistogramData:
         return 0.0
 
 
-class Histogram(dict[Attributes, HistogramData]):
-    """Maps attribute values, which must come from bounded sets, to their data."""
-
-    def __missing__(self, attributes: Attributes) -> HistogramData:
-        data = self[attributes] = HistogramData()
-        return data
+# Maps the values of attributes, which must come from bounded sets, to their data.
+Histogram = defaultdict[Attributes, HistogramData]
 
 
 class RequestMetrics:
@@ -158,7 +154,7 @@ class RequestMetrics:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self.durations = Histogram()
+        self.durations = Histogram(HistogramData)
 
     def refuse(self, method: str, status: str) -> None:
         """Count a request that was rejected before it reached the application; see ``end``."""
@@ -196,8 +192,8 @@ class Metrics:
         self.database = database
         self.cache_statistics = cache_statistics
         self.requests = RequestMetrics()
-        self.bulks = Histogram()
-        self.operations = Histogram()
+        self.bulks = Histogram(HistogramData)
+        self.operations = Histogram(HistogramData)
         self.portfolios: dict[str, Counter[str]] = {"creations": Counter()}
         self.breakers = [database.breaker] if database.breaker else []
         self.initial_requests: list[Attributes] = []
