@@ -29,9 +29,7 @@ class CompressionMiddleware:
     """WSGI middleware that compresses responses.
 
     Responses to clients that accept no compression carry no ``Vary``: every client can read them.
-
-    Args:
-        app: the wrapped WSGI application; it must call ``start_response`` before it returns.
+    The wrapped application must call ``start_response`` before it returns.
     """
 
     def __init__(self, app: WSGIApplication) -> None:

@@ -17,9 +17,7 @@ _MAX_AGE_S = 600
 class CORSMiddleware:
     """Adds the CORS headers to responses to browsers; other clients send no ``Origin``.
 
-    Args:
-        app: the wrapped WSGI application.
-        allowed: the origins, compared without regard to case; ``*`` is any, without credentials.
+    Origins are compared without regard to case; ``*`` allows any, without credentials.
     """
 
     def __init__(self, app: WSGIApplication, allowed: Sequence[str]) -> None:

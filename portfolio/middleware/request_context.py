@@ -50,11 +50,7 @@ def common_headers(settings: Settings) -> list[tuple[str, str]]:
 def error_app(status: str, code: ErrorCode, detail: str, *more: tuple[str, str]) -> WSGIApplication:
     """Return a WSGI application that answers every request with one error.
 
-    Args:
-        status: the status line.
-        code: the word for programs.
-        detail: the sentence for people.
-        more: headers.
+    ``status`` is the status line, and ``more`` has further headers.
     """
     body = orjson.dumps(error_body(code, detail))
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *more]
@@ -75,14 +71,7 @@ def request_id_for(given: str) -> str:
 
 
 class RequestContextMiddleware:
-    """WSGI middleware that gives each request its context.
-
-    Args:
-        app: the wrapped WSGI application.
-        settings: the deadline and the profile's headers.
-        requests: counts every request.
-        log_level_controller: how much of the request log is kept.
-    """
+    """WSGI middleware that gives each request its context, counts it and logs it."""
 
     def __init__(
         self,

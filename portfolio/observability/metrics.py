@@ -64,17 +64,12 @@ def route_template(rule: str) -> str:
 
 
 def initial_requests(routes: Iterable[tuple[str, str]]) -> list[Attributes]:
-    """Return the request series that exist before the first such request.
+    """Return method, endpoint and status code of the request series that exist from the start.
 
     Prometheus sees no increase in a series that appears with a value, so the first burst of errors
     would be invisible to alerts. The successes belong to them: errors alone would count as all of
-    the requests of a process that has just started. The list is bounded by the routes.
-
-    Args:
-        routes: methods and route templates.
-
-    Returns:
-        method, endpoint and status code of each.
+    the requests of a process that has just started. The list is bounded by ``routes``,
+    methods and route templates.
     """
     series: list[Attributes] = []
     methods = set()

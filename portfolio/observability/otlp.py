@@ -79,10 +79,8 @@ def load(signals: Iterable[str]) -> None:
 def exporter(signal: str, timeout_s: float | None = None) -> Any:
     """Return the exporter that the environment selects for ``signal``, ``traces`` or ``metrics``.
 
-    Args:
-        signal: what it exports.
-        timeout_s: seconds that an export may take, including retries; by default from the
-            environment, or 10.
+    An export, with its retries, may take ``timeout_s`` seconds; by default what the environment
+    says, or 10.
     """
     module, name = _EXPORTERS[signal]
     options: dict[str, Any] = {}
@@ -132,12 +130,7 @@ class HTTPTransport:
     ) -> Result:
         """Send a request and return what came of it.
 
-        Args:
-            method: the HTTP method.
-            url: begins with ``http://``.
-            headers: beside ``Host`` and ``Content-Length``.
-            timeout: seconds that each wait for the collector may take.
-            data: the body.
+        ``url`` begins with ``http://``; ``timeout``, in seconds, bounds each wait.
         """
         parts = urlsplit(url)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"

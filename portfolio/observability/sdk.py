@@ -134,13 +134,9 @@ class Telemetry:
 
 
 def collect(metrics: Metrics, started_ns: int) -> list[Metric]:
-    """Return every metric of the registry as it is now, cumulative since ``started_ns``.
+    """Return every metric of the registry, cumulative since ``started_ns``, a Unix time.
 
     The SDK's own instruments are not used: it has none for a histogram that is read.
-
-    Args:
-        metrics: has the values.
-        started_ns: Unix time in nanoseconds.
     """
     now_ns, values = time.time_ns(), metrics.values()
     found = []
@@ -188,10 +184,7 @@ def _metrics_data(origin: Resource, metrics: list[Metric]) -> MetricsData:
 def check(signal: str, settings: Settings, timeout_s: float) -> bool:
     """Send a gauge with the current time, or a span; return whether the collector accepted it.
 
-    Args:
-        signal: ``metrics`` or ``traces``.
-        settings: describe the resource.
-        timeout_s: seconds that it may take.
+    ``signal`` is ``metrics`` or ``traces``.
     """
     name, origin, now_ns = "portfolio.telemetry_check", resource(settings), time.time_ns()
     if signal == "metrics":

@@ -47,13 +47,10 @@ def prepare_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes, *, draft: str = "", durable: bool = False) -> None:
-    """Write ``content`` to ``path`` atomically.
+    """Write ``content`` atomically to ``path``, readable by this user only.
 
-    Args:
-        path: readable by this user only.
-        content: what to write.
-        draft: the suffix of the file that is written first; by default the process id.
-        durable: wait until the content has reached the disk.
+    The file that is written first has the suffix ``draft``, by default the process id. If
+    ``durable``, wait until the content has reached the disk.
 
     Raises:
         OSError: it cannot be written; the previous content stays.
@@ -174,9 +171,8 @@ class WorkerCoordinator:
     def start(self, describe: Callable[[], State], reset_breaker: Callable[[str], None]) -> None:
         """Start publishing this worker's state and reading the control file, once a second.
 
-        Args:
-            describe: returns the state of this worker, serializable as JSON.
-            reset_breaker: closes the circuit breaker of a name, if there is one.
+        ``describe`` returns the state, serializable as JSON, and ``reset_breaker`` closes the
+        circuit breaker of a name, if there is one.
         """
         self._begun = time.time()
         self._shared.read()  # removes the files of workers that were killed

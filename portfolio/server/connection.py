@@ -36,12 +36,7 @@ class Connection:
     """A connection, served by the greenlet that calls ``serve``.
 
     The connection bounds all its waits itself. To end it from outside, wake its socket.
-
-    Args:
-        worker: the ``Worker``, with its configuration, log, application and open connections.
-        listener_name: the address of the worker's end.
-        client: the socket.
-        address: the address of the client's end.
+    ``worker`` is the ``Worker``; ``listener_name`` and ``address`` are the addresses of both ends.
     """
 
     def __init__(self, worker: Any, listener_name: Any, client: Any, address: Any) -> None:
