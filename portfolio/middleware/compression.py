@@ -48,8 +48,10 @@ class CompressionMiddleware:
 
         body = self.app(environ, note)
         status, headers, exc_info = started
-        length = _value(headers, "Content-Length")
-        if (length is None or int(length) >= MIN_BYTES) and _is_compressible(headers):
+        given = dict(headers)
+        is_long = int(given.get("Content-Length", MIN_BYTES)) >= MIN_BYTES
+        is_compressible = given.get("Content-Type", "").startswith(_COMPRESSIBLE)
+        if is_long and is_compressible and "Content-Encoding" not in given:
             headers.append(("Vary", "Accept-Encoding"))
             if accepts_gzip(accepted):
                 body = _compress(body, headers)
@@ -87,15 +89,6 @@ def _compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
         if compressed:
             yield compressed
     yield compressor.flush()
-
-
-def _is_compressible(headers: list[tuple[str, str]]) -> bool:
-    kind = _value(headers, "Content-Type") or ""
-    return kind.startswith(_COMPRESSIBLE) and _value(headers, "Content-Encoding") is None
-
-
-def _value(headers: list[tuple[str, str]], name: str) -> str | None:
-    return next((value for known, value in headers if known == name), None)
 
 
 def _fit(name: str, value: str) -> tuple[str, str]:

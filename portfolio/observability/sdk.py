@@ -92,8 +92,6 @@ class Telemetry:
 
     def stop(self) -> None:
         """Export what is left, within two seconds, and stop."""
-        if self.tracing is not None:
-            self.tracing.stop()
         # One last attempt even while a breaker is open: what is not sent now is lost.
         for breaker in self._breakers.values():
             breaker.reset()

@@ -102,10 +102,6 @@ class TracingMiddleware:
         after.append(_end_if_sampled(after.pop()))
         self._started = True
 
-    def stop(self) -> None:
-        """Trace no further request."""
-        self._started = False
-
 
 class CommandSpans(CommandTracer):
     """A PyMongo listener that makes a child span of each command of a sampled request.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 # PRIVATE API: gunicorn==27.0.1, RequestParser with its unreader, wsgi.create and wsgi.Response, and
@@ -135,10 +135,13 @@ class Connection:
     def _call_application(self, environ: dict[str, Any], response: Response) -> bool:
         """Send the application's response; return whether all of it was sent."""
         try:
-            with closing(self._worker.wsgi(environ, response.start_response)) as parts:
+            parts = self._worker.wsgi(environ, response.start_response)
+            try:
                 for part in parts:
                     response.write(part)
                 response.close()
+            finally:
+                parts.close()
         except OSError:
             raise
         except Exception:
