@@ -144,5 +144,5 @@ def _build_telemetry(app: Flask, settings: Settings, metrics: Metrics) -> Teleme
     if settings.enable_tracing:
         from portfolio.observability.tracing import TracingMiddleware  # noqa: PLC0415
 
-        tracing = TracingMiddleware(app, settings.trace_sample_rate)
+        tracing = TracingMiddleware(app, settings, metrics.database.listeners)
     return Telemetry(settings, metrics, tracing)

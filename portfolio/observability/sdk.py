@@ -33,8 +33,6 @@ from portfolio.observability.registry import COUNTER, GAUGE, HISTOGRAM, METRICS
 from portfolio.storage.breaker import Breaker
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
-
     from portfolio.observability.tracing import TracingMiddleware
 
 log = logging.getLogger(__name__)
@@ -74,7 +72,6 @@ class Telemetry:
         metrics.breakers += self._breakers.values()
         otlp.load(self._breakers)
         self._exports: Thread | None = None
-        self._tracers: TracerProvider | None = None
 
     def start(self) -> None:
         """Start collecting and exporting; call before the first request and connection."""
@@ -88,7 +85,7 @@ class Telemetry:
             )
             self._exports.start()
         if self.tracing is not None and _is_enabled("TRACES"):
-            self._start_traces(origin, self.tracing)
+            self.tracing.start(origin, self._breakers["traces"])
 
     def stop(self) -> None:
         """Export what is left, within two seconds, and stop."""
@@ -97,8 +94,8 @@ class Telemetry:
             breaker.reset()
         self._stopped.set()
         ending = [self._exports] if self._exports else []
-        if self._tracers is not None:
-            ending.append(Thread(target=self._tracers.shutdown, daemon=True))
+        if self.tracing is not None:
+            ending.append(Thread(target=self.tracing.shutdown, daemon=True))
             ending[-1].start()
         deadline = time.monotonic() + _FLUSH_TIMEOUT_S
         for thread in ending:
@@ -120,15 +117,6 @@ class Telemetry:
             except Exception:  # must not end the thread
                 log.exception("metrics not exported")
             wait_s = every_s
-
-    def _start_traces(self, origin: Resource, tracing: TracingMiddleware) -> None:
-        # Deferred: production traces nothing by default.
-        from portfolio.observability.tracing import CommandSpans, tracer_provider  # noqa: PLC0415
-
-        self._tracers = tracer_provider(origin, self._breakers["traces"])
-        if self._settings.enable_database_tracing:
-            self._metrics.database.listeners.append(CommandSpans(self._tracers))
-        tracing.start(self._tracers)
 
 
 def collect(metrics: Metrics, started_ns: int) -> list[Metric]:

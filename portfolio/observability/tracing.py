@@ -27,6 +27,7 @@ from opentelemetry.trace import (
 )
 from pymongo.monitoring import CommandStartedEvent
 
+from portfolio.config import Settings
 from portfolio.observability import otlp
 from portfolio.observability.logging import request_id
 from portfolio.observability.trace_context import TraceContext, trace_context, unsampled
@@ -56,34 +57,42 @@ T = TypeVar("T")
 class TracingMiddleware:
     """WSGI middleware around Flask that decides whether a request is traced.
 
-    The caller's decision holds; without one, a fraction of the requests, from 0 to 1, is sampled.
-    Only sampled requests enter the Flask instrumentation.
+    The caller's decision holds; without one, a fraction of the requests is sampled. Only sampled
+    requests enter the Flask instrumentation. ``listeners`` are those of the MongoDB client.
     """
 
-    def __init__(self, app: Flask, sample_rate: float) -> None:
+    def __init__(self, app: Flask, settings: Settings, listeners: list[Any]) -> None:
         self._app = app
         self._wsgi_app: WSGIApplication = app.wsgi_app
-        self._sample_rate = sample_rate
-        self._started = False
+        self._settings = settings
+        self._sample_rate = settings.trace_sample_rate
+        self._listeners = listeners
+        self._provider: TracerProvider | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         parent = trace_context.get()
         sampled = parent.sampled if parent is not None else random.random() < self._sample_rate
-        if not sampled or not self._started:
+        if not sampled or self._provider is None:
             _sampled.set(False)
             trace_context.set(unsampled(parent))
             return self._wsgi_app(environ, start_response)
         _sampled.set(True)
         return self._wsgi_app(environ, _record_status(start_response))
 
-    def start(self, provider: TracerProvider) -> None:
-        """Instrument the application, in the worker: spans go to ``provider`` from now on.
+    def start(self, origin: Resource, breaker: Breaker) -> None:
+        """Trace from now on, in the worker: export the spans of ``origin``, guarded by ``breaker``.
 
         The instrumentation's hooks begin and end the span. Its wrapper of ``wsgi_app`` is removed:
         RequestContextMiddleware counts requests already. The hook before requests goes first, since
         any other may reject the request.
         """
+        # This middleware has decided before a span begins.
+        provider = TracerProvider(ALWAYS_ON, origin, shutdown_on_exit=False)
+        exporter = GuardedSpanExporter(otlp.exporter("traces"), breaker)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        if self._settings.enable_database_tracing:
+            self._listeners.append(CommandSpans(provider))
         # PRIVATE API: opentelemetry-instrumentation-flask==0.66b1, that its hooks are the last of
         # Flask's before and after a request, and what they read of the environ. The bypass for
         # requests that are not sampled saves 20% of the CPU of GET one.
@@ -100,7 +109,12 @@ class TracingMiddleware:
         before.insert(0, _begin_if_sampled(before.pop()))
         after = app.teardown_request_funcs[None]
         after.append(_end_if_sampled(after.pop()))
-        self._started = True
+        self._provider = provider
+
+    def shutdown(self) -> None:
+        """Export what is left."""
+        if self._provider is not None:
+            self._provider.shutdown()
 
 
 class CommandSpans(CommandTracer):
@@ -117,15 +131,6 @@ class CommandSpans(CommandTracer):
         # A span that has ended is no parent: the body of a streamed response is read after it.
         if _sampled.get() and get_current_span().is_recording():
             super().started(event)
-
-
-def tracer_provider(origin: Resource, breaker: Breaker) -> TracerProvider:
-    """Return what makes the spans of ``origin`` and exports them, unless the breaker is open."""
-    # TracingMiddleware has decided before a span begins.
-    provider = TracerProvider(ALWAYS_ON, origin, shutdown_on_exit=False)
-    exporter = GuardedSpanExporter(otlp.exporter("traces"), breaker)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    return provider
 
 
 class GuardedSpanExporter(SpanExporter):
