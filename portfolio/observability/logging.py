@@ -78,25 +78,21 @@ class TextFormatter(logging.Formatter):
         return "\n".join([f"{clock} {text}", *map(_printable, trace)])
 
 
-class NoProbes(logging.Filter):
-    """Drops the requests of probes and of the status page."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether ``record`` passes."""
-        is_probe = str(getattr(record, "path", "")).startswith("/health")
-        return not (is_probe and record.levelno < logging.WARNING)
+def is_no_probe(record: logging.LogRecord) -> bool:
+    """Drop, as a filter, the requests of probes and of the status page that succeeded."""
+    is_probe = str(getattr(record, "path", "")).startswith("/health")
+    return not is_probe or record.levelno >= logging.WARNING
 
 
-class AtIntervals(logging.Filter):
-    """Passes at most one record every ``seconds``."""
+class AtIntervals:
+    """A filter that passes at most one record every ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__()
         self._seconds = seconds
         self._next = 0.0
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether ``record`` passes."""
+    def __call__(self, _record: logging.LogRecord) -> bool:
+        """Return whether the record passes."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -143,14 +139,13 @@ def logging_config(settings: Settings) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"seldom": {"()": AtIntervals, "seconds": 60}, "no_probes": {"()": NoProbes}},
         "formatters": {
             "json": {"()": JSONFormatter},
             "text": {"()": TextFormatter, "colors": _has_colors()},
         },
         "handlers": {
-            "stdout": {**handler, "filters": ["no_probes"] if as_text else []},
-            "seldom": {**handler, "filters": ["seldom"]},
+            "stdout": {**handler, "filters": [is_no_probe] if as_text else []},
+            "seldom": {**handler, "filters": [AtIntervals(60)]},
         },
         "root": {"level": "WARNING", "handlers": ["stdout"]},
         "loggers": {

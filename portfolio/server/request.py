@@ -30,8 +30,6 @@ _CHUNKED_ALLOWANCE_BYTES = 4 * _PIECE_BYTES
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_overloaded = partial(Overloaded, "Service Unavailable")
-
 
 def check_head(request: Any) -> int | None:
     """Check what Gunicorn's parser does not; section 6 of the contract.
@@ -121,9 +119,9 @@ class RequestBody(io.RawIOBase):
         socket.stalled_since = time.monotonic()
         try:
             if length is None:
-                self.error = self._receive_chunks(source, socket)
+                self._receive_chunks(source, socket)
             else:
-                self.error = self._receive_length(request.unreader, length, socket)
+                self._receive_length(request.unreader, length, socket)
         except TimeoutError:
             self.error = RequestTimeout
         except AllowanceExceeded:
@@ -137,37 +135,29 @@ class RequestBody(io.RawIOBase):
         RequestBody.memory_used -= self._counted
         self._counted = 0
 
-    def _receive_length(
-        self, unreader: Any, length: int, socket: ClientSocket
-    ) -> Callable[[], Exception] | None:
+    def _receive_length(self, unreader: Any, length: int, socket: ClientSocket) -> None:
         """Receive ``length`` bytes past Gunicorn's reader, which would keep some of its own."""
         data: bytes = unreader.take_buffered()
         if len(data) > length:
             unreader.unread(data[length:])
             data = data[:length]
         socket.allowance = length
-        while True:
-            self._append(data)
-            missing = length - self._size
-            if not missing:
-                return None
-            if not self._has_room(0):
-                return _overloaded
+        self._append(data)
+        while (missing := length - self._size) and self._has_room(0):
             data = socket.recv(missing)
             if not data:
                 raise errors.NoMoreData
+            self._append(data)
 
-    def _receive_chunks(self, source: Any, socket: ClientSocket) -> Callable[[], Exception] | None:
+    def _receive_chunks(self, source: Any, socket: ClientSocket) -> None:
         while True:
             socket.allowance = _CHUNKED_ALLOWANCE_BYTES
             data = source.read(_PIECE_BYTES)
             self._append(data)
             if self._size > MAX_BODY_BYTES:
-                return RequestEntityTooLarge
-            if len(data) < _PIECE_BYTES:
-                return None
-            if not self._has_room(_CHUNKED_ALLOWANCE_BYTES):
-                return _overloaded
+                raise AllowanceExceeded
+            if len(data) < _PIECE_BYTES or not self._has_room(_CHUNKED_ALLOWANCE_BYTES):
+                return
             yield_to_hub()  # decoding small chunks takes long
 
     def _append(self, data: bytes) -> None:
@@ -178,12 +168,14 @@ class RequestBody(io.RawIOBase):
         self._pieces.append(data)
 
     def _has_room(self, parser_bytes: int) -> bool:
-        """Count what this body holds by now, and ``parser_bytes`` that Gunicorn's parser may hold.
+        """Return whether the body may go on arriving; if not, it fails as overloaded.
 
-        Returns:
-            whether the bodies of this worker may go on arriving.
+        Counts what it holds by now, and ``parser_bytes`` that Gunicorn's parser may hold.
         """
         counted = max(self._size + parser_bytes - _UNCOUNTED_BYTES, 0)
         RequestBody.memory_used += counted - self._counted
         self._counted = counted
-        return counted == 0 or RequestBody.memory_used <= _MAX_MEMORY_BYTES
+        if counted == 0 or RequestBody.memory_used <= _MAX_MEMORY_BYTES:
+            return True
+        self.error = partial(Overloaded, "Service Unavailable")
+        return False

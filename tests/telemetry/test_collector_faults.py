@@ -104,5 +104,5 @@ def test_a_collector_that_fails_is_left_alone_until_it_may_be_back() -> None:
 def test_the_filter_lets_one_record_pass_in_its_time() -> None:
     record = logging.makeLogRecord({"msg": "export failed"})
     patient, impatient = AtIntervals(60), AtIntervals(0)
-    assert [patient.filter(record) for _ in range(3)] == [True, False, False]
-    assert [impatient.filter(record) for _ in range(3)] == [True, True, True]
+    assert [patient(record) for _ in range(3)] == [True, False, False]
+    assert [impatient(record) for _ in range(3)] == [True, True, True]

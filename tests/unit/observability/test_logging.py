@@ -14,8 +14,8 @@ import pytest
 from portfolio.config import Settings
 from portfolio.observability.logging import (
     JSONFormatter,
-    NoProbes,
     TextFormatter,
+    is_no_probe,
     logging_config,
     request_id,
 )
@@ -132,9 +132,9 @@ def test_colors_tell_success_from_failure(status: int, color: int) -> None:
 
 def test_probes_are_left_out_unless_they_fail() -> None:
     probe = ANSWERED | {"path": "/health/ready"}
-    assert not NoProbes().filter(record(**probe))
-    assert NoProbes().filter(record(level=logging.ERROR, **probe))
-    assert NoProbes().filter(record(**ANSWERED))
+    assert not is_no_probe(record(**probe))
+    assert is_no_probe(record(level=logging.ERROR, **probe))
+    assert is_no_probe(record(**ANSWERED))
 
 
 @pytest.mark.parametrize(
@@ -165,4 +165,4 @@ def test_one_setting_chooses_the_format(
     config = logging_config(Settings.from_environment(variables))
     assert {handler["formatter"] for handler in config["handlers"].values()} == {formatter}
     assert config["formatters"]["text"]["colors"] is colors
-    assert ("no_probes" in config["handlers"]["stdout"]["filters"]) == (formatter == "text")
+    assert (is_no_probe in config["handlers"]["stdout"]["filters"]) == (formatter == "text")
