@@ -55,7 +55,8 @@ class Response(wsgi.Response):  # type: ignore[misc]
         if self.headers_sent or self.response_length != len(arg) or self._omits_body:
             super().write(arg)
             return
-        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
+        lines = self.default_headers()
+        lines += [f"{name}: {value}\r\n" for name, value in self.headers]
         self.headers_sent = True
         self.sent = len(arg)
         self.sock.sendall("".join([*lines, "\r\n"]).encode("latin-1") + arg)
