@@ -63,7 +63,7 @@ def route_template(rule: str) -> str:
     return rule.replace("<", "{").replace(">", "}")
 
 
-def initial_requests(routes: Iterable[tuple[str, str]]) -> list[Attributes]:
+def initial_requests(routes: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
     """Return method, endpoint and status code of the request series that exist from the start.
 
     Prometheus sees no increase in a series that appears with a value, so the first burst of errors
@@ -71,15 +71,11 @@ def initial_requests(routes: Iterable[tuple[str, str]]) -> list[Attributes]:
     the requests of a process that has just started. The list is bounded by ``routes``,
     methods and route templates.
     """
-    series: list[Attributes] = []
-    methods = set()
+    # Rejected in overload, and a connection that failed.
+    series = [(method, REJECTED, "503") for method in _SUCCESSES] + [("_OTHER", REJECTED, "500")]
     for method, endpoint in routes:
         if method in _SUCCESSES and (endpoint.startswith("/api/") or endpoint in _PROBES):
-            methods.add(method)
             series += [(method, endpoint, status) for status in (*_SUCCESSES[method], *_FAILURES)]
-    # Rejected in overload, and a connection that failed.
-    series += [(method, REJECTED, "503") for method in sorted(methods)]
-    series.append(("_OTHER", REJECTED, "500"))
     return series
 
 
@@ -191,7 +187,7 @@ class Metrics:
         self.operations = Histogram(HistogramData)
         self.portfolios: dict[str, Counter[str]] = {"creations": Counter()}
         self.breakers = [database.breaker] if database.breaker else []
-        self.initial_requests: list[Attributes] = []
+        self.initial_requests: list[tuple[str, str, str]] = []
 
     def values(self) -> dict[str, Mapping[Attributes, Any]]:
         """Return the values of each metric of the registry, by the values of its attributes.

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.observability.shared_state import SharedState, prepare_folder, replace_file
+from portfolio.config import Settings
+from portfolio.observability.logging import LogLevelController
+from portfolio.observability.shared_state import (
+    SharedState,
+    WorkerCoordinator,
+    prepare_folder,
+    replace_file,
+)
 from tests.support.gunicorn import ROOT
 
 # A process that shows what it is told on its standard input, line by line, until that closes.
@@ -178,3 +185,17 @@ def test_a_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "8000"
     prepare_folder(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_only_a_process_that_has_opened_the_folder_sees_others(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"PORTFOLIO_RUNTIME_DIR": str(tmp_path)})
+    coordinator = WorkerCoordinator(settings, LogLevelController(settings))
+    writer = Writer(coordinator.folder)
+    prepare_folder(coordinator.folder)
+    try:
+        writer.show("of a service that runs on this machine")
+        assert coordinator.others() == []
+        coordinator.open()
+        assert len(coordinator.others()) == 1
+    finally:
+        writer.kill()
