@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+
 from click import Command, Context
 from flask.cli import AppGroup
+from pymongo.synchronous import monitor
 
 
 class Commands(AppGroup):
@@ -28,3 +31,6 @@ class Commands(AppGroup):
 
         for command in (db, breakers, config, telemetry, log_level, portfolios):
             self.add_command(command)
+        # PRIVATE API: pymongo==4.20.0, which waits at the exit for its daemon threads to wake up:
+        # half a second.
+        atexit.unregister(monitor._shutdown_resources)

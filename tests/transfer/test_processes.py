@@ -16,6 +16,13 @@ Documents = Collection[dict[str, Any]]
 NAMES = [f"Fund {number}" for number in range(30)]
 LINES = b"".join(b'{"name": "%b"}\n' % name.encode() for name in NAMES)
 
+# Names, when all else is done at the exit, the threads that nothing has waited for.
+NAMES_THREADS = """
+import atexit, sys, threading
+atexit.register(lambda: print(*[each.name for each in threading.enumerate()], file=sys.stderr))
+from flask.cli import main; main()
+"""
+
 
 def exported_names(lines: bytes) -> list[str]:
     return sorted(json.loads(line)["name"] for line in lines.splitlines())
@@ -56,3 +63,11 @@ def test_process_substitution_and_other_shell_habits(
     assert (appended[0], appended[-1], len(appended)) == (b"before", b"after", 32)
     assert (tmp_path / "first").read_text() == "portfolioId,name,dateCreated,version\n"
     assert exported_names((tmp_path / "substituted").read_bytes()) == sorted(NAMES)
+
+
+def test_a_command_does_not_wait_for_threads_of_pymongo_that_sleep(
+    app: Flask, settings: Settings
+) -> None:
+    ran = run_process(settings, "export", "-", program=NAMES_THREADS)
+    assert ran.returncode == 0, ran.stderr
+    assert b"pymongo" in ran.stderr
