@@ -50,39 +50,40 @@ def unescape_cell(cell: str) -> str:
 
 
 def read_rows(lines: Lines, format: str, *, spreadsheet_safe: bool) -> Iterator[Any]:
-    """Return the rows of ``lines``; after each, ``lines`` tells the position behind it.
+    """Yield the rows of ``lines``; after each, ``lines`` tells the position behind it.
 
-    A ``LineError`` says why one row can't be read; the next may be. Fields that portfolios do not
-    have are reported on stderr, each once. ``spreadsheet_safe`` unescapes the cells of CSV.
+    In the place of a row that can't be read is a ``LineError``, which says why. Fields that
+    portfolios do not have are reported on stderr, each once. ``spreadsheet_safe`` unescapes the
+    cells of CSV.
 
     Raises:
         TransferError: nothing behind this place can be read.
     """
-    return _CsvRows(lines, spreadsheet_safe) if format == "csv" else _JsonRows(lines)
+    return _read_csv(lines, spreadsheet_safe) if format == "csv" else _read_json(lines)
 
 
-class _JsonRows(Iterator[Any]):
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-        self._known = set(COLUMNS)
-        self._decode = json.JSONDecoder(object_pairs_hook=_unique).decode
-
-    def __next__(self) -> Any:
-        line = next(self._lines)
-        while line.isspace():
-            line = next(self._lines)
+def _read_json(lines: Lines) -> Iterator[Any]:
+    known = set(COLUMNS)
+    decode = json.JSONDecoder(object_pairs_hook=_unique).decode
+    while True:
         try:
-            row = self._decode(line)
+            line = next(lines, None)
+            if line is None:
+                return
+            if line.isspace():
+                continue
+            row = decode(line)
         except json.JSONDecodeError as error:
-            raise LineError(
+            yield LineError(
                 f"not JSON: {error.msg} at column {error.colno}; each line should hold one whole "
                 "portfolio"
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise LineError(str(error)) from None
-        if isinstance(row, dict):
-            _report_unknown(row, self._known, self._lines.line)
-        return row
+            )
+        except (LineError, ValueError, RecursionError) as error:
+            yield LineError(str(error))
+        else:
+            if isinstance(row, dict):
+                _report_unknown(row, known, lines.line)
+            yield row
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -104,34 +105,30 @@ def _report_unknown(names: Iterable[str], known: set[str], line: int) -> None:
             )
 
 
-class _CsvRows(Iterator[dict[str, str]]):
-    def __init__(self, lines: Lines, spreadsheet_safe: bool) -> None:
-        self._lines = lines
-        self._spreadsheet_safe = spreadsheet_safe
-        self._reader = csv.reader(lines, strict=True)
-        self._columns: list[str] = []
-
-    def __next__(self) -> dict[str, str]:
-        columns = self._columns = self._columns or _read_header(self._reader, self._lines)
-        cells: list[str] = []
-        while not cells:
-            begin = self._lines.line + 1
-            try:
-                cells = next(self._reader)
-            except (csv.Error, LineError) as error:
-                if self._lines.line > begin:
-                    # What the row has swallowed can't be told from rows of their own.
-                    raise TransferError(
-                        f"lines {begin} to {self._lines.line}: {_explain(error)}; is a quote not "
-                        f"closed in line {begin}?"
-                    ) from None
-                raise LineError(_explain(error)) from None
+def _read_csv(lines: Lines, spreadsheet_safe: bool) -> Iterator[dict[str, str] | LineError]:
+    reader = csv.reader(lines, strict=True)
+    columns = _read_header(reader, lines)
+    while True:
+        begin = lines.line + 1
+        try:
+            cells = next(reader, None)
+        except (csv.Error, LineError) as error:
+            if lines.line > begin:
+                # What the row has swallowed can't be told from rows of their own.
+                raise TransferError(
+                    f"lines {begin} to {lines.line}: {_explain(error)}; is a quote not closed in "
+                    f"line {begin}?"
+                ) from None
+            yield LineError(_explain(error))
+            continue
+        if cells is None:
+            return
         if any(cells[len(columns) :]):
-            raise LineError(f"{len(cells)} cells under {len(columns)} columns")
-        if self._spreadsheet_safe:
-            cells = list(map(unescape_cell, cells))
-        values = dict(zip(columns, cells, strict=False))
-        return {name: values[name] for name in COLUMNS if values.get(name)}
+            yield LineError(f"{len(cells)} cells under {len(columns)} columns")
+        elif cells:
+            texts = map(unescape_cell, cells) if spreadsheet_safe else cells
+            values = dict(zip(columns, texts, strict=False))
+            yield {name: values[name] for name in COLUMNS if values.get(name)}
 
 
 def _read_header(reader: Iterator[list[str]], lines: Lines) -> list[str]:

@@ -11,6 +11,7 @@ neither on the row's line nor on any note.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import click
@@ -94,11 +95,8 @@ class Importer:
         self._service = service
         self._source = source
         self._lines = source.lines
-        self._rows = read_rows(
-            source.lines, options.format, spreadsheet_safe=options.spreadsheet_safe
-        )
         self._label = options.label
-        self._identities = RowIdentities(options.label)
+        self._entries = self._read_entries(options)
         self._note = note
         self._skip = skip
         # Rows behind this position may or may not be stored.
@@ -133,42 +131,36 @@ class Importer:
             return
         self._resumes = True
         click.echo(f"Going on after line {self._done.line}")
-        here = START
-        while here != self._done:
-            try:
-                # For the ids of equal rows further on.
-                ended = self._next_entry() is None
-            except LineError:
-                ended = False
+        # Read them again: the ids of later rows depend on equal ones here.
+        for _ in self._entries:
             here = self._lines.position()
-            if ended or here.line > self._done.line:
-                raise TransferError(
-                    f"{self._source.raw.name} has changed: its first {self._done.line} lines are "
-                    f"not the ones that were imported. {RESTART}"
-                )
+            if here == self._done:
+                return
+            if here.line > self._done.line:
+                break
+        raise TransferError(
+            f"{self._source.raw.name} has changed: its first {self._done.line} lines are not the "
+            f"ones that were imported. {RESTART}"
+        )
 
     def _store_rows(self) -> None:
         before = self._done
         pending: list[_Entry] = []
         size = self._source.size
         with progress_bar(size or 0, "Importing", hidden=size is None) as bar:
-            while True:
-                try:
-                    entry = self._next_entry()
-                except LineError as error:
-                    fault = f"line {self._lines.line}: {error}"
+            for entry in self._entries:
+                if isinstance(entry, _Entry):
+                    pending.append(entry)
+                else:
+                    fault = f"line {self._lines.line}: {entry}"
                     if not self._skip:
                         self._store(pending, before)
                         raise TransferError(
                             f"{fault}\nAll lines before it are imported. Correct it and run the "
                             "same command again, or add --bad-lines skip."
-                        ) from None
+                        )
                     click.echo(f"Skipped: {fault}", err=True)
                     self.skipped += 1
-                else:
-                    if entry is None:
-                        break
-                    pending.append(entry)
                 before = self._lines.position()
                 if len(pending) == MAX_BULK:
                     self._store(pending, before)
@@ -177,28 +169,30 @@ class Importer:
                         bar.update(self._source.raw.tell() - bar.pos)
         self._store(pending, before)
 
-    def _next_entry(self) -> _Entry | None:
-        """Return the portfolio of the next row; None at the end.
-
-        Raises:
-            LineError: the row is bad; the next call goes on behind it.
-        """
-        try:
-            row = next(self._rows)
-            new: PortfolioCreate = load(_schema, row, "body")
-        except StopIteration:
-            return None
-        except UnprocessableEntity as error:
-            faults = [": ".join([*map(str, each["loc"][1:]), each["msg"]]) for each in error.errors]
-            raise LineError("; ".join(faults)) from None
-        given = row.get("portfolioId")
-        if given is None:
-            id = self._identities.next(new)
-        elif ObjectId.is_valid(given):
-            id = ObjectId(given)
-        else:
-            raise LineError("portfolioId: Input should be 24 hexadecimal digits")
-        return _Entry(self._lines.line, new._replace(id=str(id)), own_id=given is not None)
+    def _read_entries(self, options: ImportOptions) -> Iterator[_Entry | LineError]:
+        """Yield the portfolio of each row; the reason in the place of one that is bad."""
+        identities = RowIdentities(options.label)
+        for row in read_rows(
+            self._lines, options.format, spreadsheet_safe=options.spreadsheet_safe
+        ):
+            if isinstance(row, LineError):
+                yield row
+                continue
+            try:
+                new: PortfolioCreate = load(_schema, row, "body")
+            except UnprocessableEntity as error:
+                faults = [[*map(str, each["loc"][1:]), each["msg"]] for each in error.errors]
+                yield LineError("; ".join(map(": ".join, faults)))
+                continue
+            given = row.get("portfolioId")
+            if given is None:
+                id = identities.next(new)
+            elif ObjectId.is_valid(given):
+                id = ObjectId(given)
+            else:
+                yield LineError("portfolioId: Input should be 24 hexadecimal digits")
+                continue
+            yield _Entry(self._lines.line, new._replace(id=str(id)), own_id=given is not None)
 
     def _store(self, entries: list[_Entry], end: Position) -> None:
         """Store those of ``entries`` that are missing; all before ``end`` is done then."""
