@@ -197,6 +197,19 @@ def test_a_part_that_lacks_what_was_noted_is_refused(
     assert ids(file) == IDS
 
 
+def test_a_part_that_was_exchanged_is_refused(
+    app: Flask, stored: Documents, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.ndjson"
+    interrupt(app, file, KeyboardInterrupt())
+    foreign = b"x" * part_of(file).stat().st_size + b"\n"
+    part_of(file).write_bytes(foreign)
+    refused = run(app, "export", file)
+    assert refused.exit_code == 1
+    assert f"{part_of(file)} is not what {note_of(file)} is of" in refused.output
+    assert part_of(file).read_bytes() == foreign
+
+
 def test_an_export_goes_on_after_kill_9_midway(
     app: Flask, settings: Settings, stored: Documents, file: Path
 ) -> None:

@@ -133,6 +133,21 @@ def test_what_a_link_leads_to_is_written_with_its_mode(
     assert os.listdir(target.parent) == ["target.ndjson"]
 
 
+def test_an_export_has_reached_the_disk_when_it_ends(
+    app: Flask, filled: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "all.ndjson"
+    synchronized = []
+
+    def fsync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        synchronized.append((Path(path), file.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert run(app, "export", file).exit_code == 0
+    assert synchronized[-2:] == [(tmp_path / "all.ndjson.part", False), (tmp_path, True)]
+
+
 def test_an_unfinished_export_is_as_private_as_the_file_that_it_replaces(
     app: Flask, filled: Documents, tmp_path: Path
 ) -> None:

@@ -82,30 +82,30 @@ class Exporter:
         note = Note(note_path, f"{path} is of an export from", source, options)
         resumable = f". What was written stays in {path}; the same command goes on from there."
         with file_errors(path, resumable), open_part(path, target) as out:
-            begun = _Progress() if restart else _find_progress(path, out, note)
-            note.write({"written": begun._asdict()}, durable=True)
-            out.truncate(begun.size)
-            out.seek(begun.size)
-            count = self._write_part(out, begun, note)
+            done = _Progress() if restart else self._find_progress(path, out, note)
+            note.write({"written": done._asdict()}, durable=True)
+            out.truncate(done.size)
+            out.seek(done.size)
+            with database_errors(TRANSFER_BUDGET_S):
+                total = self.service.search(Search(limit=1)).total
+            with progress_bar(total, "Exporting") as bar:
+                bar.update(done.rows)
+                for rows, batch in self._steps(done):
+                    out.write(rows)
+                    out.flush()  # killing this process does not lose it
+                    last = batch[-1].id if batch else None
+                    done = _Progress(out.tell(), done.rows + len(batch), last)
+                    note.write({"written": done._asdict()})
+                    bar.update(len(batch))
             with suppress(FileNotFoundError, PermissionError):
                 os.fchown(out.fileno(), target.stat().st_uid, target.stat().st_gid)
             os.fsync(out.fileno())
             path.replace(target)
+            with suppress(OSError):  # some folders can't be read or synchronized
+                folder = os.open(target.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
             note.remove()
-        return count
-
-    def _write_part(self, out: IO[bytes], done: _Progress, note: Note) -> int:
-        with database_errors(TRANSFER_BUDGET_S):
-            total = self.service.search(Search(limit=1)).total
-        with progress_bar(total, "Exporting") as bar:
-            bar.update(done.rows)
-            for rows, batch in self._steps(done):
-                out.write(rows)
-                out.flush()  # killing this process does not lose it
-                last = batch[-1].id if batch else None
-                done = _Progress(out.tell(), done.rows + len(batch), last)
-                note.write({"written": done._asdict()})
-                bar.update(len(batch))
         return done.rows
 
     def _steps(self, done: _Progress) -> Iterator[tuple[bytes, list[Portfolio]]]:
@@ -122,26 +122,33 @@ class Exporter:
             if not batch:
                 return
 
-
-def _find_progress(path: Path, out: IO[bytes], note: Note) -> _Progress:
-    """Return how far the export in ``path``, which is opened as ``out``, has come."""
-    size = os.fstat(out.fileno()).st_size
-    if not size:
-        return _Progress()
-    noted = note.read()
-    if noted is None:
-        raise TransferError(
-            f"{note.path} is missing: it can't be told which database {path} comes from. Look what "
-            "it is; --restart overwrites it."
-        )
-    begun = _Progress(**noted.get("written", {}))
-    if size < begun.size:
-        raise TransferError(f"{path} is shorter than {note.path} says. {RESTART}")
-    if begun.rows:
-        click.echo(
-            f"Going on after {begun.rows} portfolios, behind {begun.last}; --restart begins anew"
-        )
-    return begun
+    def _find_progress(self, path: Path, out: IO[bytes], note: Note) -> _Progress:
+        """Return how far the export in ``path``, which is opened as ``out``, has come."""
+        size = os.fstat(out.fileno()).st_size
+        if not size:
+            return _Progress()
+        noted = note.read()
+        if noted is None:
+            raise TransferError(
+                f"{note.path} is missing: it can't be told which database {path} comes from. Look "
+                "what it is; --restart overwrites it."
+            )
+        begun = _Progress(**noted.get("written", {}))
+        if size < begun.size:
+            raise TransferError(f"{path} is shorter than {note.path} says. {RESTART}")
+        if begun.size and not is_compressed(self.file):
+            out.seek(begun.size - 1)
+            if out.read(1) != b"\n":
+                raise TransferError(
+                    f"{path} is not what {note.path} is of: it has no line end after {begun.size} "
+                    f"bytes. {RESTART}"
+                )
+        if begun.rows:
+            click.echo(
+                f"Going on after {begun.rows} portfolios, behind {begun.last}; --restart begins "
+                "anew"
+            )
+        return begun
 
 
 @contextmanager
