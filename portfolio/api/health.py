@@ -72,10 +72,7 @@ def live() -> Response:
     "getReadiness",
     description="For readiness probes: 503 within 5 seconds of an outage of MongoDB, and while the "
     "service shuts down.",
-    responses={
-        200: Result("Ready", "Readiness"),
-        503: Result("Not ready", "Readiness", headers=("Retry-After",)),
-    },
+    responses={200: Result("Ready", "Readiness"), 503: Result("Not ready", "Readiness")},
 )
 def ready() -> Response:
     """Check whether requests can be served."""
@@ -91,10 +88,7 @@ def ready() -> Response:
 @describe(
     "getStartup",
     description="For startup probes: once 200, always 200.",
-    responses={
-        200: Result("Started", "Startup"),
-        503: Result("Not started", "Startup", headers=("Retry-After",)),
-    },
+    responses={200: Result("Started", "Startup"), 503: Result("Not started", "Startup")},
 )
 def startup() -> Response:
     """Check whether MongoDB was reached since the start."""
@@ -110,7 +104,7 @@ def startup() -> Response:
     "all workers.",
     responses={
         200: Result("Healthy", "HealthReport"),
-        503: Result("A part is unhealthy", "HealthReport", headers=("Retry-After",)),
+        503: Result("A part is unhealthy", "HealthReport"),
     },
 )
 def detailed() -> Response:

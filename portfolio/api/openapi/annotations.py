@@ -59,7 +59,7 @@ class Result(NamedTuple):
         schema: the name of its schema, without ``Schema``; None if it has no JSON.
         many: it is an array of ``schema``.
         example: its content; a portfolio has one by default.
-        headers: the names of its headers.
+        headers: the names of its headers; 503 has ``Retry-After``.
         links: the operations that can follow.
         media_types: its content types. ``schema`` is that of JSON, all others are text.
     """

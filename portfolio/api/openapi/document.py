@@ -186,7 +186,7 @@ def _add_path(
         described["security"] = [{name: []} for name in _COMPONENTS["securitySchemes"]]
         errors.append("Unauthorized")
     described["responses"] = {
-        **{str(status): _result(result) for status, result in operation.responses.items()},
+        **{str(status): _result(status, result) for status, result in operation.responses.items()},
         **{str(_ERRORS[name].status): name for name in errors},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
@@ -200,7 +200,7 @@ def _body(body: Body) -> dict[str, Any]:
     return {"required": True, "content": {JSON: {"schema": schema, "example": body.example}}}
 
 
-def _result(result: Result) -> dict[str, Any]:
+def _result(status: int, result: Result) -> dict[str, Any]:
     described: dict[str, Any] = {"description": result.description}
     for media_type in result.media_types:
         schema: Any = {"type": "string"}
@@ -218,8 +218,9 @@ def _result(result: Result) -> dict[str, Any]:
         example = [EXAMPLE] if result.many else EXAMPLE
     if example is not None:
         described["content"][result.media_types[0]]["example"] = example
-    if result.headers:
-        described["headers"] = {name: _HEADERS[name] for name in result.headers}
+    headers = ("Retry-After",) if status == 503 else result.headers
+    if headers:
+        described["headers"] = {name: _HEADERS[name] for name in headers}
     if result.links:
         described["links"] = {
             name: {"operationId": name} | _COMPONENTS["links"][name] for name in result.links
