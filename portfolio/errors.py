@@ -45,21 +45,12 @@ def code_for_status(status: int) -> ErrorCode:
 
 
 def error_body(code: ErrorCode, detail: str | Sequence[LocatedError]) -> dict[str, object]:
-    """Return the body of an error response (CONTRACT.md section 6).
-
-    Args:
-        code: the word for programs.
-        detail: a sentence, or every error in the values of the request.
-    """
+    """Return the body of an error response (CONTRACT.md section 6)."""
     return {"detail": detail, "code": code.value}
 
 
 class PortfolioError(Exception):
-    """An error that is reported to the client, with its HTTP status and its code.
-
-    Args:
-        detail: a sentence for the client; that of the class by default.
-    """
+    """An error that is reported to the client, by default with the sentence of its class."""
 
     status = 500
     code = ErrorCode.INTERNAL_ERROR
@@ -103,11 +94,7 @@ class VersionConflict(PortfolioError):
 
 
 class NameConflict(PortfolioError):
-    """Names of new portfolios are stored already.
-
-    Args:
-        names: the stored names.
-    """
+    """Portfolios with these names are stored already."""
 
     status = 409
     code = ErrorCode.NAME_CONFLICT
@@ -150,9 +137,7 @@ class UnsupportedMediaType(PortfolioError):
 class Unavailable(PortfolioError):
     """The service cannot answer now; here since the database is down or the breaker is open.
 
-    Args:
-        detail: a sentence for the client.
-        retry_after: seconds after which the client should retry.
+    The client should retry after ``retry_after`` seconds.
     """
 
     status = 503
@@ -197,11 +182,7 @@ class LocatedError(TypedDict):
 
 
 class UnprocessableEntity(PortfolioError):
-    """Values have the wrong type or range.
-
-    Args:
-        errors: every error of the request, not only the first.
-    """
+    """Values have the wrong type or range; ``errors`` are all errors of the request."""
 
     status = 422
     code = ErrorCode.VALIDATION_ERROR

@@ -23,12 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SettingType:
-    """A type of setting.
-
-    Attributes:
-        parse: returns the value of a text; raises ``ValueError`` for a text that is not allowed.
-        allowed: what is allowed, for error messages.
-    """
+    """A type of setting; ``parse`` raises ``ValueError`` for a text that is not ``allowed``."""
 
     parse: Callable[[str], Any]
     allowed: str

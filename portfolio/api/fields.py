@@ -47,11 +47,7 @@ NOT_A_DATE = FieldError(
 
 
 class InputField(fields.Field[T]):
-    """A field that reports ``FieldError`` objects.
-
-    Attributes:
-        json_schema: describes the values that are accepted, apart from null.
-    """
+    """A field that reports ``FieldError`` objects; its schema is that of all values but null."""
 
     default_error_messages: Any = {"required": [MISSING], "null": [NOT_A_STRING]}  # noqa: RUF012
     json_schema: dict[str, Any]
@@ -126,10 +122,6 @@ class Integer(InputField[int]):
     """An integer, or a string of its digits, between two bounds.
 
     1.0 is an integer too, in JSON Schema as in the original service.
-
-    Args:
-        low: the minimum.
-        high: the maximum.
     """
 
     default_error_messages: Any = {"null": [NOT_AN_INTEGER]}  # noqa: RUF012
@@ -188,12 +180,7 @@ class DateTime(InputField[datetime]):
 
 
 class Array(InputField[list[str]]):
-    """A list of up to ``MAX_LOOKUP`` strings.
-
-    Args:
-        item: what each of them is.
-        low: the minimum number of them.
-    """
+    """A list of ``low`` to ``MAX_LOOKUP`` strings."""
 
     default_error_messages: Any = {"null": [NOT_AN_ARRAY]}  # noqa: RUF012
 

@@ -68,15 +68,9 @@ def query_arguments(request: Request, known: Container[str]) -> tuple[dict[str, 
     Returns:
         the first value of each, and errors for those that are given more than once.
     """
-    arguments = {}
-    repeated = {}
-    for name, values in request.args.lists():
-        if name not in known:
-            continue
-        arguments[name] = values[0]
-        if len(values) > 1:
-            repeated[name] = [_REPEATED]
-    return arguments, repeated
+    given = {name: values for name, values in request.args.lists() if name in known}
+    repeated = {name: [_REPEATED] for name, values in given.items() if len(values) > 1}
+    return {name: values[0] for name, values in given.items()}, repeated
 
 
 def idempotency_key(request: Request, *, unique: bool = False) -> IdempotencyKey | None:

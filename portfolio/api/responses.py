@@ -73,12 +73,7 @@ class PortfoliosEncoder:
     def encode(
         self, portfolios: Sequence[Portfolio], fields: Sequence[str] | None
     ) -> orjson.Fragment:
-        """Return the JSON of ``portfolios``, which must not change any more, as a fragment.
-
-        Args:
-            portfolios: what to encode.
-            fields: some of ``FIELDS``; None for all.
-        """
+        """Return the JSON of ``portfolios``, which must not change any more, with these fields."""
         known, known_fields, encoded = self._latest
         if known is not portfolios or known_fields != fields:
             encoded = orjson.dumps(select_fields(portfolios, fields), default=to_json)

@@ -34,8 +34,6 @@ from portfolio.models import (
 
 MAX_LIMIT = 1000
 
-_NONE: FieldErrors = {}
-
 
 class _Input(Schema):
     """What all inputs share: unknown fields are ignored, and errors are ``FieldError`` objects."""
@@ -193,7 +191,7 @@ class SearchQuerySchema(FieldsQuerySchema):
         return Search(**data)
 
 
-def load(schema: Schema, data: Any, source: str, found: FieldErrors = _NONE) -> Any:
+def load(schema: Schema, data: Any, source: str, found: FieldErrors | None = None) -> Any:
     """Validate ``data`` and return what ``schema`` makes of it.
 
     Args:
@@ -207,7 +205,7 @@ def load(schema: Schema, data: Any, source: str, found: FieldErrors = _NONE) -> 
     """
     if schema.many and not isinstance(data, list):
         raise UnprocessableEntity(locate([NOT_AN_ARRAY], source))
-    errors = locate(found, source)
+    errors = locate(found or {}, source)
     try:
         loaded = schema.load(data)
     except ValidationError as error:

@@ -21,9 +21,6 @@ class LRUBackend(BaseCache):
 
     Flask-Caching's own in-memory backend pickles each value, which costs more than the cache saves,
     and counts nothing.
-
-    Args:
-        size: the maximum number of entries.
     """
 
     def __init__(self, size: int) -> None:
@@ -64,10 +61,7 @@ class ValidationCache:
     Only accepted queries are kept: a rejected one is parsed again each time.
     ``benchmarks/validation_cache.py`` measures what a hit saves.
 
-    Args:
-        app: the application that Flask-Caching is configured for.
-        size: the maximum number of queries.
-        enabled: if not, every query is parsed and nothing is counted.
+    If it is not ``enabled``, every query is parsed and nothing is counted.
     """
 
     # Longer query strings are rare and would let a client fill the memory.
