@@ -72,7 +72,7 @@ class Application(Flask):
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what matches ``request`` to a route, by its path and method alone."""
         if request is None:
-            return super().create_url_adapter(request)
+            return None  # nothing makes a URL outside of a request
         adapter = _Adapter(
             self.url_map,
             server_name="localhost",

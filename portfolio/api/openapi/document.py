@@ -13,28 +13,12 @@ from flask import Flask
 from marshmallow import fields
 from werkzeug.routing import Rule
 
+from portfolio import errors
 from portfolio.api.fields import InputField, Integer
 from portfolio.api.openapi import response_schemas
 from portfolio.api.openapi.annotations import ATTRIBUTE, JSON, Body, Result, describe
 from portfolio.api.responses import EXAMPLE, TOO_LARGE
 from portfolio.config import VERSION, Settings
-from portfolio.errors import (
-    BadRequest,
-    ErrorCode,
-    IdempotencyKeyInUse,
-    LocatedError,
-    NameConflict,
-    NotFound,
-    PortfolioError,
-    PreconditionFailed,
-    TooLarge,
-    Unauthorized,
-    Unavailable,
-    UnprocessableEntity,
-    UnsupportedMediaType,
-    VersionConflict,
-    error_body,
-)
 
 # What is the same in all documents.
 _COMPONENTS = yaml.safe_load(Path(__file__).with_name("components.yaml").read_text())
@@ -42,27 +26,27 @@ _COMPONENTS["parameters"]["portfolio_id"]["example"] = EXAMPLE["portfolioId"]
 _HEADERS = _COMPONENTS["headers"]
 
 
-class _URITooLong(BadRequest):
+class _URITooLong(errors.BadRequest):
     status = 414
 
 
 # An example of each, by name.
-_ERRORS: dict[str, PortfolioError] = {
-    "BadRequest": BadRequest("Only one search parameter allowed: name or name_like"),
-    "Unauthorized": Unauthorized(),
-    "NotFound": NotFound(),
-    "VersionConflict": VersionConflict(),
-    "IdempotencyKeyInFlight": IdempotencyKeyInUse(),
-    "NameConflict": NameConflict(["Growth Fund"]),
-    "PreconditionFailed": PreconditionFailed(),
-    "PayloadTooLarge": TooLarge(TOO_LARGE),
+_ERRORS: dict[str, errors.PortfolioError] = {
+    "BadRequest": errors.BadRequest("Only one search parameter allowed: name or name_like"),
+    "Unauthorized": errors.Unauthorized(),
+    "NotFound": errors.NotFound(),
+    "VersionConflict": errors.VersionConflict(),
+    "IdempotencyKeyInFlight": errors.IdempotencyKeyInUse(),
+    "NameConflict": errors.NameConflict(["Growth Fund"]),
+    "PreconditionFailed": errors.PreconditionFailed(),
+    "PayloadTooLarge": errors.TooLarge(TOO_LARGE),
     "URITooLong": _URITooLong("Request URI Too Long"),
-    "UnsupportedMediaType": UnsupportedMediaType(),
-    "UnprocessableEntity": UnprocessableEntity(
-        [LocatedError(loc=["body", "name"], msg="Field required", type="missing")]
+    "UnsupportedMediaType": errors.UnsupportedMediaType(),
+    "UnprocessableEntity": errors.UnprocessableEntity(
+        [errors.LocatedError(loc=["body", "name"], msg="Field required", type="missing")]
     ),
-    "InternalServerError": PortfolioError(),
-    "ServiceUnavailable": Unavailable(),
+    "InternalServerError": errors.PortfolioError(),
+    "ServiceUnavailable": errors.Unavailable(),
 }
 
 # What a request with a body or such a parameter can get. 414 and 500 can happen to all, 503 to
@@ -145,7 +129,7 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
         "ErrorCode",
         {
             "type": "string",
-            "enum": [code.value for code in ErrorCode],
+            "enum": [code.value for code in errors.ErrorCode],
             "description": "the kind of an error; the reference says which to retry",
         },
     )
@@ -169,7 +153,7 @@ def _add_path(
         "description": operation.description,
     }
     names = (*rule.arguments, *operation.parameters)
-    errors = [error for name in names for error in _PARAMETER_ERRORS.get(name, ())]
+    error_names = [error for name in names for error in _PARAMETER_ERRORS.get(name, ())]
     parameters = [_COMPONENTS["parameters"][name] | {"name": name} for name in names]
     if operation.query:
         parameters.insert(len(rule.arguments), {"in": "query", "schema": operation.query})
@@ -177,17 +161,17 @@ def _add_path(
         described["parameters"] = parameters
     if operation.body:
         described["requestBody"] = _body(operation.body)
-        errors += _BODY_ERRORS
-    errors += operation.errors
+        error_names += _BODY_ERRORS
+    error_names += operation.errors
     if "/portfolio" in rule.rule:
-        errors.append("ServiceUnavailable")
-    errors += ["URITooLong", "InternalServerError"]
+        error_names.append("ServiceUnavailable")
+    error_names += ["URITooLong", "InternalServerError"]
     if protected and rule.rule.startswith("/api/"):
         described["security"] = [{name: []} for name in _COMPONENTS["securitySchemes"]]
-        errors.append("Unauthorized")
+        error_names.append("Unauthorized")
     described["responses"] = {
         **{str(status): _result(status, result) for status, result in operation.responses.items()},
-        **{str(_ERRORS[name].status): name for name in errors},
+        **{str(_ERRORS[name].status): name for name in error_names},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
     spec.path(view=view, app=app, operations={method: described})
@@ -230,11 +214,11 @@ def _result(status: int, result: Result) -> dict[str, Any]:
 
 def _error(name: str) -> dict[str, Any]:
     error = _ERRORS[name]
-    schema = _schema("ValidationError" if isinstance(error, UnprocessableEntity) else "Error")
-    content = {"schema": schema, "example": error_body(error.code, error.detail)}
+    schema = _schema("ValidationError" if error.status == 422 else "Error")
+    content = {"schema": schema, "example": errors.error_body(error.code, error.detail)}
     meaning = _COMPONENTS["errors"][name]
     described: dict[str, Any] = {"description": meaning, "content": {JSON: content}}
-    if isinstance(error, Unavailable):
+    if error.status == 503:
         described["headers"] = {"Retry-After": _HEADERS["Retry-After"]}
     return described
 
