@@ -167,19 +167,16 @@ class StandaloneWriter:
         """
         self._database.run(lambda: insert_record(self._database, record), retry=False)
         try:
-            self.complete(record)
+            self._database.run(lambda: self.complete(record), retry=True)
         except PyMongoError:
             self._database.run(lambda: self._undo_record(record), retry=True)
             raise
         except Unavailable:
-            run_later(_PAUSE_S, lambda: self._repeat(lambda: self._complete(record), 1))
+            run_later(_PAUSE_S, lambda: self._repeat(lambda: self.complete(record), 1))
             raise
 
     def complete(self, record: IdempotencyRecord) -> None:
-        """Store the missing portfolios of ``record`` and mark it done."""
-        self._database.run(lambda: self._complete(record), retry=True)
-
-    def _complete(self, record: IdempotencyRecord) -> None:
+        """Store the missing portfolios of ``record`` and mark it done; may run again."""
         insert_missing(self._database, to_documents(record.portfolios))
         self._database.idempotency.update_one(
             {"_id": record_id(record.key)}, {"$set": {"done": True}}

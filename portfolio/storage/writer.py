@@ -15,12 +15,7 @@ from portfolio.scheduling import run_later
 from portfolio.storage.batching import BatchLoader
 from portfolio.storage.connection import READ_CONCERN, WRITE_CONCERN
 from portfolio.storage.database import Database
-from portfolio.storage.documents import (
-    Document,
-    record_from_document,
-    record_id,
-    to_documents,
-)
+from portfolio.storage.documents import Document, record_from_document, record_id, to_documents
 from portfolio.storage.inserts import (
     StandaloneWriter,
     await_majority,
@@ -87,7 +82,7 @@ class PortfolioWriter:
 
     def complete(self, record: IdempotencyRecord) -> None:
         """Store what is missing of a creation that was abandoned on a standalone."""
-        self._standalone.complete(record)
+        self._database.run(lambda: self._standalone.complete(record), retry=True)
 
     def find_record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """Return the record with this key, or None where no majority has one."""
