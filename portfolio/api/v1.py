@@ -37,6 +37,8 @@ T = TypeVar("T")
 _JSON = "application/json"
 _NDJSON = "application/x-ndjson"
 _NEW_NAME = "Growth and Income Fund"
+# The entity tag of one version of a portfolio (RFC 9110): its id and version, without the quotes.
+_TAG = "{}-{}"
 
 _create_schema = PortfolioCreateSchema()
 _update_schema = PortfolioUpdateSchema()
@@ -103,7 +105,7 @@ def get_portfolio(portfolio_id: str) -> Response:
     response = _respond(portfolio)
     # Few requests have the header, and Werkzeug parses it even where it is absent.
     if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
-        _tag(portfolio.id, portfolio.version)
+        _TAG.format(portfolio.id, portfolio.version)
     ):
         response.status_code = 304
         response.set_data(b"")
@@ -174,15 +176,10 @@ def validate_portfolios() -> Response:
     return json_response({"valid": valid, "invalid": invalid, "inactive": []})
 
 
-def _tag(portfolio_id: str, version: int) -> str:
-    """Return the entity tag of one version of a portfolio (RFC 9110), without its quotes."""
-    return f"{portfolio_id}-{version}"
-
-
 def _respond(
     portfolio: Portfolio, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    etag = f'"{_tag(portfolio.id, portfolio.version)}"'
+    etag = f'"{_TAG.format(portfolio.id, portfolio.version)}"'
     return json_response(portfolio, status, {"ETag": etag} | (headers or {}))
 
 
@@ -195,13 +192,17 @@ def _apply_if_match(portfolio_id: str, version: int, change: Callable[[], T]) ->
     if "HTTP_IF_MATCH" not in request.environ:
         return change()
     wanted = request.if_match
-    if wanted.contains(_tag(portfolio_id.lower(), version)):
+    if wanted.contains(_TAG.format(portfolio_id.lower(), version)):
         try:
             return change()
         except VersionConflict:
             pass
     found = services().portfolios.get(portfolio_id)
-    raise VersionConflict if wanted.contains(_tag(found.id, found.version)) else PreconditionFailed
+    raise (
+        VersionConflict
+        if wanted.contains(_TAG.format(found.id, found.version))
+        else PreconditionFailed
+    )
 
 
 def _check_id(body: Any, portfolio_id: str) -> FieldErrors:
