@@ -8,15 +8,21 @@ from pathlib import Path
 import click
 from flask.cli import AppGroup
 
-from portfolio.api.responses import to_json
+from portfolio.api.responses import FIELDS, to_json
 from portfolio.api.services import services
 from portfolio.cli.helpers import database_errors, print_table
-from portfolio.cli.transfer.exporter import Exporter, open_stream
-from portfolio.cli.transfer.files import TransferError, file_errors, format_of, label_of
-from portfolio.cli.transfer.formats import COLUMNS, FORMATS
+from portfolio.cli.transfer.exporter import Exporter
+from portfolio.cli.transfer.files import (
+    TransferError,
+    file_errors,
+    format_of,
+    label_of,
+    open_source,
+    open_stream,
+)
+from portfolio.cli.transfer.formats import FORMATS, Lines
 from portfolio.cli.transfer.importer import Importer, ImportOptions
 from portfolio.cli.transfer.notes import Note, describe_target
-from portfolio.cli.transfer.source import open_source
 from portfolio.models import Search
 
 portfolios = AppGroup("portfolios", help="Import, export and find portfolios.")
@@ -95,7 +101,9 @@ def import_file(
         if source.size is not None and not no_resume:
             path = file.with_name(f"{file.name}.progress")
             note = Note(path, f"{path} is of an import into", target, options._asdict())
-        importer = Importer(services().portfolios, source, options, note, skip=bad_lines == "skip")
+        lines = Lines(source.data, encoding)
+        skip = bad_lines == "skip"
+        importer = Importer(services().portfolios, source, lines, options, note, skip=skip)
         importer.run(restart=restart)
     if importer.derived:
         click.echo(
@@ -151,6 +159,6 @@ def find(name: str, limit: int) -> None:
         page = services().portfolios.search(Search(name_like=name, limit=limit))
     if not page.portfolios:
         raise click.ClickException(f"No portfolio's name contains {name!r}.")
-    print_table(COLUMNS, (list(to_json(each).values()) for each in page.portfolios))
+    print_table(FIELDS, (list(to_json(each).values()) for each in page.portfolios))
     if page.has_next:
         click.echo(f"{limit} of {page.total}; --limit shows more")

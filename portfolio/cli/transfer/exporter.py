@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import gzip
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -21,12 +20,10 @@ import click
 from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, progress_bar
 from portfolio.cli.transfer.files import (
     RESTART,
-    STANDARD_OUTPUT,
     TransferError,
-    descriptor_of,
     file_errors,
     is_compressed,
-    lock,
+    open_part,
 )
 from portfolio.cli.transfer.formats import CSV_HEADER, encode_rows
 from portfolio.cli.transfer.notes import Note, Target
@@ -149,37 +146,3 @@ class Exporter:
                 "anew"
             )
         return begun
-
-
-@contextmanager
-def open_part(path: Path, like: Path) -> Iterator[IO[bytes]]:
-    """Open the unfinished export at ``path``, and lock it until the end of the context.
-
-    It gets the mode of ``like``, the file that it will replace.
-
-    Raises:
-        TransferError: another export writes it.
-        OSError: it can't be opened.
-    """
-    while True:
-        # Never through a link: in a folder for everybody, others may have put one there.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        with os.fdopen(descriptor, "rb+") as out:
-            lock(out, f"Another export is writing {path}")
-            # The previous owner of the lock may have put this very file in place.
-            if not (path.exists() and os.path.samefile(path, descriptor)):
-                continue
-            with suppress(FileNotFoundError):
-                os.fchmod(descriptor, stat.S_IMODE(like.stat().st_mode))
-            yield out
-            return
-
-
-def open_stream(file: Path) -> IO[bytes] | None:
-    """Open ``file`` for writing if it is a pipe, a device or a descriptor; return None if not."""
-    descriptor = descriptor_of(file, STANDARD_OUTPUT)
-    if descriptor is not None:
-        return os.fdopen(os.dup(descriptor), "wb")
-    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-        return os.fdopen(os.open(file, os.O_WRONLY), "wb")
-    return None

@@ -1,21 +1,25 @@
-"""What an import and an export share: errors, names of files, locks."""
+"""The files and streams of a transfer: what their names say, opening and locking them, errors."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
+import gzip
+import os
 import re
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import click
 
-STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
 RESTART = "--restart begins anew: an import leaves alone what is stored already."
 _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+_UTF_16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -60,7 +64,7 @@ def label_of(file: Path, given: str | None) -> str:
     All names of open descriptors have the label of the standard input.
     """
     if given is None:
-        is_open = descriptor_of(file, STANDARD_INPUT) is not None
+        is_open = descriptor_of(file, dash=0) is not None
         given = "-" if is_open else _uncompressed_name(file)
     # Names of files may hold bytes that are not text.
     return given.encode(errors="backslashreplace").decode()
@@ -75,7 +79,7 @@ def _uncompressed_name(file: Path) -> str:
     return file.stem if is_compressed(file) else file.name
 
 
-def lock(file: IO[bytes], refusal: str) -> None:
+def _lock(file: IO[bytes], refusal: str) -> None:
     """Lock ``file`` until it is closed, at the latest by the end of the process.
 
     Raises:
@@ -86,3 +90,81 @@ def lock(file: IO[bytes], refusal: str) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise TransferError(refusal) from None
+
+
+class Source(NamedTuple):
+    """An opened file to import.
+
+    Attributes:
+        data: what it holds, uncompressed.
+        raw: the file itself.
+        size: the size of the file in bytes; None for a stream, which has none.
+    """
+
+    data: Any
+    raw: Any
+    size: int | None
+
+
+@contextmanager
+def open_source(file: Path, encoding: str) -> Iterator[Source]:
+    """Open ``file`` for import; a regular file is locked, so that it is imported once at a time.
+
+    Raises:
+        TransferError: another import reads it, or its content is of another kind.
+        OSError: it can't be opened.
+    """
+    with ExitStack() as stack:
+        descriptor = descriptor_of(file, dash=0)
+        opened = file.open("rb") if descriptor is None else os.fdopen(os.dup(descriptor), "rb")
+        raw: Any = stack.enter_context(opened)
+        status = os.fstat(raw.fileno())
+        is_stream = descriptor is not None or not stat.S_ISREG(status.st_mode)
+        if not is_stream:
+            # A network file system may have no locks. Two imports at once waste time, no more.
+            with suppress(OSError):
+                _lock(raw, f"Another import is reading {file}: wait until it has ended.")
+        data = raw
+        if is_compressed(file):
+            data = stack.enter_context(gzip.GzipFile(fileobj=raw))
+        elif raw.peek(2).startswith(b"\x1f\x8b"):
+            raise TransferError(
+                "This is compressed with gzip: its name should end in .gz; or pipe it through zcat."
+            )
+        elif encoding == "utf-8" and raw.peek(2).startswith(_UTF_16_STARTS):
+            raise TransferError("line 1: this is UTF-16: add --encoding utf-16")
+        yield Source(data, raw, None if is_stream else status.st_size)
+
+
+@contextmanager
+def open_part(path: Path, like: Path) -> Iterator[IO[bytes]]:
+    """Open the unfinished export at ``path``, and lock it until the end of the context.
+
+    It gets the mode of ``like``, the file that it will replace.
+
+    Raises:
+        TransferError: another export writes it.
+        OSError: it can't be opened.
+    """
+    while True:
+        # Never through a link: in a folder for everybody, others may have put one there.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(descriptor, "rb+") as out:
+            _lock(out, f"Another export is writing {path}")
+            # The previous owner of the lock may have put this very file in place.
+            if not (path.exists() and os.path.samefile(path, descriptor)):
+                continue
+            with suppress(FileNotFoundError):
+                os.fchmod(descriptor, stat.S_IMODE(like.stat().st_mode))
+            yield out
+            return
+
+
+def open_stream(file: Path) -> IO[bytes] | None:
+    """Open ``file`` for writing if it is a pipe, a device or a descriptor; return None if not."""
+    descriptor = descriptor_of(file, dash=1)
+    if descriptor is not None:
+        return os.fdopen(os.dup(descriptor), "wb")
+    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
+        return os.fdopen(os.open(file, os.O_WRONLY), "wb")
+    return None

@@ -1,30 +1,35 @@
-"""The two formats of portfolios, JSON lines and CSV: reading rows and writing them."""
+"""The two formats of portfolios, JSON lines and CSV: reading lines and rows, and writing them."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import hashlib
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from portfolio.api.responses import FIELDS, json_lines, to_json
 from portfolio.cli.transfer.files import TransferError
-from portfolio.cli.transfer.source import LineError, Lines
 from portfolio.models import Portfolio
 
 FORMATS = ("ndjson", "csv")
-COLUMNS = FIELDS
-CSV_HEADER = f"{','.join(COLUMNS)}\r\n".encode()
+CSV_HEADER = f"{','.join(FIELDS)}\r\n".encode()
+# A portfolio takes some hundred bytes; far longer lines are from files without line ends.
+_MAX_LINE = 2**20
+# A byte that is not text, as Python's error handler surrogateescape decodes it.
+_NOT_TEXT = re.compile("[\udc80-\udcff]")
 # What a spreadsheet takes for a formula: OWASP, CSV injection.
 _START = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 # Cells that already have an apostrophe there are escaped too, so that unescaping is exact.
 _TO_ESCAPE = re.compile(f"'*{_START}")
 _ESCAPED = re.compile(f"'+{_START}")
-_NAMES_OF_COLUMNS = f"The first line should name the columns, of {', '.join(COLUMNS)}"
+_NAMES_OF_COLUMNS = f"The first line should name the columns, of {', '.join(FIELDS)}"
 
 
 def encode_rows(batch: Iterable[Portfolio], format: str, *, spreadsheet_safe: bool) -> bytes:
@@ -49,6 +54,87 @@ def unescape_cell(cell: str) -> str:
     return cell[1:] if _ESCAPED.match(cell) else cell
 
 
+class LineError(Exception):
+    """One line can't be read, the next may be; the message says why."""
+
+
+class Position(NamedTuple):
+    """A place in the data: the lines before it, their bytes in UTF-8, and the digest of these."""
+
+    line: int
+    size: int
+    sha256: str
+
+
+START = Position(0, 0, hashlib.sha256().hexdigest())
+
+
+class Lines:
+    """The lines of the data as text, and how far they have been read.
+
+    Args:
+        data: what to read, in bytes; uncompressed.
+        encoding: how text is encoded; a byte order mark is left out.
+
+    Attributes:
+        line: how many lines were read.
+    """
+
+    def __init__(self, data: Any, encoding: str) -> None:
+        self.line = 0
+        self._encoding = encoding
+        # Only where a character begins at any byte can the next line be found behind a bad one.
+        errors = "strict" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+        self._text = io.TextIOWrapper(data, encoding, errors, newline="\n")
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def position(self) -> Position:
+        """Return how far was read."""
+        return Position(self.line, self._size, self._digest.hexdigest())
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        """Return the next line, with its end.
+
+        Raises:
+            LineError: it is too long or can't be decoded; the next call goes on behind it.
+            TransferError: nothing more can be read.
+        """
+        line = self._read()
+        if not line:
+            raise StopIteration
+        self.line += 1
+        if len(line) > _MAX_LINE:
+            while line and not line.endswith("\n"):
+                line = self._read()
+            raise LineError(f"longer than {_MAX_LINE:,} bytes")
+        bad = _NOT_TEXT.search(line)
+        if bad:
+            raise LineError(
+                f"not {self._encoding}: byte 0x{ord(bad[0]) - 0xDC00:02x} at column "
+                f"{bad.start() + 1}; --encoding names another encoding, such as cp1252"
+            )
+        return line.removeprefix("\ufeff") if self.line == 1 else line
+
+    def _read(self) -> str:
+        try:
+            line = self._text.readline(_MAX_LINE + 1)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise TransferError(f"after line {self.line}: broken gzip data: {error}") from error
+        except UnicodeDecodeError as error:
+            raise TransferError(
+                f"after line {self.line}: not {self._encoding}: {error.reason}; --encoding names "
+                "another encoding"
+            ) from error
+        text = line.encode(errors="surrogateescape")
+        self._digest.update(text)
+        self._size += len(text)
+        return line
+
+
 def read_rows(lines: Lines, format: str, *, spreadsheet_safe: bool) -> Iterator[Any]:
     """Yield the rows of ``lines``; after each, ``lines`` tells the position behind it.
 
@@ -63,7 +149,7 @@ def read_rows(lines: Lines, format: str, *, spreadsheet_safe: bool) -> Iterator[
 
 
 def _read_json(lines: Lines) -> Iterator[Any]:
-    known = set(COLUMNS)
+    known = set(FIELDS)
     decode = json.JSONDecoder(object_pairs_hook=_unique).decode
     while True:
         try:
@@ -90,7 +176,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]
-        repeated = [name for name in COLUMNS if names.count(name) > 1]
+        repeated = [name for name in FIELDS if names.count(name) > 1]
         if repeated:
             raise ValueError(f"{', '.join(repeated)} more than once")
     return members
@@ -100,9 +186,7 @@ def _report_unknown(names: Iterable[str], known: set[str], line: int) -> None:
     for name in names:
         if name not in known:
             known.add(name)
-            click.echo(
-                f"Left out: {name!r} (line {line}) is none of {', '.join(COLUMNS)}", err=True
-            )
+            click.echo(f"Left out: {name!r} (line {line}) is none of {', '.join(FIELDS)}", err=True)
 
 
 def _read_csv(lines: Lines, spreadsheet_safe: bool) -> Iterator[dict[str, str] | LineError]:
@@ -128,7 +212,7 @@ def _read_csv(lines: Lines, spreadsheet_safe: bool) -> Iterator[dict[str, str] |
         elif cells:
             texts = map(unescape_cell, cells) if spreadsheet_safe else cells
             values = dict(zip(columns, texts, strict=False))
-            yield {name: values[name] for name in COLUMNS if values.get(name)}
+            yield {name: values[name] for name in FIELDS if values.get(name)}
 
 
 def _read_header(reader: Iterator[list[str]], lines: Lines) -> list[str]:
@@ -147,7 +231,7 @@ def _read_header(reader: Iterator[list[str]], lines: Lines) -> list[str]:
         other = re.search(r"[;\t|]", "".join(columns))
         hint = f" Cells should be separated by commas, not {other[0]!r}." if other else ""
         raise TransferError(f"{_NAMES_OF_COLUMNS}; name is missing. It has {found}.{hint}")
-    _report_unknown(named, set(COLUMNS), lines.line)
+    _report_unknown(named, set(FIELDS), lines.line)
     return columns
 
 

@@ -20,10 +20,9 @@ from bson import ObjectId
 
 from portfolio.api.schemas import PortfolioImportSchema, load
 from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, progress_bar
-from portfolio.cli.transfer.files import RESTART, TransferError
-from portfolio.cli.transfer.formats import read_rows
+from portfolio.cli.transfer.files import RESTART, Source, TransferError
+from portfolio.cli.transfer.formats import START, LineError, Lines, Position, read_rows
 from portfolio.cli.transfer.notes import Note
-from portfolio.cli.transfer.source import START, LineError, Position, Source
 from portfolio.errors import UnprocessableEntity
 from portfolio.models import PortfolioCreate
 from portfolio.rules import MAX_BULK
@@ -70,7 +69,7 @@ class RowIdentities:
 
 
 class Importer:
-    """Imports one file.
+    """Imports one file, ``source``, whose text is ``lines``.
 
     Its progress is kept in ``note``, if there is one. With ``skip``, bad rows are reported, and the
     first one does not end the import.
@@ -86,6 +85,7 @@ class Importer:
         self,
         service: PortfolioService,
         source: Source,
+        lines: Lines,
         options: ImportOptions,
         note: Note | None,
         *,
@@ -94,7 +94,7 @@ class Importer:
         self.stored = self.known = self.derived = self.skipped = 0
         self._service = service
         self._source = source
-        self._lines = source.lines
+        self._lines = lines
         self._label = options.label
         self._entries = self._read_entries(options)
         self._note = note

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.cli.transfer.exporter import open_part
+from portfolio.cli.transfer.files import open_part
 
 
 def test_a_part_that_was_put_in_place_meanwhile_is_not_written_to(
