@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,6 +31,16 @@ KUBERNETES_VERSIONS = ["1.30", "1.36", "1.37"]
 NAME = "globeco-portfolio-service"
 
 
+@pytest.fixture(scope="module")
+def schemas() -> Iterator[None]:
+    """Each schema is parsed once, and not for each manifest."""
+    utils = kubernetes_validate.utils
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+        yield
+
+
+@pytest.mark.usefixtures("schemas")
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS)
 def test_manifests_pass_strict_validation(folder: str, version: str) -> None:

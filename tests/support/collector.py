@@ -71,7 +71,7 @@ class Collector:
         """Listen for OTLP over HTTP and return the host and port."""
         self._http = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._http.daemon_threads = True
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         self.address = f"127.0.0.1:{self._http.server_port}"
         return self.address
 
