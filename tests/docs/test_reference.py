@@ -178,3 +178,10 @@ def test_every_page_is_in_the_index() -> None:
     index = (DOCS / "README.md").read_text()
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} - {"README.md"}
     assert pages == set(re.findall(r"\]\(([a-z/-]+\.md)\)", index))
+
+
+def test_modules_that_documents_name_exist() -> None:
+    for document in (ROOT / "CONTRIBUTING.md", ROOT / "README.md", *DOCS.rglob("*.md")):
+        for name in re.findall(r"`([a-z_./]+/[a-z_]+\.py)`", document.read_text()):
+            places = (ROOT / name, ROOT / "portfolio" / name)
+            assert any(place.exists() for place in places), f"{document.name} names {name}"
