@@ -62,8 +62,10 @@ class Drill:
     def paused(self) -> Iterator[None]:
         """Have no client send anything inside."""
         self._load.pause()
-        yield
-        self._load.start()
+        try:
+            yield
+        finally:
+            self._load.start()
 
     @contextmanager
     def more_load(self, **load_options: Any) -> Iterator[None]:

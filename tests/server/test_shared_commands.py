@@ -116,7 +116,7 @@ def test_a_shared_write_that_fails_is_tried_again_for_each_creation(
     path: str,
     bodies: list[Any],
 ) -> None:
-    fail(["insert"], 1, errorCode=8000)  # AtlasError: no outage, so that the guard does not retry
+    fail(["insert"], 1, errorCode=8000)  # AtlasError: no outage, so that it is not retried
     statuses = create_together(gunicorn, path, bodies)
     assert statuses.count(201) >= len(bodies) - 1
     assert set(statuses) <= {201, 500}

@@ -98,10 +98,7 @@ class Exporter:
                 os.fchown(out.fileno(), target.stat().st_uid, target.stat().st_gid)
             os.fsync(out.fileno())
             path.replace(target)
-            with suppress(OSError):  # some folders can't be read or synchronized
-                folder = os.open(target.parent, os.O_RDONLY)
-                os.fsync(folder)
-                os.close(folder)
+            _synchronize(target.parent)
             note.remove()
         return done.rows
 
@@ -146,3 +143,13 @@ class Exporter:
                 "anew"
             )
         return begun
+
+
+def _synchronize(folder: Path) -> None:
+    """Wait until the names in ``folder`` have reached the disk, where its file system can tell."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
