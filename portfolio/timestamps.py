@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 _ISO_8601 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -34,7 +34,8 @@ def parse_date(value: object) -> datetime:
     try:
         if isinstance(value, str):
             if _ISO_8601.fullmatch(value):
-                return _parse_iso_8601(value.upper().replace(",", "."))
+                parsed = datetime.fromisoformat(value.upper())
+                return parsed.astimezone(UTC).replace(tzinfo=None) if parsed.tzinfo else parsed
             value = float(value) if _NUMBER.fullmatch(value) else None
         if isinstance(value, int | float) and not isinstance(value, bool):
             unit = "milliseconds" if abs(value) > _MAX_SECONDS else "seconds"
@@ -42,13 +43,6 @@ def parse_date(value: object) -> datetime:
     except OverflowError:
         pass
     raise ValueError("not a date in the years 1 to 9999")
-
-
-def _parse_iso_8601(text: str) -> datetime:
-    if len(text) == 10:
-        return datetime.combine(date.fromisoformat(text), datetime.min.time())
-    parsed = datetime.fromisoformat(text)
-    return parsed.astimezone(UTC).replace(tzinfo=None) if parsed.tzinfo else parsed
 
 
 def rfc3339(time: datetime) -> str:

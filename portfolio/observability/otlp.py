@@ -67,7 +67,7 @@ def load(signals: Iterable[str]) -> None:
             import_module(f"{_HTTP_EXPORTER}.{_EXPORTERS[signal][0]}")
             if not _is_plain(signal):
                 import_module("requests")
-        elif not _has_grpc():
+        elif find_spec(_GRPC_EXPORTER) is None:
             raise ConfigurationError(
                 f"OTEL_EXPORTER_OTLP_PROTOCOL=grpc (for {signal}) needs the package "
                 "opentelemetry-exporter-otlp-proto-grpc, which is not installed: install "
@@ -153,22 +153,18 @@ class HTTPTransport:
         """Do nothing: no connection outlives its request."""
 
 
-class _NotSentError(Exception):
-    """Tells the breaker of an export that failed without an exception."""
-
-
 def guarded(breaker: Breaker, send: Callable[[], T], failure: T) -> T:
     """Return the result of ``send``; ``failure``, at no cost, while the breaker is open."""
 
     def attempt() -> T:
         result = send()
         if result is failure:
-            raise _NotSentError
+            raise pybreaker.CircuitBreakerError  # counts as a failure
         return result
 
     try:
         return breaker.call(attempt)
-    except (pybreaker.CircuitBreakerError, _NotSentError):
+    except pybreaker.CircuitBreakerError:
         return failure
 
 
@@ -176,13 +172,6 @@ def _is_plain(signal: str) -> bool:
     """Return whether ``signal`` goes over plain HTTP, without a proxy."""
     given = {name.lower() for name, value in os.environ.items() if value}
     return endpoint(signal).startswith("http://") and given.isdisjoint({"http_proxy", "all_proxy"})
-
-
-def _has_grpc() -> bool:
-    try:
-        return find_spec(_GRPC_EXPORTER) is not None
-    except ModuleNotFoundError:  # a parent package is missing too
-        return False
 
 
 def _let_grpc_yield() -> None:
