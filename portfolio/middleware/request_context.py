@@ -152,28 +152,22 @@ class _RequestScope:
         finally:
             seconds = time.perf_counter() - self._begun
             environ, status, middleware = self._environ, self._status[:3], self._middleware
-            endpoint = str(environ.get(ENDPOINT, "unmatched"))
-            middleware.requests.end(environ["REQUEST_METHOD"], endpoint, status, seconds)
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            endpoint = environ.get(ENDPOINT, "unmatched")
+            middleware.requests.in_flight -= 1
+            middleware.requests.record(method, endpoint, status, seconds)
             # A probe that reports 503 has not failed. Its cause is logged once, where it happens;
             # so is an overload.
-            is_probe = environ["PATH_INFO"].startswith("/health")
-            failed = status >= "5" and not (is_probe and status == "503")
+            failed = status >= "5" and not (path.startswith("/health") and status == "503")
             rate = middleware.log_level_controller.request_sampling_rate
             if endpoint != REJECTED and (failed or random.random() < rate):
-                self._log(logging.ERROR if failed else logging.INFO, endpoint, seconds)
+                fields = {
+                    "method": method,
+                    # WSGI decodes paths as Latin-1.
+                    "path": path.encode("latin-1").decode(errors="replace"),
+                    "endpoint": endpoint,
+                    "status": int(status),
+                    "duration_ms": round(seconds * 1000, 3),
+                }
+                log.log(logging.ERROR if failed else logging.INFO, "request", extra=fields)
             request_id.reset(self._token)
-
-    def _log(self, level: int, endpoint: str, seconds: float) -> None:
-        environ = self._environ
-        log.log(
-            level,
-            "request",
-            extra={
-                "method": environ["REQUEST_METHOD"],
-                # WSGI decodes paths as Latin-1.
-                "path": environ["PATH_INFO"].encode("latin-1").decode(errors="replace"),
-                "endpoint": endpoint,
-                "status": int(self._status[:3]),
-                "duration_ms": round(seconds * 1000, 3),
-            },
-        )

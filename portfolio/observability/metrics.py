@@ -147,13 +147,8 @@ class RequestMetrics:
         self.in_flight = 0
         self.durations = Histogram(HistogramData)
 
-    def refuse(self, method: str, status: str) -> None:
-        """Count a request that was rejected before it reached the application; see ``end``."""
-        self.in_flight += 1
-        self.end(method, REJECTED, status, 0.0)
-
-    def end(self, method: str, endpoint: str, status: str, seconds: float) -> None:
-        """Count a request whose response was sent or abandoned.
+    def record(self, method: str, endpoint: str, status: str, seconds: float) -> None:
+        """Record a request whose response was sent or abandoned.
 
         Args:
             method: the HTTP method; unknown ones count as ``_OTHER``.
@@ -161,7 +156,6 @@ class RequestMetrics:
             status: the three digits of the response's status.
             seconds: the duration, including sending the response.
         """
-        self.in_flight -= 1
         method = method if method in _METHODS else "_OTHER"
         self.durations[method, endpoint, status].record(seconds)
 

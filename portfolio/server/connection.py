@@ -14,6 +14,7 @@ from portfolio.api.responses import MAX_BODY_BYTES
 from portfolio.api.services import Services
 from portfolio.middleware.admission import SECONDS_WAITED
 from portfolio.middleware.request_context import common_headers
+from portfolio.observability.metrics import REJECTED
 from portfolio.scheduling import yield_to_hub
 from portfolio.server.client_socket import (
     IO_TIMEOUT_S,
@@ -174,7 +175,7 @@ class Connection:
             self._log.info("request refused: %s", error)
         services = self._services
         method = request.method if request is not None else ""
-        services.metrics.requests.refuse(method, str(status))
+        services.metrics.requests.record(method, REJECTED, str(status), 0.0)
         try:
             response = error_response(request, status, common_headers(services.settings))
             self._socket.sendall(response)

@@ -29,15 +29,13 @@ def test_quantiles_are_within_their_bucket() -> None:
     assert HistogramData().quantile(0.5) == 0.0
 
 
-def test_requests_in_flight_return_to_zero_and_are_counted_once() -> None:
+def test_requests_are_counted_once_and_by_the_methods_of_http() -> None:
     requests = RequestMetrics()
-    requests.in_flight += 2
-    requests.end("GET", "/health", "200", 0.001)
-    requests.end("GET", "/health", "200", 0.001)
-    requests.refuse("POST", "503")
-    assert requests.in_flight == 0
+    requests.record("GET", "/health", "200", 0.001)
+    requests.record("GET", "/health", "200", 0.001)
+    requests.record("BREW", "refused", "503", 0.0)
     counts = {attributes: found.count for attributes, found in requests.durations.items()}
-    assert counts == {("GET", "/health", "200"): 2, ("POST", "refused", "503"): 1}
+    assert counts == {("GET", "/health", "200"): 2, ("_OTHER", "refused", "503"): 1}
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,15 @@ def test_the_request_id_is_in_the_log(
     assert any('"request_id":"find-me"' in line for line in lines)
 
 
+def test_a_request_is_in_flight_until_its_response_is_closed(unit_client: FlaskClient) -> None:
+    requests = unit_client.application.extensions["portfolio"].metrics.requests
+    before = requests.in_flight
+    response = unit_client.get(V1)
+    assert requests.in_flight == before + 1
+    response.close()
+    assert requests.in_flight == before
+
+
 # Errors
 
 
