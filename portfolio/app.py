@@ -130,7 +130,7 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
         log_level_controller=log_level_controller,
         coordinator=coordinator,
         telemetry=_build_telemetry(app, settings, metrics),
-        health=HealthReport(settings, metrics, log_level_controller, coordinator.others),
+        health=HealthReport(settings, metrics, log_level_controller, coordinator.shared.others),
     )
 
 

@@ -11,7 +11,7 @@ from flask.cli import AppGroup, with_appcontext
 
 from portfolio.api.services import services
 from portfolio.cli.helpers import print_table
-from portfolio.observability.shared_state import ControlFile, State
+from portfolio.observability.shared_state import SharedState, State
 
 _APPLY_TIMEOUT_S = 5.0
 _POLL_S = 0.05
@@ -44,7 +44,7 @@ def reset_breaker(name: str) -> None:
         raise click.ClickException(
             f"There is no breaker {name!r}. Known: {', '.join(sorted(known)) or 'none'}."
         )
-    _apply_to_workers(lambda control: control.reset_breaker(name))
+    _apply_to_workers(lambda shared: shared.reset_breaker(name))
 
 
 def _duration(text: str) -> float:
@@ -73,28 +73,28 @@ def log_level(level: str | None, seconds: float) -> None:
         rows = [(worker["pid"], worker["log_level"]) for worker in _live_workers()]
         print_table(("worker", "level"), rows)
     else:
-        _apply_to_workers(lambda control: control.set_log_level(level, seconds))
+        _apply_to_workers(lambda shared: shared.set_log_level(level, seconds))
 
 
 def _live_workers() -> list[State]:
     """Return the state of every worker; end the command where there is none."""
-    coordinator = services().coordinator
+    shared = services().coordinator.shared
     try:
-        coordinator.open()
+        shared.open()
     except OSError as error:
         raise click.ClickException(f"Can't open the runtime folder: {error}") from error
-    workers = coordinator.others()
+    workers = shared.others()
     if not workers:
         raise click.ClickException(
-            f"No worker has a state file in {coordinator.folder}: is the service running here?"
+            f"No worker has a state file in {shared.folder}: is the service running here?"
         )
     return workers
 
 
-def _apply_to_workers(change: Callable[[ControlFile], int]) -> None:
+def _apply_to_workers(change: Callable[[SharedState], int]) -> None:
     """Make a change to the control file and wait until every worker has applied it."""
     try:
-        revision = change(services().coordinator.control)
+        revision = change(services().coordinator.shared)
     except OSError as error:
         raise click.ClickException(f"The control file can't be written: {error}") from error
     deadline = time.monotonic() + _APPLY_TIMEOUT_S

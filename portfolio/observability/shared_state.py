@@ -31,19 +31,7 @@ _INTERVAL_S = 1.0
 # Gunicorn kills a worker that hangs after 60 s.
 _FORGET_AFTER_S = 90.0
 # The file of a worker, or the draft of one that died while writing.
-_FILE = re.compile(r"worker-([0-9]{1,10})\.json(?:\.[0-9]+)?")
-
-
-def prepare_folder(folder: Path) -> None:
-    """Create ``folder``, accessible to this user only, if it is missing.
-
-    Raises:
-        OSError: it cannot be created or used.
-        PermissionError: it belongs to another user, who could control the workers.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.geteuid() not in (0, folder.stat().st_uid):
-        raise PermissionError(f"{folder} belongs to another user")
+_FILE = re.compile(r"worker-([0-9]{1,7})\.json(?:\.[0-9]+)?")
 
 
 def replace_file(path: Path, content: bytes, *, draft: str = "", durable: bool = False) -> None:
@@ -72,10 +60,28 @@ def replace_file(path: Path, content: bytes, *, draft: str = "", durable: bool =
 
 
 class SharedState:
-    """The state files of the workers of one instance, in ``folder``, which may not exist yet."""
+    """What the workers of one instance share, in ``folder``, which may not exist yet.
+
+    Attributes:
+        is_ours: whether the folder may be trusted; ``open`` finds out.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.is_ours = False
+        self._control = folder / "control.json"
+
+    def open(self) -> None:
+        """Create the folder, accessible to this user only, if it is missing.
+
+        Raises:
+            OSError: it cannot be created or used.
+            PermissionError: it belongs to another user, who could control the workers.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.is_ours = os.geteuid() in (0, self.folder.stat().st_uid)
+        if not self.is_ours:
+            raise PermissionError(f"{self.folder} belongs to another user")
 
     def publish(self, state: State) -> None:
         """Publish ``state``, which must be serializable as JSON, as the state of this process.
@@ -83,18 +89,18 @@ class SharedState:
         Raises:
             OSError: the file cannot be written.
         """
-        replace_file(self._folder / f"worker-{os.getpid()}.json", orjson.dumps(state))
+        replace_file(self.folder / f"worker-{os.getpid()}.json", orjson.dumps(state))
 
     def remove(self) -> None:
         """Remove the state of this process."""
         with suppress(OSError):
-            (self._folder / f"worker-{os.getpid()}.json").unlink(missing_ok=True)
+            (self.folder / f"worker-{os.getpid()}.json").unlink(missing_ok=True)
 
     def read(self) -> dict[int, State]:
         """Return the state of each live process by process id; remove the files of dead ones."""
         found = {}
         try:
-            paths = list(self._folder.iterdir())
+            paths = list(self.folder.iterdir())
         except OSError:
             return {}
         for path in paths:
@@ -108,16 +114,15 @@ class SharedState:
                     found[int(name[1])] = state
         return found
 
+    def others(self) -> list[State]:
+        """Return the state of each other worker, up to a second old."""
+        if not self.is_ours:
+            return []
+        return [state for pid, state in self.read().items() if pid != os.getpid()]
 
-class ControlFile:
-    """Commands to all workers, in one small file in ``folder`` that is replaced atomically."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "control.json"
-
-    def read(self) -> State:
-        """Return the current content; empty if there is none."""
-        return _read(self._path)
+    def control(self) -> State:
+        """Return the content of the control file; empty if there is none."""
+        return _read(self._control)
 
     def set_log_level(self, level: str, seconds: float) -> int:
         """Set the log level for ``seconds``; return the new revision.
@@ -133,13 +138,13 @@ class ControlFile:
         Raises:
             OSError: the file cannot be written.
         """
-        return self._write(resets={**self.read().get("resets", {}), name: time.time()})
+        return self._write(resets={**self.control().get("resets", {}), name: time.time()})
 
     def _write(self, **changes: Any) -> int:
-        prepare_folder(self._path.parent)
-        known = self.read()
+        self.open()
+        known = self.control()
         revision = int(known.get("revision", 0)) + 1
-        replace_file(self._path, orjson.dumps({**known, **changes, "revision": revision}))
+        replace_file(self._control, orjson.dumps({**known, **changes, "revision": revision}))
         return revision
 
 
@@ -148,25 +153,12 @@ class WorkerCoordinator:
 
     def __init__(self, settings: Settings, log_level_controller: LogLevelController) -> None:
         # Local instances differ by port.
-        self.folder = Path(settings.runtime_dir) / str(settings.port)
-        self.control = ControlFile(self.folder)
-        self._shared = SharedState(self.folder)
+        self.shared = SharedState(Path(settings.runtime_dir) / str(settings.port))
         self._log_level_controller = log_level_controller
         self._level: str | None = None
-        self._begun = time.time()
         self._resets: dict[str, float] = {}
-        self._usable = False
         self._failed = False
         self._stopped = threading.Event()
-
-    def open(self) -> None:
-        """Open the shared folder, to read the workers' state.
-
-        Raises:
-            OSError: the folder cannot be used.
-        """
-        prepare_folder(self.folder)
-        self._usable = True
 
     def start(self, describe: Callable[[], State], reset_breaker: Callable[[str], None]) -> None:
         """Start publishing this worker's state and reading the control file, once a second.
@@ -174,39 +166,31 @@ class WorkerCoordinator:
         ``describe`` returns the state, serializable as JSON, and ``reset_breaker`` closes the
         circuit breaker of a name, if there is one.
         """
-        self._begun = time.time()
-        self._shared.read()  # removes the files of workers that were killed
+        self._resets = self.shared.control().get("resets", {})  # of workers before this one
+        self.shared.read()  # removes the files of workers that were killed
 
         def watch() -> None:
             while not self._stopped.is_set():
                 try:
-                    self.open()
+                    self.shared.open()
                     revision = self._apply(reset_breaker)
-                    self._shared.publish({"applied_revision": revision, **describe()})
+                    self.shared.publish({"applied_revision": revision, **describe()})
                     self._report(None)
                 except Exception as error:  # must not end the thread
                     self._report(error)
                 self._stopped.wait(_INTERVAL_S)
             # Only here can it not be written again.
-            self._shared.remove()
+            self.shared.remove()
 
         threading.Thread(target=watch, name="coordinator", daemon=True).start()
 
     def unregister(self) -> None:
         """Stop, and remove this worker's state."""
         self._stopped.set()
-        self._shared.remove()
-
-    def others(self) -> list[State]:
-        """Return the state of each other worker, up to a second old."""
-        if not self._usable:
-            return []
-        return [state for pid, state in self._shared.read().items() if pid != os.getpid()]
+        self.shared.remove()
 
     def _report(self, error: Exception | None) -> None:
         """Log a failure once, and the recovery from it."""
-        if isinstance(error, PermissionError):
-            self._usable = False
         if error and not self._failed:
             log.warning("worker state not shared", extra={"error": str(error)})
         if self._failed and not error:
@@ -215,10 +199,10 @@ class WorkerCoordinator:
 
     def _apply(self, reset_breaker: Callable[[str], None]) -> int:
         """Do what the control file asks for and was not done yet; return its revision."""
-        content = self.control.read()
+        content = self.shared.control()
         resets = content.get("resets", {})
         for name, requested_at in resets.items():
-            if requested_at > self._resets.get(name, self._begun):
+            if requested_at > self._resets.get(name, 0):
                 reset_breaker(name)
         self._resets = resets
         change = content.get("log_level", {"until": 0})
@@ -245,8 +229,6 @@ def _is_live(pid: int, path: Path) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
+    except OSError:
         return False
     return True

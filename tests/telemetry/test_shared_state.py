@@ -11,14 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.config import Settings
-from portfolio.observability.logging import LogLevelController
-from portfolio.observability.shared_state import (
-    SharedState,
-    WorkerCoordinator,
-    prepare_folder,
-    replace_file,
-)
+from portfolio.observability.shared_state import SharedState, replace_file
 from tests.support.gunicorn import ROOT
 
 # A process that shows what it is told on its standard input, line by line, until that closes.
@@ -183,19 +176,17 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(shared: SharedState, tmp_
 
 def test_a_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "8000"
-    prepare_folder(folder)
+    SharedState(folder).open()
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_only_a_process_that_has_opened_the_folder_sees_others(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"PORTFOLIO_RUNTIME_DIR": str(tmp_path)})
-    coordinator = WorkerCoordinator(settings, LogLevelController(settings))
-    writer = Writer(coordinator.folder)
-    prepare_folder(coordinator.folder)
+    shared, opened = SharedState(tmp_path), SharedState(tmp_path)
+    opened.open()
+    writer = Writer(tmp_path)
     try:
         writer.show("of a service that runs on this machine")
-        assert coordinator.others() == []
-        coordinator.open()
-        assert len(coordinator.others()) == 1
+        assert shared.others() == []
+        assert len(opened.others()) == 1
     finally:
         writer.kill()
