@@ -29,7 +29,7 @@ class CompressionMiddleware:
     """WSGI middleware that compresses responses.
 
     Responses to clients that accept no compression carry no ``Vary``: every client can read them.
-    The wrapped application must call ``start_response`` before it returns.
+    The wrapped application must call ``start_response`` before it returns, and must not ``write``.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -44,7 +44,6 @@ class CompressionMiddleware:
 
         def note(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             started[:] = status, headers, exc_info
-            return _refuse_to_write
 
         body = self.app(environ, note)
         status, headers, exc_info = started
@@ -62,8 +61,7 @@ class CompressionMiddleware:
 @lru_cache(maxsize=128)
 def accepts_gzip(accepted: str) -> bool:
     """Return whether a client that sends this ``Accept-Encoding`` accepts gzip."""
-    qualities = {name.lower(): quality for name, quality in parse_accept_header(accepted)}
-    return float(qualities.get("gzip", qualities.get("*", 0))) > 0
+    return parse_accept_header(accepted).quality("gzip") > 0
 
 
 def _compress(body: Iterable[bytes], headers: list[tuple[str, str]]) -> Iterable[bytes]:
@@ -77,7 +75,12 @@ def _compress(body: Iterable[bytes], headers: list[tuple[str, str]]) -> Iterable
             break
     if size < MIN_BYTES:  # a short stream
         return ClosingIterator(begin, close)
-    headers[:] = [_fit(name, value) for name, value in headers if name != "Content-Length"]
+    headers[:] = [
+        # Another representation: its tag may only be compared weakly.
+        (name, f"W/{value}" if name == "ETag" and value.startswith('"') else value)
+        for name, value in headers
+        if name != "Content-Length"
+    ]
     headers.append(("Content-Encoding", "gzip"))
     return ClosingIterator(_compressed(chain(begin, chunks)), close)
 
@@ -89,14 +92,3 @@ def _compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
         if compressed:
             yield compressed
     yield compressor.flush()
-
-
-def _fit(name: str, value: str) -> tuple[str, str]:
-    # Another representation: its tag may only be compared weakly.
-    if name == "ETag" and not value.startswith("W/"):
-        value = f"W/{value}"
-    return name, value
-
-
-def _refuse_to_write(_data: bytes) -> None:
-    raise NotImplementedError("Flask returns its responses")

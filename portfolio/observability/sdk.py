@@ -127,35 +127,34 @@ def collect(metrics: Metrics, started_ns: int) -> list[Metric]:
     now_ns, values = time.time_ns(), metrics.values()
     found = []
     for spec in METRICS:
-        series = [
-            (_COMMON | dict(zip(spec.attributes, attributes, strict=True)), value)
+        points = [
+            _point(dict(zip(spec.attributes, attributes, strict=True)), started_ns, now_ns, value)
             for attributes, value in values[spec.name].items()
         ]
         data: Gauge | Histogram | Sum
         if spec.kind == HISTOGRAM:
-            data = Histogram(
-                [_histogram_point(named, value, started_ns, now_ns) for named, value in series],
-                _CUMULATIVE,
-            )
+            data = Histogram(points, _CUMULATIVE)
+        elif spec.kind == GAUGE:
+            data = Gauge(points)
         else:
-            points = [NumberDataPoint(named, started_ns, now_ns, value) for named, value in series]
-            is_monotonic = spec.kind == COUNTER
-            data = Gauge(points) if spec.kind == GAUGE else Sum(points, _CUMULATIVE, is_monotonic)
-        if series:
+            data = Sum(points, _CUMULATIVE, is_monotonic=spec.kind == COUNTER)
+        if points:
             found.append(Metric(spec.name, spec.meaning, spec.unit, data))
     return found
 
 
-def _histogram_point(
-    attributes: dict[str, str], data: HistogramData, started_ns: int, now_ns: int
-) -> HistogramDataPoint:
+def _point(
+    attributes: dict[str, str], started_ns: int, now_ns: int, value: HistogramData | float
+) -> Any:
+    if not isinstance(value, HistogramData):
+        return NumberDataPoint(_COMMON | attributes, started_ns, now_ns, value)
     return HistogramDataPoint(
-        attributes,
+        _COMMON | attributes,
         started_ns,
         now_ns,
-        count=data.count,
-        sum=data.total,
-        bucket_counts=list(data.buckets),
+        count=value.count,
+        sum=value.total,
+        bucket_counts=list(value.buckets),
         explicit_bounds=BOUNDS,
         min=None,  # type: ignore[arg-type]  # not known; the protocol has it optional
         max=None,  # type: ignore[arg-type]

@@ -108,7 +108,8 @@ class TracingMiddleware:
         before = app.before_request_funcs[None]
         before.insert(0, _begin_if_sampled(before.pop()))
         after = app.teardown_request_funcs[None]
-        after.append(_end_if_sampled(after.pop()))
+        end: Any = after.pop()
+        after.append(lambda error: end(error) if _sampled.get() else None)
         self._provider = provider
 
     def shutdown(self) -> None:
@@ -199,11 +200,3 @@ def _record_status(start_response: StartResponse) -> StartResponse:
         return start_response(status, headers, exc_info)
 
     return start
-
-
-def _end_if_sampled(end: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def end_if_sampled(error: BaseException | None) -> None:
-        if _sampled.get():
-            end(error)
-
-    return end_if_sampled
