@@ -56,7 +56,7 @@ class Admission:
     Attributes:
         limit: the current limit.
         in_flight: the requests admitted; who has admitted one counts it down at its end.
-        rejected: the requests rejected so far.
+        rejected: the requests rejected since the last overload began.
         overloaded: whether the CPU cannot keep up with the requests.
     """
 
@@ -72,7 +72,6 @@ class Admission:
         self._longest_wait_s = 0.0
         self._admitted = 0
         self._long_windows = 0
-        self._rejected_before = 0
 
     def try_acquire(self, waited_s: Callable[[], float]) -> bool:
         """Count a request as in flight and return True; return False if it is to be rejected.
@@ -123,11 +122,10 @@ class Admission:
         """Note whether the limit is below the highest, and log where that changes."""
         was_overloaded, self.overloaded = self.overloaded, self.limit < self.max_in_flight
         if self.overloaded and not was_overloaded:
-            self._rejected_before = self.rejected
+            self.rejected = 0
             log.warning("overloaded", extra={"wait_ms": round(self._longest_wait_s * 1000)})
         elif was_overloaded and not self.overloaded:
-            rejected = self.rejected - self._rejected_before
-            log.warning("no longer overloaded", extra={"rejected": rejected})
+            log.warning("no longer overloaded", extra={"rejected": self.rejected})
 
 
 class AdmissionMiddleware:

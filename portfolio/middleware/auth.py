@@ -18,9 +18,8 @@ def require_api_key(app: Flask, keys: Sequence[str]) -> None:
     that timing reveals nothing. ``g.caller`` becomes a digest of the key, which may be stored.
     """
     # The environment may hold bytes that are not UTF-8.
-    known = {key.encode("utf-8", "surrogateescape"): "" for key in keys}
-    for key in known:
-        known[key] = hashlib.sha256(b"portfolio caller\n" + key).hexdigest()
+    encoded = [key.encode("utf-8", "surrogateescape") for key in keys]
+    known = {key: hashlib.sha256(b"portfolio caller\n" + key).hexdigest() for key in encoded}
 
     def check() -> None:
         # A preflight request carries no credentials by design.

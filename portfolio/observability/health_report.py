@@ -51,19 +51,17 @@ class HealthReport:
         self._metrics = metrics
         self._log_level_controller = log_level_controller
         self._other_workers = other_workers
-        # No request depends on the others, which guard exports.
-        breaker = metrics.database.breaker
-        self._required_breakers = [breaker] if breaker else []
         self.draining = False
 
     def readiness(self) -> dict[str, Check]:
         """Return the checks that decide whether this worker can serve requests."""
-        states = [breaker.state for breaker in self._required_breakers]
+        # No request depends on the other breakers, which guard exports.
+        state = self._database.breaker.state if self._database.breaker else "closed"
         return {
             "database": self._check_database(),
             "circuit_breakers": {
-                "status": _status("open" not in states),
-                "healthy_ratio": states.count("closed") / len(states) if states else 1.0,
+                "status": _status(state != "open"),
+                "healthy_ratio": float(state == "closed"),
             },
         }
 
@@ -110,11 +108,10 @@ class HealthReport:
         """Return every check of ``/health/detailed``, merged over ``workers``."""
         breakers = _merge_breakers(worker["circuit_breakers"] for worker in workers)
         states = [breaker["state"] for breaker in breakers.values()]
-        required = [breakers[breaker.name]["state"] for breaker in self._required_breakers]
         return {
             "database": _merge_databases([worker["database"] for worker in workers]),
             "circuit_breakers": {
-                "status": _status("open" not in required),
+                "status": _status(breakers.get("database", {}).get("state") != "open"),
                 "total_breakers": len(states),
                 "healthy_breakers": states.count("closed"),
                 "open_breakers": states.count("open"),
