@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 # Response headers that a page may read beside those that browsers always show.
 _EXPOSED = "ETag, Link, Retry-After, X-Request-ID"
-_MAX_AGE_S = 600
+_PREFLIGHT = [
+    ("Access-Control-Max-Age", "600"),
+    ("Access-Control-Allow-Methods", ", ".join(_METHODS)),
+]
 
 
 class CORSMiddleware:
@@ -48,12 +51,8 @@ class CORSMiddleware:
 def _preflight_headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     if environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD", "").upper() not in _METHODS:
         return []
-    headers = [
-        ("Access-Control-Max-Age", str(_MAX_AGE_S)),
-        ("Access-Control-Allow-Methods", ", ".join(_METHODS)),
-    ]
     requested = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
-    if requested:
-        names = sorted(name.strip() for name in requested.split(","))
-        headers.append(("Access-Control-Allow-Headers", ", ".join(names)))
-    return headers
+    if not requested:
+        return _PREFLIGHT
+    names = sorted(name.strip() for name in requested.split(","))
+    return [*_PREFLIGHT, ("Access-Control-Allow-Headers", ", ".join(names))]

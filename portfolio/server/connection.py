@@ -176,11 +176,9 @@ class Connection:
         services = self._services
         method = request.method if request is not None else ""
         services.metrics.requests.record(method, REJECTED, str(status), 0.0)
-        try:
-            response = error_response(request, status, common_headers(services.settings))
+        response = error_response(request, status, common_headers(services.settings))
+        with suppress(OSError):  # the client may be gone
             self._socket.sendall(response)
-        except OSError:
-            self._log.debug("the client of a refused request is gone")
 
     def _linger(self) -> None:
         """Discard what the client still sends, for a moment, so that it gets the response."""

@@ -69,7 +69,8 @@ class RequestBody(io.RawIOBase):
     Attributes:
         memory_used: bytes that the bodies of all requests of this process hold.
         error: makes what reading raises if the body was too large, too slow or too much for the
-            worker; None if all of it was received.
+            worker; None if all of it was received. An exception would keep its traceback, and with
+            it the body, in a cycle.
     """
 
     memory_used = 0
