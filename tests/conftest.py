@@ -33,7 +33,6 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
         tmp_path_factory.mktemp("standalone"),
         port=free_port(),
         parameters=TEST_PARAMETERS,
-        arguments=QUICK_JOURNAL,
     )
     mongod.start()
     yield mongod

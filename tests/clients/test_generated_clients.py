@@ -35,6 +35,7 @@ def client(secured_service: Gunicorn, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+@pytest.mark.slow
 def test_the_generated_python_client_works(client: Path, secured_service: Gunicorn) -> None:
     word = uuid.uuid4().hex
     run(sys.executable, PROGRAM, secured_service.url, word, folder=client, PYTHONPATH=str(client))

@@ -109,6 +109,7 @@ def test_a_terminal_that_is_closed_leaves_nothing_behind(local: Callable[..., Lo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+@pytest.mark.slow
 def test_a_launcher_that_is_killed_leaves_nothing_behind_and_can_be_started_again(
     local: Callable[..., LocalRun],
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_request_in_a_standstill_is_answered_though_its_connection_was_long_id
     assert idle.statuses() == {200}
 
 
+@pytest.mark.slow
 def test_a_request_in_a_standstill_is_answered_though_the_drain_is_over_by_then(idle: Idle) -> None:
     idle.service.signal(signal.SIGTERM)
     wait_until(lambda: idle.service.status("/health/ready") != 200, "the drain has begun")

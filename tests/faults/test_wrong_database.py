@@ -36,7 +36,7 @@ CASES = [
     case("wrong port", "mongodb://127.0.0.1:9", "127.0.0.1:9: [Errno 111] Connection refused"),
     case("wrong host", "mongodb://db.invalid", "db.invalid:27017: [Errno -", SLOW),
     case("wrong password", "mongodb://app:hunter3@{address}", "wrong user or password (", SLOW),
-    case("no login", "mongodb://{address}", "it asks for a user and a password"),
+    case("no login", "mongodb://{address}", "it asks for a user and a password", SLOW),
     case("no right", "mongodb://stranger:hunter2@{address}", "the user may not read", SLOW),
     case("wrong set", "mongodb://{address}/?replicaSet=other", "No replica set members", SLOW),
 ]

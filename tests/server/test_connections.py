@@ -58,6 +58,7 @@ def test_heads_that_are_completed_as_their_time_ends_wedge_nobody(service: Gunic
     assert [service.status(_UNKNOWN) for _ in range(5)] == [404] * 5
 
 
+@pytest.mark.slow
 def test_requests_that_come_as_the_drain_ends_are_answered_or_not_taken(
     service: Gunicorn, replica_set: Mongod
 ) -> None:

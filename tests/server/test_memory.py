@@ -15,6 +15,7 @@ from tests.server.clients import connections
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.slow import LARGEST_BODY
 
+SLOW = pytest.mark.slow
 _MIB = 1 << 20
 _CLIENTS = 300
 # An eighth of a pod's memory, and what it takes to hold 300 connections.
@@ -56,7 +57,10 @@ def head() -> Iterator[bytes]:
         yield b"X-%d: " % number + b"x" * 8000 + b"\r\n"
 
 
-@pytest.mark.parametrize("parts", [body, small_writes, chunks, trailers, head])
+@pytest.mark.parametrize(
+    "parts",
+    [body, head, *(pytest.param(each, marks=SLOW) for each in (small_writes, chunks, trailers))],
+)
 def test_hundreds_of_slow_requests_stay_within_bounds(
     serve: Callable[..., Gunicorn], replica_set: Mongod, parts: Callable[[], Iterator[bytes]]
 ) -> None:

@@ -14,6 +14,9 @@ from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, running, wait_until
 
+# Both ways to export, where one of them is enough for everyday tests.
+PROTOCOLS = ["http/protobuf", pytest.param("grpc", marks=pytest.mark.slow)]
+
 # What makes telemetry arrive soon, and a service end soon.
 QUICK = {
     "OTEL_SDK_DISABLED": "false",

@@ -18,6 +18,8 @@ from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.ports import free_port
 from tests.telemetry.conftest import Script
 
+SLOW = pytest.mark.slow
+
 
 class FaultyCollector(Collector):
     """A receiver that hangs, cuts connections, or answers 500.
@@ -39,7 +41,12 @@ class FaultyCollector(Collector):
         return (500, b"") if self.fault == "fails" else (0, b"")
 
 
-@pytest.fixture(params=["is absent", "hangs", "resets", "fails"])
+@pytest.fixture(
+    params=[
+        "hangs",
+        *(pytest.param(fault, marks=SLOW) for fault in ("is absent", "resets", "fails")),
+    ]
+)
 def faulty(request: pytest.FixtureRequest) -> Iterator[FaultyCollector]:
     """A receiver of each kind of fault."""
     collector = FaultyCollector(request.param)

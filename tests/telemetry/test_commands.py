@@ -19,7 +19,7 @@ from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.ports import free_port
-from tests.telemetry.conftest import two_workers
+from tests.telemetry.conftest import PROTOCOLS, two_workers
 
 needs_tools = pytest.mark.skipif(
     not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed"
@@ -164,7 +164,7 @@ def test_config_show_shows_no_secret(container: Callable[..., Gunicorn]) -> None
     assert values["OTEL_EXPORTER_OTLP_HEADERS"] == "***"
 
 
-@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_telemetry_check_does_not_give_the_collectors_password_away(
     protocol: str, container: Callable[..., Gunicorn]
 ) -> None:
@@ -211,6 +211,7 @@ def test_headers_and_compression_are_as_the_environment_says(
     assert "globeco" not in result.stdout
 
 
+@pytest.mark.slow
 def test_telemetry_check_tells_why_nothing_arrives(
     container: Callable[..., Gunicorn],
 ) -> None:

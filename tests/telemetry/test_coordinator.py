@@ -102,6 +102,7 @@ def test_a_log_level_reaches_every_worker_and_ends_by_itself(stoppable: Gunicorn
     assert "unseen" not in logged
 
 
+@pytest.mark.slow
 def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
     serve: Callable[..., Gunicorn], tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself(
     assert len(set(complaints())) == len(complaints()) == 2, "once a worker"
 
 
+@pytest.mark.slow
 def test_a_folder_that_can_be_written_again_is_used_again(
     serve: Callable[..., Gunicorn], replica_set: Mongod, tmp_path: Path
 ) -> None:
@@ -211,6 +213,7 @@ def fill(path: Path) -> None:
             file.write(bytes(4096))
 
 
+@pytest.mark.slow
 def test_a_full_disk_takes_the_pods_view_and_nothing_else(
     full_disk: Path, serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str
 ) -> None:

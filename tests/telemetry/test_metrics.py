@@ -12,7 +12,7 @@ from portfolio.devserver.mongod import Mongod
 from portfolio.observability.registry import METRICS
 from tests.support.collector import Collector, Series
 from tests.support.gunicorn import Gunicorn, wait_until
-from tests.telemetry.conftest import Script, exporting
+from tests.telemetry.conftest import PROTOCOLS, Script, exporting
 
 SERVICE = "globeco-portfolio-service"
 
@@ -60,7 +60,7 @@ def test_what_alerts_count_is_exported_at_zero_before_it_happens(
     assert counts(collector, name, sender) == dict(sender.sent)
 
 
-@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_request_is_counted_once_though_workers_recycle(
     protocol: str, export: Callable[..., Gunicorn], script: type[Script]
 ) -> None:

@@ -110,7 +110,10 @@ def stop_midway(app: Flask, file: Path, bulks: int = 3) -> None:
 
 @pytest.mark.parametrize(
     ("place", "lost"),
-    [*((place, False) for place in PLACES), ("a bulk is stored", True)],
+    [
+        ("a bulk is stored", True),
+        *(pytest.param(place, False, marks=pytest.mark.slow) for place in PLACES),
+    ],
 )
 def test_an_import_that_is_killed_goes_on_without_gap_or_double(
     app: Flask, collection: Documents, settings: Settings, file: Path, place: str, lost: bool

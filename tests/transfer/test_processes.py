@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from flask import Flask
 from pymongo.collection import Collection
 
@@ -41,6 +42,7 @@ def test_a_pipe_is_read_and_written(
     assert again.stdout == b"0 imported, 30 there already, 0 skipped\n"
 
 
+@pytest.mark.slow
 def test_process_substitution_and_other_shell_habits(
     app: Flask, collection: Documents, settings: Settings, tmp_path: Path
 ) -> None:
