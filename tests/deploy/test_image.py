@@ -33,6 +33,7 @@ from tests.deploy.conftest import (
     tool,
 )
 from tests.support.ports import free_port
+from tests.support.requirements import pins
 
 DOCKERFILE = ROOT / "Dockerfile"
 LOCK = DEPLOY / "requirements.lock"
@@ -133,22 +134,11 @@ class TestDockerfile:
             assert ignored(Path(unwanted)), unwanted
 
 
-def pins(path: Path) -> dict[str, str]:
-    """Names and versions of a file of requirements, and of those that it includes."""
-    text = path.read_text()
-    found = {}
-    for include in re.findall(r"^-r (\S+)", text, re.MULTILINE):
-        found |= pins(path.parent / include)
-    for name, version in re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE):
-        found[re.sub(r"[-_.]+", "-", name).lower()] = version
-    return found
-
-
 class TestLock:
     @pytest.mark.parametrize(
         ("source", "lock"),
         [
-            (ROOT / "requirements.txt", LOCK),
+            (DEPLOY / "requirements-image.txt", LOCK),
             (DEPLOY / "requirements-grpc.txt", DEPLOY / "requirements-grpc.lock"),
         ],
         ids=lambda path: path.name,
