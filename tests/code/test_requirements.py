@@ -1,4 +1,4 @@
-"""Git and Python are all that `tox` and `tox -e serve` need: what they install comes ready to use."""
+"""Git and Python are all that the README's two commands need: nothing they install is compiled."""
 
 from __future__ import annotations
 
