@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -238,11 +239,13 @@ class Mongod:
     def _answers(self) -> bool:
         """Return whether this process answers; another one may listen on its port."""
         try:
+            # Where nothing listens yet, the driver would wait half a second to try again.
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             with self.client() as client:
                 status = client.admin.command("serverStatus")
         except OperationFailure as error:
             return error.code == _UNAUTHORIZED  # it answers, but needs a login
-        except PyMongoError:
+        except (OSError, PyMongoError):
             return False
         return self.process is not None and status["pid"] == self.process.pid
 
