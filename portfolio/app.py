@@ -93,7 +93,7 @@ def _nest_middleware(app: Flask, services: Services) -> None:
             services.settings.cors_origins,
         ),
         services.settings,
-        services.metrics.requests,
+        services.metrics,
         services.log_level_controller,
     )
 

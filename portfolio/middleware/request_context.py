@@ -18,7 +18,7 @@ import orjson
 from portfolio.config import Settings
 from portfolio.errors import ErrorCode, error_body
 from portfolio.observability.logging import LogLevelController, request_id
-from portfolio.observability.metrics import ENDPOINT, REJECTED, RequestMetrics
+from portfolio.observability.metrics import ENDPOINT, REJECTED, Metrics
 from portfolio.observability.trace_context import parse, trace_context
 from portfolio.scheduling import deadline
 
@@ -77,13 +77,13 @@ class RequestContextMiddleware:
         self,
         app: WSGIApplication,
         settings: Settings,
-        requests: RequestMetrics,
+        metrics: Metrics,
         log_level_controller: LogLevelController,
     ) -> None:
         self.app = app
         self.budget_s = settings.request_timeout_ms / 1000
         self.headers = common_headers(settings)
-        self.requests = requests
+        self.metrics = metrics
         self.log_level_controller = log_level_controller
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -125,7 +125,7 @@ class _RequestScope:
         self._token = request_id.set(request_id_for(environ.get("HTTP_X_REQUEST_ID", "")))
         traceparent = environ.get("HTTP_TRACEPARENT")
         trace_context.set(parse(traceparent) if traceparent else None)
-        middleware.requests.in_flight += 1
+        middleware.metrics.requests_in_flight += 1
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -154,8 +154,8 @@ class _RequestScope:
             environ, status, middleware = self._environ, self._status[:3], self._middleware
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
             endpoint = environ.get(ENDPOINT, "unmatched")
-            middleware.requests.in_flight -= 1
-            middleware.requests.record(method, endpoint, status, seconds)
+            middleware.metrics.requests_in_flight -= 1
+            middleware.metrics.answered(method, endpoint, status, seconds)
             # A probe that reports 503 has not failed. Its cause is logged once, where it happens;
             # so is an overload.
             failed = status >= "5" and not (path.startswith("/health") and status == "503")

@@ -67,7 +67,7 @@ class HealthReport:
 
     def describe(self) -> State:
         """Return the state of this worker, which the other workers read."""
-        database, settings, requests = self._database, self._settings, self._metrics.requests
+        database, settings, metrics = self._database, self._settings, self._metrics
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "pid": os.getpid(),
@@ -77,15 +77,15 @@ class HealthReport:
                 "topology": database.topology,
                 "pool": database.pool._asdict(),
             },
-            "circuit_breakers": {each.name: each.snapshot() for each in self._metrics.breakers},
-            "validation_cache": self._metrics.cache_statistics()._asdict(),
-            "portfolios": self._metrics.portfolios,
+            "circuit_breakers": {each.name: each.snapshot() for each in metrics.breakers},
+            "validation_cache": metrics.cache_statistics()._asdict(),
+            "portfolios": metrics.portfolios,
             "requests": {
-                "in_flight": requests.in_flight,
+                "in_flight": metrics.requests_in_flight,
                 # Method, endpoint, status, buckets, seconds.
                 "durations": [
                     (*attributes, found.buckets, round(found.total, 6))
-                    for attributes, found in requests.durations.items()
+                    for attributes, found in metrics.requests.items()
                 ],
             },
             "process": {

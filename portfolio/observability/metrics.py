@@ -140,26 +140,6 @@ class HistogramData:
 Histogram = defaultdict[Attributes, HistogramData]
 
 
-class RequestMetrics:
-    """Requests: how many have come in and are in flight, and the durations of those answered."""
-
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.durations = Histogram(HistogramData)
-
-    def record(self, method: str, endpoint: str, status: str, seconds: float) -> None:
-        """Record a request whose response was sent or abandoned.
-
-        Args:
-            method: the HTTP method; unknown ones count as ``_OTHER``.
-            endpoint: the route template, never the raw path.
-            status: the three digits of the response's status.
-            seconds: the duration, including sending the response.
-        """
-        method = method if method in _METHODS else "_OTHER"
-        self.durations[method, endpoint, status].record(seconds)
-
-
 class Metrics:
     """Everything that one worker tells of itself in numbers.
 
@@ -168,6 +148,7 @@ class Metrics:
         cache_statistics: returns the counts of the validation cache.
 
     Attributes:
+        requests_in_flight: the requests that have come in and have no complete response yet.
         portfolios: what happened to portfolios, by the version of the API that was called.
         breakers: the circuit breakers of this worker.
         initial_requests: the request series that are exported as 0 until they occur.
@@ -176,7 +157,8 @@ class Metrics:
     def __init__(self, database: Database, cache_statistics: Callable[[], CacheStatistics]) -> None:
         self.database = database
         self.cache_statistics = cache_statistics
-        self.requests = RequestMetrics()
+        self.requests_in_flight = 0
+        self.requests = Histogram(HistogramData)
         self.bulks = Histogram(HistogramData)
         self.operations = Histogram(HistogramData)
         self.portfolios: dict[str, Counter[str]] = {"creations": Counter()}
@@ -188,13 +170,13 @@ class Metrics:
 
         Those of histograms are ``HistogramData``, all others are numbers.
         """
-        requests, creations = self.requests, self.portfolios["creations"]
-        answered = {key: found.count for key, found in requests.durations.items()}
+        creations = self.portfolios["creations"]
+        answered = {key: found.count for key, found in self.requests.items()}
         cache, pool, times = self.cache_statistics(), self.database.pool, os.times()
         return {
             "http.requests": dict.fromkeys(self.initial_requests, 0) | answered,
-            "http.request.duration": requests.durations,
-            "http.requests.in_flight": {(): requests.in_flight},
+            "http.request.duration": self.requests,
+            "http.requests.in_flight": {(): self.requests_in_flight},
             "portfolio.bulk_operation.duration": self.bulks,
             "portfolio.creations": {(api,): creations[api] for api in ("v1", "v2", "fast")},
             "validation_cache.hits": {(): cache.hits},
@@ -220,6 +202,18 @@ class Metrics:
                 (str(index),): each["collections"] for index, each in enumerate(gc.get_stats())
             },
         }
+
+    def answered(self, method: str, endpoint: str, status: str, seconds: float) -> None:
+        """Record a request whose response was sent or abandoned.
+
+        Args:
+            method: the HTTP method; unknown ones count as ``_OTHER``.
+            endpoint: the route template, never the raw path.
+            status: the three digits of the response's status.
+            seconds: the duration, including sending the response.
+        """
+        method = method if method in _METHODS else "_OTHER"
+        self.requests[method, endpoint, status].record(seconds)
 
     def created(self, api: str, created: CreateResult) -> None:
         """Count the portfolios that a call of ``api`` created, unless it is a replay."""

@@ -175,7 +175,7 @@ class Connection:
             self._log.info("request refused: %s", error)
         services = self._services
         method = request.method if request is not None else ""
-        services.metrics.requests.record(method, REJECTED, str(status), 0.0)
+        services.metrics.answered(method, REJECTED, str(status), 0.0)
         response = error_response(request, status, common_headers(services.settings))
         with suppress(OSError):  # the client may be gone
             self._socket.sendall(response)

@@ -7,7 +7,7 @@ import pytest
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.errors import NameConflict, Unavailable
-from portfolio.observability.metrics import BOUNDS, HistogramData, RequestMetrics
+from portfolio.observability.metrics import BOUNDS, HistogramData, Metrics
 
 
 def test_a_duration_falls_into_the_bucket_that_ends_at_or_above_it() -> None:
@@ -29,12 +29,17 @@ def test_quantiles_are_within_their_bucket() -> None:
     assert HistogramData().quantile(0.5) == 0.0
 
 
-def test_requests_are_counted_once_and_by_the_methods_of_http() -> None:
-    requests = RequestMetrics()
-    requests.record("GET", "/health", "200", 0.001)
-    requests.record("GET", "/health", "200", 0.001)
-    requests.record("BREW", "refused", "503", 0.0)
-    counts = {attributes: found.count for attributes, found in requests.durations.items()}
+@pytest.fixture
+def metrics() -> Metrics:
+    found: Metrics = create_app(Settings.from_environment({})).extensions["portfolio"].metrics
+    return found
+
+
+def test_requests_are_counted_once_and_by_the_methods_of_http(metrics: Metrics) -> None:
+    metrics.answered("GET", "/health", "200", 0.001)
+    metrics.answered("GET", "/health", "200", 0.001)
+    metrics.answered("BREW", "refused", "503", 0.0)
+    counts = {attributes: found.count for attributes, found in metrics.requests.items()}
     assert counts == {("GET", "/health", "200"): 2, ("_OTHER", "refused", "503"): 1}
 
 
@@ -46,8 +51,9 @@ def test_requests_are_counted_once_and_by_the_methods_of_http() -> None:
         (OSError(), "failure"),
     ],
 )
-def test_a_bulk_that_raises_is_counted_by_whose_fault_it_is(error: Exception, outcome: str) -> None:
-    metrics = create_app(Settings.from_environment({})).extensions["portfolio"].metrics
+def test_a_bulk_that_raises_is_counted_by_whose_fault_it_is(
+    metrics: Metrics, error: Exception, outcome: str
+) -> None:
     with pytest.raises(type(error)), metrics.bulk("v2"):
         raise error
     assert list(metrics.bulks) == [("v2", outcome)]

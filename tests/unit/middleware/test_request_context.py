@@ -140,12 +140,12 @@ def test_the_request_id_is_in_the_log(
 
 
 def test_a_request_is_in_flight_until_its_response_is_closed(unit_client: FlaskClient) -> None:
-    requests = unit_client.application.extensions["portfolio"].metrics.requests
-    before = requests.in_flight
+    metrics = unit_client.application.extensions["portfolio"].metrics
+    before = metrics.requests_in_flight
     response = unit_client.get(V1)
-    assert requests.in_flight == before + 1
+    assert metrics.requests_in_flight == before + 1
     response.close()
-    assert requests.in_flight == before
+    assert metrics.requests_in_flight == before
 
 
 # Errors
