@@ -31,29 +31,27 @@ class SettingType:
 
 def integer(low: int, high: int) -> SettingType:
     """A whole number between ``low`` and ``high``, both included."""
-    return _within(int, low, high, "a whole number")
+    return SettingType(
+        lambda text: _within(int(text), low, high), f"a whole number from {low} to {high}"
+    )
 
 
 def number(low: float, high: float) -> SettingType:
     """A decimal number between ``low`` and ``high``, both included."""
-    return _within(float, low, high, "a number")
-
-
-def _within(convert: Callable[[str], Any], low: float, high: float, kind: str) -> SettingType:
-    def parse(text: str) -> Any:
-        value = convert(text)
-        return _require(low <= value <= high, value)
-
-    return SettingType(parse, f"{kind} from {low} to {high}")
+    return SettingType(
+        lambda text: _within(float(text), low, high), f"a number from {low} to {high}"
+    )
 
 
 def choice(*options: str, fold: Callable[[str], str] = str.lower) -> SettingType:
     """One of ``options``, compared after ``fold``."""
+    return SettingType(
+        lambda text: _require(fold(text) in options, fold(text)), f"one of {', '.join(options)}"
+    )
 
-    def parse(text: str) -> str:
-        return _require(fold(text) in options, fold(text))
 
-    return SettingType(parse, "one of " + ", ".join(options))
+def _within(value: float, low: float, high: float) -> float:
+    return _require(low <= value <= high, value)
 
 
 def _require(is_allowed: bool, value: T) -> T:

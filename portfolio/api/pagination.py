@@ -18,9 +18,9 @@ from bson.errors import BSONError
 from flask import Request
 from itsdangerous import BadData, Signer, base64_decode, base64_encode
 
-from portfolio.api.requests import load_query, query_arguments
+from portfolio.api.requests import load_query
 from portfolio.api.responses import PortfoliosEncoder
-from portfolio.api.schemas import SearchQuerySchema, load
+from portfolio.api.schemas import SearchQuerySchema
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import Settings
 from portfolio.errors import BadRequest
@@ -76,11 +76,10 @@ class PageQuery(NamedTuple):
                 an offset.
         """
         if cursors and b"cursor" in request.query_string and "cursor" in request.args:
-            arguments, repeated = query_arguments(request, {*_schema.fields, "cursor"})
-            if "offset" in arguments:
+            if "offset" in request.args:
                 raise BadRequest("Only one of cursor and offset allowed")
-            search = load(_schema, arguments, "query", repeated)
-            return cls.of(check_search(search), arguments["cursor"])
+            search = load_query(_schema, request, "cursor")
+            return cls.of(check_search(search), request.args["cursor"])
         return cache.get_or_parse(
             _schema,
             request.query_string.decode("latin-1"),

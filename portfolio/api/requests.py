@@ -5,20 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Container
 from typing import Any, NoReturn
 
 from flask import Request, g
 from marshmallow import Schema
 
 from portfolio.api.schemas import load
-from portfolio.errors import (
-    BadRequest,
-    FieldError,
-    FieldErrors,
-    MalformedJSON,
-    UnsupportedMediaType,
-)
+from portfolio.errors import BadRequest, FieldError, MalformedJSON, UnsupportedMediaType
 from portfolio.models import IdempotencyKey
 
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
@@ -52,25 +45,17 @@ def json_body(request: Request) -> Any:
         raise MalformedJSON(str(error)) from None
 
 
-def load_query(schema: Schema, request: Request) -> Any:
+def load_query(schema: Schema, request: Request, *more: str) -> Any:
     """Return what ``schema`` makes of the query string of ``request``.
 
     Raises:
-        UnprocessableEntity: lists all errors; parameters that ``schema`` does not know have none.
+        UnprocessableEntity: lists all errors, among them the parameters, of ``schema`` or ``more``,
+            that are given more than once; any other parameter is ignored.
     """
-    arguments, repeated = query_arguments(request, schema.fields)
-    return load(schema, arguments, "query", repeated)
-
-
-def query_arguments(request: Request, known: Container[str]) -> tuple[dict[str, str], FieldErrors]:
-    """Return the query parameters of ``request`` whose names are in ``known``.
-
-    Returns:
-        the first value of each, and errors for those that are given more than once.
-    """
+    known = {*schema.fields, *more}
     given = {name: values for name, values in request.args.lists() if name in known}
     repeated = {name: [_REPEATED] for name, values in given.items() if len(values) > 1}
-    return {name: values[0] for name, values in given.items()}, repeated
+    return load(schema, {name: values[0] for name, values in given.items()}, "query", repeated)
 
 
 def idempotency_key(request: Request, *, unique: bool = False) -> IdempotencyKey | None:

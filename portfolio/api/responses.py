@@ -11,13 +11,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from portfolio.api.flask_app import JSONResponse
-from portfolio.errors import (
-    ErrorCode,
-    PortfolioError,
-    Unavailable,
-    code_for_status,
-    error_body,
-)
+from portfolio.errors import ErrorCode, PortfolioError, Unavailable, code_for_status, error_body
 from portfolio.models import CreateResult, Portfolio
 from portfolio.timestamps import parse_date, rfc3339
 

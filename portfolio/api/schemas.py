@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
 
+from portfolio import models
 from portfolio.api.fields import (
     NOT_A_FLAG,
     NOT_AN_ARRAY,
@@ -21,16 +22,6 @@ from portfolio.api.fields import (
     Text,
 )
 from portfolio.errors import FieldErrors, LocatedError, UnprocessableEntity
-from portfolio.models import (
-    DEFAULT_VERSION,
-    MAX_NEW_VERSION,
-    MAX_VERSION,
-    MIN_VERSION,
-    Lookup,
-    PortfolioCreate,
-    PortfolioUpdate,
-    Search,
-)
 
 MAX_LIMIT = 1000
 
@@ -74,14 +65,16 @@ class StrictPortfolioCreateSchema(_Dated):
     )
     version = Integer(
         0,
-        MAX_NEW_VERSION,
+        models.MAX_NEW_VERSION,
         load_default=None,
         metadata={"description": "0, absent or null means 1"},
     )
 
     @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> PortfolioCreate:
-        return PortfolioCreate(**data | {"version": data["version"] or DEFAULT_VERSION})
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> models.PortfolioCreate:
+        return models.PortfolioCreate(
+            **data | {"version": data["version"] or models.DEFAULT_VERSION}
+        )
 
 
 class PortfolioCreateSchema(StrictPortfolioCreateSchema):
@@ -93,7 +86,7 @@ class PortfolioCreateSchema(StrictPortfolioCreateSchema):
 class PortfolioImportSchema(PortfolioCreateSchema):
     """A portfolio to import; it may have any version that is stored somewhere."""
 
-    version = Integer(MIN_VERSION, MAX_VERSION, load_default=None)
+    version = Integer(models.MIN_VERSION, models.MAX_VERSION, load_default=None)
 
 
 class PortfolioUpdateSchema(_Dated):
@@ -103,12 +96,14 @@ class PortfolioUpdateSchema(_Dated):
         required=True, data_key="portfolioId", metadata={"description": "the id in the path"}
     )
     name = Name(required=True, metadata=_NAME_METADATA)
-    version = Integer(MIN_VERSION, MAX_VERSION - 1, required=True, metadata=_VERSION_METADATA)
+    version = Integer(
+        models.MIN_VERSION, models.MAX_VERSION - 1, required=True, metadata=_VERSION_METADATA
+    )
 
     @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> PortfolioUpdate:
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> models.PortfolioUpdate:
         del data["portfolio_id"]
-        return PortfolioUpdate(**data)
+        return models.PortfolioUpdate(**data)
 
 
 class IdValidationSchema(_Input):
@@ -134,8 +129,8 @@ class LookupSchema(_Input):
     )
 
     @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> Lookup:
-        return Lookup(data["ids"] or [], data["names"] or [])
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> models.Lookup:
+        return models.Lookup(data["ids"] or [], data["names"] or [])
 
 
 class FieldsQuerySchema(_Input):
@@ -163,7 +158,9 @@ class BulkQuerySchema(_Input):
 class DeleteQuerySchema(_Input):
     """The query string of a deletion."""
 
-    version = Integer(MIN_VERSION, MAX_VERSION, required=True, metadata=_VERSION_METADATA)
+    version = Integer(
+        models.MIN_VERSION, models.MAX_VERSION, required=True, metadata=_VERSION_METADATA
+    )
 
 
 class SearchQuerySchema(FieldsQuerySchema):
@@ -180,15 +177,15 @@ class SearchQuerySchema(FieldsQuerySchema):
     )
     offset = Integer(
         0,
-        MAX_VERSION,
+        models.MAX_VERSION,
         load_default=0,
         # No default in the document: generated clients would send it beside a cursor.
         metadata={"description": "number of portfolios to skip; absent means 0", "default": None},
     )
 
     @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> Search:
-        return Search(**data)
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> models.Search:
+        return models.Search(**data)
 
 
 def load(schema: Schema, data: Any, source: str, found: FieldErrors | None = None) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import orjson
 from flask import Blueprint, Response, request
 
+from portfolio.api import schemas
 from portfolio.api.openapi.annotations import Body, Result, describe
 from portfolio.api.requests import idempotency_key, json_body, load_query
 from portfolio.api.responses import (
@@ -18,13 +19,6 @@ from portfolio.api.responses import (
     json_response,
     replay_header,
     to_json,
-)
-from portfolio.api.schemas import (
-    DeleteQuerySchema,
-    IdValidationSchema,
-    PortfolioCreateSchema,
-    PortfolioUpdateSchema,
-    load,
 )
 from portfolio.api.services import services
 from portfolio.errors import FieldError, FieldErrors, PreconditionFailed, VersionConflict
@@ -40,10 +34,10 @@ _NEW_NAME = "Growth and Income Fund"
 # The entity tag of one version of a portfolio (RFC 9110): its id and version, without the quotes.
 _TAG = "{}-{}"
 
-_create_schema = PortfolioCreateSchema()
-_update_schema = PortfolioUpdateSchema()
-_ids_schema = IdValidationSchema()
-_delete_schema = DeleteQuerySchema()
+_create_schema = schemas.PortfolioCreateSchema()
+_update_schema = schemas.PortfolioUpdateSchema()
+_ids_schema = schemas.IdValidationSchema()
+_delete_schema = schemas.DeleteQuerySchema()
 
 
 @blueprint.get("/portfolios")
@@ -70,7 +64,7 @@ def list_portfolios() -> Response:
     description="With an `Idempotency-Key` the request can be sent again until it is answered: it "
     "creates one portfolio.",
     parameters=("Idempotency-Key",),
-    body=Body(PortfolioCreateSchema, {"name": "Growth Fund"}),
+    body=Body(schemas.PortfolioCreateSchema, {"name": "Growth Fund"}),
     responses={
         201: Result(
             "The portfolio",
@@ -82,7 +76,7 @@ def list_portfolios() -> Response:
 )
 def create_portfolio() -> Response:
     """Create a portfolio."""
-    portfolio = load(_create_schema, json_body(request), "body")
+    portfolio = schemas.load(_create_schema, json_body(request), "body")
     s = services()
     created = s.portfolios.create(portfolio, idempotency_key(request))
     s.metrics.created("v1", created)
@@ -119,7 +113,9 @@ def get_portfolio(portfolio_id: str) -> Response:
     description="`version` is the one that you have seen. Of two updates of one version, one "
     "succeeds and the other gets 409: read the portfolio again before you retry.",
     parameters=("If-Match",),
-    body=Body(PortfolioUpdateSchema, {"portfolioId": EXAMPLE_ID, "name": _NEW_NAME, "version": 1}),
+    body=Body(
+        schemas.PortfolioUpdateSchema, {"portfolioId": EXAMPLE_ID, "name": _NEW_NAME, "version": 1}
+    ),
     responses={
         200: Result(
             "The portfolio with its next version",
@@ -132,7 +128,7 @@ def get_portfolio(portfolio_id: str) -> Response:
 def update_portfolio(portfolio_id: str) -> Response:
     """Update a portfolio."""
     body = json_body(request)
-    update = load(_update_schema, body, "body", _check_id(body, portfolio_id))
+    update = schemas.load(_update_schema, body, "body", _check_id(body, portfolio_id))
     change = partial(services().portfolios.update, portfolio_id, update)
     return _respond(_apply_if_match(portfolio_id, update.version, change))
 
@@ -141,7 +137,7 @@ def update_portfolio(portfolio_id: str) -> Response:
 @describe(
     "deletePortfolio",
     description="`version` is the one that you have seen; 409 if it is not the current one.",
-    query=DeleteQuerySchema,
+    query=schemas.DeleteQuerySchema,
     parameters=("If-Match",),
     responses={204: Result("Deleted")},
     errors=("UnprocessableEntity",),
@@ -160,7 +156,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
 @describe(
     "validatePortfolios",
     description="Up to 1000 ids in one request. What is not an id is invalid, not an error.",
-    body=Body(IdValidationSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
+    body=Body(schemas.IdValidationSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
     responses={
         200: Result(
             "The ids of portfolios that exist and of those that don't, in request order",
@@ -171,7 +167,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
 )
 def validate_portfolios() -> Response:
     """Check which portfolios exist."""
-    ids = load(_ids_schema, json_body(request), "body")["ids"]
+    ids = schemas.load(_ids_schema, json_body(request), "body")["ids"]
     valid, invalid = services().portfolios.partition_existing(ids)
     return json_response({"valid": valid, "invalid": invalid, "inactive": []})
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
+from portfolio.api import schemas
 from portfolio.api.openapi.annotations import BULK_EXAMPLE, PAGE_EXAMPLE, Body, Result, describe
 from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import idempotency_key, json_body, load_query
 from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_response, replay_header, select_fields
-from portfolio.api.schemas import (
-    BulkQuerySchema,
-    FieldsQuerySchema,
-    LookupSchema,
-    SearchQuerySchema,
-    StrictPortfolioCreateSchema,
-    load,
-)
 from portfolio.api.services import services
 from portfolio.rules import MAX_BULK, check_bulk_size
 
 blueprint = Blueprint("v2", __name__, url_prefix="/api/v2")
 
 _PATH = "/api/v2/portfolios"
-_bulk_schema = StrictPortfolioCreateSchema(many=True)
-_bulk_query_schema = BulkQuerySchema()
-_lookup_schema = LookupSchema()
-_fields_schema = FieldsQuerySchema()
+_bulk_schema = schemas.StrictPortfolioCreateSchema(many=True)
+_bulk_query_schema = schemas.BulkQuerySchema()
+_lookup_schema = schemas.LookupSchema()
+_fields_schema = schemas.FieldsQuerySchema()
 
 
 @blueprint.get("/portfolios")
@@ -33,11 +26,9 @@ _fields_schema = FieldsQuerySchema()
     "searchPortfolios",
     description="Newest first; portfolios of the same date in the order of their ids, so that "
     "pages neither overlap nor skip. At most one of `name` and `name_like`.",
-    query=SearchQuerySchema,
+    query=schemas.SearchQuerySchema,
     parameters=("cursor",),
-    responses={
-        200: Result("A page", "PortfolioPage", example=PAGE_EXAMPLE, headers=("Link",)),
-    },
+    responses={200: Result("A page", "PortfolioPage", example=PAGE_EXAMPLE, headers=("Link",))},
     errors=("BadRequest", "UnprocessableEntity"),
 )
 def search_portfolios() -> Response:
@@ -59,9 +50,9 @@ def search_portfolios() -> Response:
     "createPortfolios",
     description="With an `Idempotency-Key` the request can be sent again until it is answered: it "
     "creates each portfolio once.",
-    query=BulkQuerySchema,
+    query=schemas.BulkQuerySchema,
     parameters=("Idempotency-Key",),
-    body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
+    body=Body(schemas.StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
     responses={
         201: Result("The portfolios", "Portfolio", many=True, headers=("Idempotent-Replay",))
     },
@@ -75,7 +66,7 @@ def create_portfolios() -> Response:
         body = json_body(request)
         if isinstance(body, list):
             check_bulk_size(len(body))
-        portfolios = load(_bulk_schema, body, "body")
+        portfolios = schemas.load(_bulk_schema, body, "body")
         key = idempotency_key(request, unique=unique)
         created = s.portfolios.create_all(portfolios, new_names=unique, key=key)
     s.metrics.created("v2", created)
@@ -88,16 +79,15 @@ def create_portfolios() -> Response:
     description="Names are compared trimmed and without regard to case; all portfolios of a name "
     "are given, the newest first. Portfolios come in the order of the request, each once. What no "
     "portfolio has is `missing`, an id that can't be one too.",
-    query=FieldsQuerySchema,
-    body=Body(LookupSchema, {"ids": [EXAMPLE_ID, "nonsense"], "names": ["growth fund", "R&D"]}),
+    query=schemas.FieldsQuerySchema,
+    body=Body(
+        schemas.LookupSchema, {"ids": [EXAMPLE_ID, "nonsense"], "names": ["growth fund", "R&D"]}
+    ),
     responses={
         200: Result(
             "The portfolios, and what is missing",
             "PortfolioResolution",
-            example={
-                "portfolios": [EXAMPLE],
-                "missing": {"ids": ["nonsense"], "names": ["R&D"]},
-            },
+            example={"portfolios": [EXAMPLE], "missing": {"ids": ["nonsense"], "names": ["R&D"]}},
         )
     },
     errors=("BadRequest",),
@@ -105,7 +95,7 @@ def create_portfolios() -> Response:
 def resolve_portfolios() -> Response:
     """Get the portfolios with up to 1000 ids and names."""
     fields = load_query(_fields_schema, request)["fields"]
-    lookup = load(_lookup_schema, json_body(request), "body")
+    lookup = schemas.load(_lookup_schema, json_body(request), "body")
     found = services().portfolios.resolve(lookup)
     portfolios = select_fields(found.portfolios, fields)
     return json_response({"portfolios": portfolios, "missing": found.missing._asdict()})

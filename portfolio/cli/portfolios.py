@@ -11,15 +11,8 @@ from flask.cli import AppGroup
 from portfolio.api.responses import FIELDS, to_json
 from portfolio.api.services import services
 from portfolio.cli.helpers import database_errors, print_table
+from portfolio.cli.transfer import files
 from portfolio.cli.transfer.exporter import Exporter
-from portfolio.cli.transfer.files import (
-    TransferError,
-    file_errors,
-    format_of,
-    label_of,
-    open_source,
-    open_stream,
-)
 from portfolio.cli.transfer.formats import FORMATS, Lines
 from portfolio.cli.transfer.importer import Importer, ImportOptions
 from portfolio.cli.transfer.notes import Note, describe_target
@@ -94,8 +87,10 @@ def import_file(
     depends on its row, so that importing FILE again stores nothing twice. If the import stops, the
     same command resumes it.
     """
-    options = ImportOptions(label_of(file, label), format_of(file, given), spreadsheet_safe)
-    with file_errors(file), open_source(file, encoding) as source:
+    options = ImportOptions(
+        files.label_of(file, label), files.format_of(file, given), spreadsheet_safe
+    )
+    with files.file_errors(file), files.open_source(file, encoding) as source:
         target = describe_target(services(), create=True)
         note = None
         if source.size is not None and not no_resume:
@@ -114,7 +109,7 @@ def import_file(
     stored, known, skipped = importer.stored, importer.known, importer.skipped
     summary = f"{stored} imported, {known} there already, {skipped} skipped"
     if skipped and not stored + known:
-        raise TransferError(f"No line of {file} holds a portfolio: {summary}")
+        raise files.TransferError(f"No line of {file} holds a portfolio: {summary}")
     click.echo(summary)
 
 
@@ -136,12 +131,12 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
     complete, the rows are in FILE.part. If the export stops, the same command resumes it. A pipe
     or a device is written directly.
     """
-    format = format_of(file, given)
+    format = files.format_of(file, given)
     if spreadsheet_safe and format != "csv":
         raise click.UsageError("--spreadsheet-safe is for CSV alone.")
     exporter = Exporter(services().portfolios, file, format, spreadsheet_safe)
-    with file_errors(file):
-        stream = open_stream(file)
+    with files.file_errors(file):
+        stream = files.open_stream(file)
         if stream is not None:
             with stream:
                 exporter.write_stream(stream)

@@ -66,22 +66,13 @@ def openapi_yaml() -> Response:
     return _send(_to_yaml(_document()), "application/yaml")
 
 
-@blueprint.get("/docs")
-def docs() -> Response:
-    """Swagger UI: read the API and try it."""
-    return _page("docs.html")
-
-
-@blueprint.get("/redoc")
-def redoc() -> Response:
-    """ReDoc: read the API."""
-    return _page("redoc.html")
-
-
-@blueprint.get("/status")
-def status() -> Response:
-    """The state of this instance, live."""
-    return _page("status.html")
+@blueprint.get("/docs", defaults={"name": "docs.html"})
+@blueprint.get("/redoc", defaults={"name": "redoc.html"})
+@blueprint.get("/status", defaults={"name": "status.html"})
+def page(name: str) -> Response:
+    """A page: Swagger UI and ReDoc show the document, the last one the state of this instance."""
+    html, policy = _load(name)
+    return _send(html, "text/html", {"Content-Security-Policy": policy})
 
 
 @blueprint.get("/pages/<name>")
@@ -99,11 +90,6 @@ def asset(name: str) -> Response:
         response = Response(_unpacked(packed), mimetype=_ASSETS[name])
     response.vary.add("Accept-Encoding")
     return response
-
-
-def _page(name: str) -> Response:
-    html, policy = _load(name)
-    return _send(html, "text/html", {"Content-Security-Policy": policy})
 
 
 @cache

@@ -66,7 +66,7 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
         app: the application whose routes are described.
         settings: tells whether API keys are required.
     """
-    marshmallow = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    marshmallow = MarshmallowPlugin()
     spec = APISpec(
         title="GlobeCo Portfolio Service",
         version=VERSION,
@@ -225,8 +225,3 @@ def _error(name: str) -> dict[str, Any]:
 
 def _schema(name: str) -> Any:
     return getattr(response_schemas, f"{name}Schema")
-
-
-def _schema_name(schema: Any) -> str:
-    name = schema if isinstance(schema, str) else getattr(schema, "__name__", None)
-    return (name or type(schema).__name__).removesuffix("Schema")
