@@ -36,14 +36,13 @@ _QUERY_ERRORS = {
     "an error is one sentence.",
     parameters=("Idempotency-Key",),
     body=Body(StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
-    responses={
-        201: Result(
-            "The portfolios",
-            "BulkCreateResult",
-            example={"portfolios": [EXAMPLE], "count": 1, "processingTimeMs": 2.1},
-            headers=("X-Processing-Time-Ms", "X-Portfolio-Count", "Idempotent-Replay"),
-        )
-    },
+    result=Result(
+        "The portfolios",
+        "BulkCreateResult",
+        example={"portfolios": [EXAMPLE], "count": 1, "processingTimeMs": 2.1},
+        headers=("X-Processing-Time-Ms", "X-Portfolio-Count", "Idempotent-Replay"),
+        status=201,
+    ),
     errors=("NameConflict",),
 )
 def create_portfolios() -> Response:
@@ -69,14 +68,12 @@ def create_portfolios() -> Response:
     "searchPortfoliosFast",
     description="As v2, with its timing; an error is one sentence.",
     query=SearchQuerySchema,
-    responses={
-        200: Result(
-            "A page",
-            "FastPortfolioPage",
-            example=PAGE_EXAMPLE | {"processingTimeMs": 1.3},
-            headers=("X-Processing-Time-Ms", "X-Total-Count"),
-        )
-    },
+    result=Result(
+        "A page",
+        "FastPortfolioPage",
+        example=PAGE_EXAMPLE | {"processingTimeMs": 1.3},
+        headers=("X-Processing-Time-Ms", "X-Total-Count"),
+    ),
     errors=("BadRequest",),
 )
 def search_portfolios() -> Response:
@@ -97,9 +94,7 @@ def search_portfolios() -> Response:
 
 @blueprint.get("/health/fast")
 @describe(
-    "getFastHealth",
-    description="Does not ask MongoDB.",
-    responses={200: Result("It responds", "FastHealth")},
+    "getFastHealth", description="Does not ask MongoDB.", result=Result("It responds", "FastHealth")
 )
 def health() -> Response:
     """Check that the fast path responds."""
@@ -112,7 +107,7 @@ def health() -> Response:
 @describe(
     "getFastStats",
     description="They change only with the configuration.",
-    responses={200: Result("Limits and endpoints", "FastPathStats")},
+    result=Result("Limits and endpoints", "FastPathStats"),
 )
 def stats() -> Response:
     """Get the limits and endpoints of the fast path."""

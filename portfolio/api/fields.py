@@ -52,6 +52,11 @@ class InputField(fields.Field[T]):
     default_error_messages: Any = {"required": [MISSING], "null": [NOT_A_STRING]}  # noqa: RUF012
     json_schema: dict[str, Any]
 
+    def __init__(
+        self, description: str = "", *, metadata: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(metadata={"description": description} | (metadata or {}), **kwargs)
+
 
 def _is_printable(name: str) -> bool:
     # str.isprintable is False for control characters, lone surrogates and invisible characters, but
@@ -126,8 +131,8 @@ class Integer(InputField[int]):
 
     default_error_messages: Any = {"null": [NOT_AN_INTEGER]}  # noqa: RUF012
 
-    def __init__(self, low: int, high: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, low: int, high: int, description: str = "", **kwargs: Any) -> None:
+        super().__init__(description, **kwargs)
         self.low = low
         self.high = high
         integer = {"type": "integer", "format": "int64", "minimum": low, "maximum": high}
@@ -184,8 +189,8 @@ class Array(InputField[list[str]]):
 
     default_error_messages: Any = {"null": [NOT_AN_ARRAY]}  # noqa: RUF012
 
-    def __init__(self, item: type[Text], low: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, item: type[Text], low: int, description: str, **kwargs: Any) -> None:
+        super().__init__(description, **kwargs)
         self._find_error = item.find_error
         self._low = low
         self.json_schema = {

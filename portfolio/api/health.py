@@ -22,7 +22,7 @@ blueprint = Blueprint("health", __name__)
     "getServiceInfo",
     description="Does not ask MongoDB. Read `/health/ready` to learn whether requests can be "
     "served.",
-    responses={200: Result("Name, version and features", "ServiceInfo")},
+    result=Result("Name, version and features", "ServiceInfo"),
 )
 def index() -> Response:
     """Get the service's name, version and features."""
@@ -49,7 +49,7 @@ def index() -> Response:
 @describe(
     "getHealth",
     description="Does not ask MongoDB.",
-    responses={200: Result("OK", example="OK", media_types=("text/plain",))},
+    result=Result("OK", example="OK", media_types=("text/plain",)),
 )
 def health() -> Response:
     """Say OK."""
@@ -60,7 +60,7 @@ def health() -> Response:
 @describe(
     "getLiveness",
     description="For liveness probes: 200 also while MongoDB is down.",
-    responses={200: Result("It responds", "Liveness")},
+    result=Result("It responds", "Liveness"),
 )
 def live() -> Response:
     """Check whether the process responds."""
@@ -72,7 +72,8 @@ def live() -> Response:
     "getReadiness",
     description="For readiness probes: 503 within 5 seconds of an outage of MongoDB, and while the "
     "service shuts down.",
-    responses={200: Result("Ready", "Readiness"), 503: Result("Not ready", "Readiness")},
+    result=Result("Ready", "Readiness"),
+    other=Result("Not ready", "Readiness", status=503),
 )
 def ready() -> Response:
     """Check whether requests can be served."""
@@ -88,7 +89,8 @@ def ready() -> Response:
 @describe(
     "getStartup",
     description="For startup probes: once 200, always 200.",
-    responses={200: Result("Started", "Startup"), 503: Result("Not started", "Startup")},
+    result=Result("Started", "Startup"),
+    other=Result("Not started", "Startup", status=503),
 )
 def startup() -> Response:
     """Check whether MongoDB was reached since the start."""
@@ -102,10 +104,8 @@ def startup() -> Response:
     "getHealthReport",
     description="For operators: MongoDB, circuit breakers, validation cache and telemetry, over "
     "all workers.",
-    responses={
-        200: Result("Healthy", "HealthReport"),
-        503: Result("A part is unhealthy", "HealthReport"),
-    },
+    result=Result("Healthy", "HealthReport"),
+    other=Result("A part is unhealthy", "HealthReport", status=503),
 )
 def detailed() -> Response:
     """Get the state of each part of the service."""
@@ -128,7 +128,7 @@ def detailed() -> Response:
 @describe(
     "getServiceMetrics",
     description="For operators: over all workers, since their start.",
-    responses={200: Result("Counts, latencies and use of resources", "ServiceMetrics")},
+    result=Result("Counts, latencies and use of resources", "ServiceMetrics"),
 )
 def metrics() -> Response:
     """Get counts, latencies and use of resources."""

@@ -35,21 +35,18 @@ class _Input(Schema):
     error_messages = {"type": NOT_AN_OBJECT}  # type: ignore[dict-item]  # noqa: RUF012
 
 
-# What the OpenAPI document says about a field, beyond what its class says.
-_NAME_METADATA = {"description": "printable characters, not all of them spaces"}
-_VERSION_METADATA = {"description": "the version that you have seen", "examples": [1]}
+_NAME = "printable characters, not all of them spaces"
+_VERSION = "the version that you have seen"
 
 
 class _Dated(_Input):
     """A portfolio to create or to update."""
 
     date_created = DateTime(
+        "no offset means UTC; absent or null means now, or unchanged",
         data_key="dateCreated",
         load_default=None,
-        metadata={
-            "description": "no offset means UTC; absent or null means now, or unchanged",
-            "examples": ["2024-01-20T14:45:00.123Z"],
-        },
+        metadata={"examples": ["2024-01-20T14:45:00.123Z"]},
     )
 
 
@@ -57,30 +54,22 @@ class StrictPortfolioCreateSchema(_Dated):
     """A portfolio to create through v2 or fast; ``portfolio.rules`` checks its name."""
 
     name: Text = StrictName(
+        "letters, digits, spaces, hyphens and underscores",
         required=True,
-        metadata={
-            "description": "letters, digits, spaces, hyphens and underscores",
-            "examples": ["Growth Fund"],
-        },
+        metadata={"examples": ["Growth Fund"]},
     )
-    version = Integer(
-        0,
-        models.MAX_NEW_VERSION,
-        load_default=None,
-        metadata={"description": "0, absent or null means 1"},
-    )
+    version = Integer(0, models.MAX_NEW_VERSION, "0, absent or null means 1", load_default=None)
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> models.PortfolioCreate:
-        return models.PortfolioCreate(
-            **data | {"version": data["version"] or models.DEFAULT_VERSION}
-        )
+        data["version"] = data["version"] or models.DEFAULT_VERSION
+        return models.PortfolioCreate(**data)
 
 
 class PortfolioCreateSchema(StrictPortfolioCreateSchema):
     """A portfolio to create through v1."""
 
-    name = Name(required=True, metadata=_NAME_METADATA)
+    name = Name(_NAME, required=True)
 
 
 class PortfolioImportSchema(PortfolioCreateSchema):
@@ -92,12 +81,14 @@ class PortfolioImportSchema(PortfolioCreateSchema):
 class PortfolioUpdateSchema(_Dated):
     """An update through v1; the version must leave room for the next one."""
 
-    portfolio_id = Text(
-        required=True, data_key="portfolioId", metadata={"description": "the id in the path"}
-    )
-    name = Name(required=True, metadata=_NAME_METADATA)
+    portfolio_id = Text("the id in the path", data_key="portfolioId", required=True)
+    name = Name(_NAME, required=True)
     version = Integer(
-        models.MIN_VERSION, models.MAX_VERSION - 1, required=True, metadata=_VERSION_METADATA
+        models.MIN_VERSION,
+        models.MAX_VERSION - 1,
+        _VERSION,
+        required=True,
+        metadata={"examples": [1]},
     )
 
     @post_load
@@ -112,21 +103,17 @@ class IdValidationSchema(_Input):
     ids = Array(
         Identifier,
         1,
-        required=True,
+        "ids to look up; what is not an id is invalid",
         data_key="portfolioIds",
-        metadata={"description": "ids to look up; what is not an id is invalid"},
+        required=True,
     )
 
 
 class LookupSchema(_Input):
     """The ids and names to resolve; ``portfolio.rules`` checks how many they are."""
 
-    ids = Array(Identifier, load_default=None, metadata={"description": "what may be ids"})
-    names = Array(
-        Name,
-        load_default=None,
-        metadata={"description": "names, compared trimmed and without regard to case"},
-    )
+    ids = Array(Identifier, 0, "what may be ids", load_default=None)
+    names = Array(Name, 0, "names, compared trimmed and without regard to case", load_default=None)
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> models.Lookup:
@@ -138,8 +125,7 @@ class FieldsQuerySchema(_Input):
 
     # Marshmallow removes it from the class, which has another attribute of this name.
     fields: Any = FieldNames(
-        load_default=None,
-        metadata={"description": "the fields to give of each portfolio, separated by commas"},
+        "the fields to give of each portfolio, separated by commas", load_default=None
     )
 
 
@@ -159,28 +145,23 @@ class DeleteQuerySchema(_Input):
     """The query string of a deletion."""
 
     version = Integer(
-        models.MIN_VERSION, models.MAX_VERSION, required=True, metadata=_VERSION_METADATA
+        models.MIN_VERSION, models.MAX_VERSION, _VERSION, required=True, metadata={"examples": [1]}
     )
 
 
 class SearchQuerySchema(FieldsQuerySchema):
     """The query string of a search; ``portfolio.rules`` checks the names."""
 
-    name = StrictName(
-        load_default=None, metadata={"description": "the whole name, without regard to case"}
-    )
-    name_like = StrictName(
-        load_default=None, metadata={"description": "a part of the name, without regard to case"}
-    )
-    limit = Integer(
-        1, MAX_LIMIT, load_default=50, metadata={"description": "maximum number of portfolios"}
-    )
+    name = StrictName("the whole name, without regard to case", load_default=None)
+    name_like = StrictName("a part of the name, without regard to case", load_default=None)
+    limit = Integer(1, MAX_LIMIT, "maximum number of portfolios", load_default=50)
     offset = Integer(
         0,
         models.MAX_VERSION,
+        "number of portfolios to skip; absent means 0",
         load_default=0,
         # No default in the document: generated clients would send it beside a cursor.
-        metadata={"description": "number of portfolios to skip; absent means 0", "default": None},
+        metadata={"default": None},
     )
 
     @post_load
@@ -189,13 +170,10 @@ class SearchQuerySchema(FieldsQuerySchema):
 
 
 def load(schema: Schema, data: Any, source: str, found: FieldErrors | None = None) -> Any:
-    """Validate ``data`` and return what ``schema`` makes of it.
+    """Validate ``data``, which the client sent, and return what ``schema`` makes of it.
 
-    Args:
-        schema: a schema of this module; with ``many`` set it takes a list.
-        data: what the client sent.
-        source: where it came from: ``body``, ``query`` or ``path``.
-        found: errors that are known already.
+    ``source`` says where it came from: ``body``, ``query`` or ``path``. ``found`` are errors that
+    are known already.
 
     Raises:
         UnprocessableEntity: lists all errors (CONTRACT.md section 6).

@@ -45,7 +45,7 @@ _delete_schema = schemas.DeleteQuerySchema()
     "listPortfolios",
     description="In insertion order, streamed however many there are; one per line with "
     "`Accept: application/x-ndjson`.",
-    responses={200: Result("All portfolios", "Portfolio", many=True, media_types=(_JSON, _NDJSON))},
+    result=Result("All portfolios", "Portfolio", many=True, media_types=(_JSON, _NDJSON)),
 )
 def list_portfolios() -> Response:
     """List all portfolios."""
@@ -65,14 +65,13 @@ def list_portfolios() -> Response:
     "creates one portfolio.",
     parameters=("Idempotency-Key",),
     body=Body(schemas.PortfolioCreateSchema, {"name": "Growth Fund"}),
-    responses={
-        201: Result(
-            "The portfolio",
-            "Portfolio",
-            headers=("Idempotent-Replay", "ETag"),
-            links=("getPortfolio", "updatePortfolio", "deletePortfolio"),
-        )
-    },
+    result=Result(
+        "The portfolio",
+        "Portfolio",
+        headers=("Idempotent-Replay", "ETag"),
+        links=("getPortfolio", "updatePortfolio", "deletePortfolio"),
+        status=201,
+    ),
 )
 def create_portfolio() -> Response:
     """Create a portfolio."""
@@ -88,10 +87,8 @@ def create_portfolio() -> Response:
     "getPortfolio",
     description="`ETag` names its version, for conditional requests.",
     parameters=("If-None-Match",),
-    responses={
-        200: Result("The portfolio", "Portfolio", headers=("ETag",)),
-        304: Result("Not modified", headers=("ETag",)),
-    },
+    result=Result("The portfolio", "Portfolio", headers=("ETag",)),
+    other=Result("Not modified", headers=("ETag",), status=304),
 )
 def get_portfolio(portfolio_id: str) -> Response:
     """Get a portfolio."""
@@ -116,14 +113,12 @@ def get_portfolio(portfolio_id: str) -> Response:
     body=Body(
         schemas.PortfolioUpdateSchema, {"portfolioId": EXAMPLE_ID, "name": _NEW_NAME, "version": 1}
     ),
-    responses={
-        200: Result(
-            "The portfolio with its next version",
-            "Portfolio",
-            example=EXAMPLE | {"name": _NEW_NAME, "version": 2},
-            headers=("ETag",),
-        )
-    },
+    result=Result(
+        "The portfolio with its next version",
+        "Portfolio",
+        example=EXAMPLE | {"name": _NEW_NAME, "version": 2},
+        headers=("ETag",),
+    ),
 )
 def update_portfolio(portfolio_id: str) -> Response:
     """Update a portfolio."""
@@ -139,7 +134,7 @@ def update_portfolio(portfolio_id: str) -> Response:
     description="`version` is the one that you have seen; 409 if it is not the current one.",
     query=schemas.DeleteQuerySchema,
     parameters=("If-Match",),
-    responses={204: Result("Deleted")},
+    result=Result("Deleted", status=204),
     errors=("UnprocessableEntity",),
 )
 def delete_portfolio(portfolio_id: str) -> Response:
@@ -157,13 +152,11 @@ def delete_portfolio(portfolio_id: str) -> Response:
     "validatePortfolios",
     description="Up to 1000 ids in one request. What is not an id is invalid, not an error.",
     body=Body(schemas.IdValidationSchema, {"portfolioIds": [EXAMPLE_ID, "nonsense"]}),
-    responses={
-        200: Result(
-            "The ids of portfolios that exist and of those that don't, in request order",
-            "IdValidationResult",
-            example={"valid": [EXAMPLE_ID], "invalid": ["nonsense"], "inactive": []},
-        )
-    },
+    result=Result(
+        "The ids of portfolios that exist and of those that don't, in request order",
+        "IdValidationResult",
+        example={"valid": [EXAMPLE_ID], "invalid": ["nonsense"], "inactive": []},
+    ),
 )
 def validate_portfolios() -> Response:
     """Check which portfolios exist."""

@@ -28,7 +28,7 @@ _fields_schema = schemas.FieldsQuerySchema()
     "pages neither overlap nor skip. At most one of `name` and `name_like`.",
     query=schemas.SearchQuerySchema,
     parameters=("cursor",),
-    responses={200: Result("A page", "PortfolioPage", example=PAGE_EXAMPLE, headers=("Link",))},
+    result=Result("A page", "PortfolioPage", example=PAGE_EXAMPLE, headers=("Link",)),
     errors=("BadRequest", "UnprocessableEntity"),
 )
 def search_portfolios() -> Response:
@@ -53,9 +53,9 @@ def search_portfolios() -> Response:
     query=schemas.BulkQuerySchema,
     parameters=("Idempotency-Key",),
     body=Body(schemas.StrictPortfolioCreateSchema, BULK_EXAMPLE, max_items=MAX_BULK),
-    responses={
-        201: Result("The portfolios", "Portfolio", many=True, headers=("Idempotent-Replay",))
-    },
+    result=Result(
+        "The portfolios", "Portfolio", many=True, headers=("Idempotent-Replay",), status=201
+    ),
     errors=("NameConflict",),
 )
 def create_portfolios() -> Response:
@@ -83,13 +83,11 @@ def create_portfolios() -> Response:
     body=Body(
         schemas.LookupSchema, {"ids": [EXAMPLE_ID, "nonsense"], "names": ["growth fund", "R&D"]}
     ),
-    responses={
-        200: Result(
-            "The portfolios, and what is missing",
-            "PortfolioResolution",
-            example={"portfolios": [EXAMPLE], "missing": {"ids": ["nonsense"], "names": ["R&D"]}},
-        )
-    },
+    result=Result(
+        "The portfolios, and what is missing",
+        "PortfolioResolution",
+        example={"portfolios": [EXAMPLE], "missing": {"ids": ["nonsense"], "names": ["R&D"]}},
+    ),
     errors=("BadRequest",),
 )
 def resolve_portfolios() -> Response:

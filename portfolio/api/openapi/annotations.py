@@ -62,6 +62,7 @@ class Result(NamedTuple):
         headers: the names of its headers; 503 has ``Retry-After``.
         links: the operations that can follow.
         media_types: its content types. ``schema`` is that of JSON, all others are text.
+        status: its HTTP status.
     """
 
     description: str
@@ -71,6 +72,7 @@ class Result(NamedTuple):
     headers: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     media_types: tuple[str, ...] = (JSON,)
+    status: int = 200
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class describe:  # noqa: N801 - a decorator
     Attributes:
         operation_id: a unique name, which generated clients give to their method.
         description: what it does, in sentences.
-        responses: the results by HTTP status.
+        result: what it responds with unless there is an error.
+        other: a second such result.
         errors: the names of the errors, without those that its body and parameters bring.
         body: the request body.
         query: the schema of the query string.
@@ -91,7 +94,8 @@ class describe:  # noqa: N801 - a decorator
 
     operation_id: str
     description: str
-    responses: dict[int, Result]
+    result: Result
+    other: Result | None = None
     errors: tuple[str, ...] = ()
     body: Body | None = None
     query: type[Schema] | None = None

@@ -170,7 +170,7 @@ def _add_path(
         described["security"] = [{name: []} for name in _COMPONENTS["securitySchemes"]]
         error_names.append("Unauthorized")
     described["responses"] = {
-        **{str(status): _result(status, result) for status, result in operation.responses.items()},
+        **{str(each.status): _result(each) for each in (operation.result, operation.other) if each},
         **{str(_ERRORS[name].status): name for name in error_names},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
@@ -184,7 +184,7 @@ def _body(body: Body) -> dict[str, Any]:
     return {"required": True, "content": {JSON: {"schema": schema, "example": body.example}}}
 
 
-def _result(status: int, result: Result) -> dict[str, Any]:
+def _result(result: Result) -> dict[str, Any]:
     described: dict[str, Any] = {"description": result.description}
     for media_type in result.media_types:
         schema: Any = {"type": "string"}
@@ -202,7 +202,7 @@ def _result(status: int, result: Result) -> dict[str, Any]:
         example = [EXAMPLE] if result.many else EXAMPLE
     if example is not None:
         described["content"][result.media_types[0]]["example"] = example
-    headers = ("Retry-After",) if status == 503 else result.headers
+    headers = ("Retry-After",) if result.status == 503 else result.headers
     if headers:
         described["headers"] = {name: _HEADERS[name] for name in headers}
     if result.links:
