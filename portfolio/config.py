@@ -44,13 +44,10 @@ class ConfigurationError(ValueError):
 
 
 def _variable(name: str, help: str, type: SettingType, default: Any) -> Any:
-    """Declare a setting.
+    """Declare the setting that the environment variable ``name`` gives.
 
-    Args:
-        name: the environment variable.
-        help: the meaning, with its unit, for the reference and ``flask config show``.
-        type: what its text must be.
-        default: one value for all profiles, or a list of those of development, staging, production.
+    ``help`` is its meaning, with its unit, for the reference and ``flask config show``. ``default``
+    is one value for all profiles, or a list of those of development, staging and production.
     """
     by_profile = default if isinstance(default, list) else [default] * len(PROFILES)
     metadata = {"variable": name, "type": type, "help": help}
@@ -193,11 +190,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
-        """Read the settings.
+        """Read the settings; an empty variable counts as absent.
 
-        Args:
-            environ: the variables; an empty one counts as absent.
-            given: fields whose values are fixed whatever the variables say, for tests.
+        ``given`` are fields whose values are fixed whatever the variables say, for tests.
 
         Raises:
             ConfigurationError: naming every variable that does not parse.

@@ -42,10 +42,8 @@ _MAX_BYTES = 1280
 class PageQuery(NamedTuple):
     """The query string of a search.
 
-    Attributes:
-        search: the portfolios to find, and the page of them.
-        parameters: what the query strings of the links to other pages begin with.
-        cursor: where the page begins; empty for the first, None for a page by offset.
+    ``parameters`` is what those of the links to other pages begin with. ``cursor`` says where the
+    page begins; it is empty for the first, None for a page by offset.
     """
 
     search: Search
@@ -63,12 +61,9 @@ class PageQuery(NamedTuple):
 
     @classmethod
     def parse(cls, request: Request, cache: ValidationCache, *, cursors: bool = False) -> PageQuery:
-        """Return the query of ``request``.
+        """Return the query of ``request``, which may have a ``cursor`` if ``cursors``.
 
-        Args:
-            request: its query string is parsed.
-            cache: knows queries without a cursor that were parsed before.
-            cursors: whether the query may have a ``cursor``.
+        ``cache`` knows queries without a cursor that were parsed before.
 
         Raises:
             UnprocessableEntity: a parameter has the wrong type or range, or is given twice.
@@ -133,9 +128,8 @@ class PageQuery(NamedTuple):
 class CursorCodec(Signer):
     """Encodes and decodes cursors.
 
-    Args:
-        settings: has the secret; without one, the name of the database stands in for it, which
-            all pods on that database have in common.
+    Without a secret, the name of the database stands in for it, which all pods on that database
+    have in common.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -73,12 +73,10 @@ class ValidationCache:
         self._cache = Cache(app, config={"CACHE_TYPE": backend, "CACHE_THRESHOLD": size})
 
     def get_or_parse(self, schema: Schema, query: str, parse: Callable[[], T]) -> T:
-        """Return what ``query`` was parsed to before, or else what ``parse`` returns now.
+        """Return what the query string was parsed to before, or else what ``parse`` returns now.
 
-        Args:
-            schema: what ``parse`` validates with; the same query means something else to another.
-            query: the query string.
-            parse: parses it; whatever it raises passes through and is not cached.
+        ``parse`` validates with ``schema``: the same query means something else to another. What it
+        raises passes through and is not cached.
         """
         if not self.enabled or len(query) > self.MAX_QUERY_LENGTH:
             return parse()

@@ -42,8 +42,7 @@ def cli_environment() -> Mapping[str, str]:
 def database_errors(budget_s: float | None = None) -> Iterator[None]:
     """End the command with the reason if the database calls in the block fail.
 
-    Args:
-        budget_s: the seconds that they may take; by default those of a request.
+    They may take ``budget_s`` seconds; by default those of a request.
     """
     try:
         with nullcontext() if budget_s is None else budget(budget_s):

@@ -98,7 +98,7 @@ def import_file(
             note = Note(path, f"{path} is of an import into", target, options._asdict())
         lines = Lines(source.data, encoding)
         skip = bad_lines == "skip"
-        importer = Importer(services().portfolios, source, lines, options, note, skip=skip)
+        importer = Importer(services().portfolios, source, lines, options, note, skip)
         importer.run(restart=restart)
     if importer.derived:
         click.echo(

@@ -38,13 +38,7 @@ ATTRIBUTE = "openapi_operation"
 
 
 class Body(NamedTuple):
-    """A JSON request body.
-
-    Attributes:
-        schema: what it is validated with.
-        example: a body that is accepted.
-        max_items: the body is an array of 1 to so many; None if it is an object.
-    """
+    """A JSON request body: an array of 1 to ``max_items``, or an object if that is None."""
 
     schema: type[Schema]
     example: Any

@@ -60,12 +60,7 @@ _PARAMETER_ERRORS = {
 
 
 def build(app: Flask, settings: Settings) -> dict[str, Any]:
-    """Return the document that describes ``app``.
-
-    Args:
-        app: the application whose routes are described.
-        settings: tells whether API keys are required.
-    """
+    """Return the document that describes the routes of ``app``, with API keys if it has any."""
     marshmallow = MarshmallowPlugin()
     spec = APISpec(
         title="GlobeCo Portfolio Service",

@@ -93,12 +93,9 @@ def _lock(file: IO[bytes], refusal: str) -> None:
 
 
 class Source(NamedTuple):
-    """An opened file to import.
+    """An opened file to import: its uncompressed data, and the file itself.
 
-    Attributes:
-        data: what it holds, uncompressed.
-        raw: the file itself.
-        size: the size of the file in bytes; None for a stream, which has none.
+    Its size is in bytes; None for a stream, which has none.
     """
 
     data: Any

@@ -70,14 +70,9 @@ START = Position(0, 0, hashlib.sha256().hexdigest())
 
 
 class Lines:
-    """The lines of the data as text, and how far they have been read.
+    """The lines of ``data``, bytes in this encoding, as text; ``line`` is how many were read.
 
-    Args:
-        data: what to read, in bytes; uncompressed.
-        encoding: how text is encoded; a byte order mark is left out.
-
-    Attributes:
-        line: how many lines were read.
+    A byte order mark is left out.
     """
 
     def __init__(self, data: Any, encoding: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import click
@@ -68,6 +69,7 @@ class RowIdentities:
         return ObjectId(hashlib.sha256(b"%b %d" % (content, count)).digest()[:12])
 
 
+@dataclass
 class Importer:
     """Imports one file, ``source``, whose text is ``lines``.
 
@@ -81,30 +83,25 @@ class Importer:
         skipped: how many were bad.
     """
 
-    def __init__(
-        self,
-        service: PortfolioService,
-        source: Source,
-        lines: Lines,
-        options: ImportOptions,
-        note: Note | None,
-        *,
-        skip: bool,
-    ) -> None:
-        self.stored = self.known = self.derived = self.skipped = 0
-        self._service = service
-        self._source = source
-        self._lines = lines
-        self._label = options.label
-        self._entries = self._read_entries(options)
-        self._note = note
-        self._skip = skip
-        # Rows behind this position may or may not be stored.
-        self._done = START
-        self._resumes = False
-        # Whether rows may be stored in any order, as after changes to the file.
-        self._restarted = False
-        self._new_line = 0
+    service: PortfolioService
+    source: Source
+    lines: Lines
+    options: ImportOptions
+    note: Note | None
+    skip: bool
+    stored: int = 0
+    known: int = 0
+    derived: int = 0
+    skipped: int = 0
+    # Rows behind this position may or may not be stored.
+    _done: Position = START
+    _resumes: bool = False
+    # Whether rows may be stored in any order, as after changes to the file.
+    _restarted: bool = False
+    _new_line: int = 0
+
+    def __post_init__(self) -> None:
+        self._entries = self._read_entries()
 
     def run(self, *, restart: bool) -> None:
         """Store what is not stored yet; ``restart`` begins at the first line, whatever is noted.
@@ -116,15 +113,15 @@ class Importer:
         try:
             self._store_rows()
         except TransferError:
-            if self._note and self._done == START:
-                self._note.remove()  # nothing is imported
+            if self.note and self._done == START:
+                self.note.remove()  # nothing is imported
             raise
-        if self._note:
-            self._note.remove()
+        if self.note:
+            self.note.remove()
 
     def _resume(self, *, restart: bool) -> None:
         """Go on from the noted position, and write the note before anything is stored."""
-        noted = self._note.read() if self._note and not restart else None
+        noted = self.note.read() if self.note and not restart else None
         self._restarted = restart or bool(noted and noted["restarted"])
         self._reach(Position(**noted["done"]) if noted else START, durable=True)
         if self._done == START:
@@ -133,27 +130,27 @@ class Importer:
         click.echo(f"Going on after line {self._done.line}")
         # Read them again: the ids of later rows depend on equal ones here.
         for _ in self._entries:
-            here = self._lines.position()
+            here = self.lines.position()
             if here == self._done:
                 return
             if here.line > self._done.line:
                 break
         raise TransferError(
-            f"{self._source.raw.name} has changed: its first {self._done.line} lines are not the "
+            f"{self.source.raw.name} has changed: its first {self._done.line} lines are not the "
             f"ones that were imported. {RESTART}"
         )
 
     def _store_rows(self) -> None:
         before = self._done
         pending: list[_Entry] = []
-        size = self._source.size
+        size = self.source.size
         with progress_bar(size or 0, "Importing", hidden=size is None) as bar:
             for entry in self._entries:
                 if isinstance(entry, _Entry):
                     pending.append(entry)
                 else:
-                    fault = f"line {self._lines.line}: {entry}"
-                    if not self._skip:
+                    fault = f"line {self.lines.line}: {entry}"
+                    if not self.skip:
                         self._store(pending, before)
                         raise TransferError(
                             f"{fault}\nAll lines before it are imported. Correct it and run the "
@@ -161,20 +158,19 @@ class Importer:
                         )
                     click.echo(f"Skipped: {fault}", err=True)
                     self.skipped += 1
-                before = self._lines.position()
+                before = self.lines.position()
                 if len(pending) == MAX_BULK:
                     self._store(pending, before)
                     pending = []
                     if size is not None:
-                        bar.update(self._source.raw.tell() - bar.pos)
+                        bar.update(self.source.raw.tell() - bar.pos)
         self._store(pending, before)
 
-    def _read_entries(self, options: ImportOptions) -> Iterator[_Entry | LineError]:
+    def _read_entries(self) -> Iterator[_Entry | LineError]:
         """Yield the portfolio of each row; the reason in the place of one that is bad."""
-        identities = RowIdentities(options.label)
-        for row in read_rows(
-            self._lines, options.format, spreadsheet_safe=options.spreadsheet_safe
-        ):
+        label, format, spreadsheet_safe = self.options
+        identities = RowIdentities(label)
+        for row in read_rows(self.lines, format, spreadsheet_safe=spreadsheet_safe):
             if isinstance(row, LineError):
                 yield row
                 continue
@@ -192,7 +188,7 @@ class Importer:
             else:
                 yield LineError("portfolioId: Input should be 24 hexadecimal digits")
                 continue
-            yield _Entry(self._lines.line, new._replace(id=str(id)), own_id=given is not None)
+            yield _Entry(self.lines.line, new._replace(id=str(id)), own_id=given is not None)
 
     def _store(self, entries: list[_Entry], end: Position) -> None:
         """Store those of ``entries`` that are missing; all before ``end`` is done then."""
@@ -202,12 +198,12 @@ class Importer:
                 # Of two rows with one id, the first is stored, as in two bulks.
                 by_id.setdefault(str(entry.new.id), entry.new)
             with database_errors(TRANSFER_BUDGET_S):
-                known = self._service.find_stored_ids(list(by_id))
+                known = self.service.find_stored_ids(list(by_id))
             self._check_order(entries, known)
             missing = [new for id, new in by_id.items() if id not in known]
             if missing:
                 with database_errors(TRANSFER_BUDGET_S):
-                    self._service.store_missing(missing)
+                    self.service.store_missing(missing)
             self.stored += len(missing)
             self.known += len(entries) - len(missing)
         if end != self._done:
@@ -230,21 +226,21 @@ class Importer:
                 raise TransferError(
                     f"Line {entry.line} was imported before, but line {self._new_line} was not: "
                     "the file has changed since, or another one was imported under the label "
-                    f"{self._label!r}, or portfolios were deleted, or another "
-                    "import is running. --restart stores what is missing and leaves alone what is "
+                    f"{self.options.label!r}, or portfolios were deleted, or another import is "
+                    "running. --restart stores what is missing and leaves alone what is "
                     "stored; --label TEXT stores all of the file as new portfolios."
                 )
             self.derived += 1
 
     def _reach(self, position: Position, *, durable: bool = False) -> None:
         """Note that all before ``position`` is done; ``durable`` waits for the disk."""
-        if self._note:
+        if self.note:
             progress = {"restarted": self._restarted, "done": position._asdict()}
             try:
-                self._note.write(progress, durable=durable)
+                self.note.write(progress, durable=durable)
             except OSError as error:
                 raise TransferError(
-                    f"{self._note.path}: the note of progress can't be written: {error.strerror}. "
+                    f"{self.note.path}: the note of progress can't be written: {error.strerror}. "
                     + (
                         "Nothing is imported. --no-resume imports without a note."
                         if self._done == START

@@ -59,11 +59,8 @@ def describe_target(services: Services, *, create: bool = False) -> Target:
 class Note:
     """A small JSON file beside the data that says what is transferred, and how far.
 
-    Attributes:
-        path: where it is kept.
-        subject: begins the sentence that names the target of an earlier transfer.
-        target: the target of this transfer.
-        options: those of this transfer that a resumed one must have too.
+    ``subject`` begins the sentence that names the target of an earlier transfer. A resumed transfer
+    must have the same ``options``.
     """
 
     path: Path
