@@ -10,7 +10,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from portfolio.api import schemas
-from portfolio.api.openapi.annotations import Body, Result, describe
+from portfolio.api.openapi.annotations import JSON, Body, Result, describe
 from portfolio.api.requests import idempotency_key, json_body, load_query
 from portfolio.api.responses import (
     EXAMPLE,
@@ -28,7 +28,6 @@ blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 
 T = TypeVar("T")
 
-_JSON = "application/json"
 _NDJSON = "application/x-ndjson"
 _NEW_NAME = "Growth and Income Fund"
 # The entity tag of one version of a portfolio (RFC 9110): its id and version, without the quotes.
@@ -45,15 +44,15 @@ _delete_schema = schemas.DeleteQuerySchema()
     "listPortfolios",
     description="In insertion order, streamed however many there are; one per line with "
     "`Accept: application/x-ndjson`.",
-    result=Result("All portfolios", "Portfolio", many=True, media_types=(_JSON, _NDJSON)),
+    result=Result("All portfolios", "Portfolio", many=True, media_types=(JSON, _NDJSON)),
 )
 def list_portfolios() -> Response:
     """List all portfolios."""
     batches = services().portfolios.list_all()
-    if request.accept_mimetypes.best_match([_JSON, _NDJSON], _JSON) == _NDJSON:
+    if request.accept_mimetypes.best_match([JSON, _NDJSON], JSON) == _NDJSON:
         response = Response(filter(None, map(json_lines, batches)), mimetype=_NDJSON)
     else:
-        response = Response(_as_json_array(batches), mimetype=_JSON)
+        response = Response(_as_json_array(batches), mimetype=JSON)
     response.headers["Vary"] = "Accept"
     return response
 

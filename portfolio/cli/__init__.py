@@ -23,10 +23,9 @@ class Commands(AppGroup):
         return super().list_commands(ctx)
 
     def _load(self) -> None:
-        from portfolio.cli.config import config  # noqa: PLC0415
+        from portfolio.cli.config import config, telemetry  # noqa: PLC0415
         from portfolio.cli.db import db  # noqa: PLC0415
         from portfolio.cli.portfolios import portfolios  # noqa: PLC0415
-        from portfolio.cli.telemetry import telemetry  # noqa: PLC0415
         from portfolio.cli.workers import breakers, log_level  # noqa: PLC0415
 
         for command in (db, breakers, config, telemetry, log_level, portfolios):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from portfolio.cli.telemetry import FirstMessage
+from portfolio.cli.config import FirstMessage
 from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until

@@ -80,9 +80,7 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
     converter.add_parameter_attribute_function(_describe_parameter)
     _add_components(spec, settings)
     for rule in app.url_map.iter_rules():
-        operation = getattr(app.view_functions[rule.endpoint], ATTRIBUTE, None)
-        if operation is not None:
-            _add_path(spec, app, rule, operation, protected=bool(settings.api_keys))
+        _add_path(spec, app, rule, protected=bool(settings.api_keys))
     return spec.to_dict()
 
 
@@ -136,11 +134,12 @@ def _add_components(spec: APISpec, settings: Settings) -> None:
             spec.components.security_scheme(name, scheme)
 
 
-def _add_path(
-    spec: APISpec, app: Flask, rule: Rule, operation: describe, *, protected: bool
-) -> None:
-    blueprint = rule.endpoint.partition(".")[0]
+def _add_path(spec: APISpec, app: Flask, rule: Rule, *, protected: bool) -> None:
     view = app.view_functions[rule.endpoint]
+    operation: describe | None = getattr(view, ATTRIBUTE, None)
+    if operation is None:
+        return
+    blueprint = rule.endpoint.partition(".")[0]
     described: dict[str, Any] = {
         "operationId": operation.operation_id,
         "tags": [_COMPONENTS["tags"][blueprint]["name"]],
