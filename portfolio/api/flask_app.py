@@ -24,7 +24,7 @@ class RoutedResponse(Response):
     Flask discards the request before the WSGI middleware gets the response.
     """
 
-    # Whether it has its final headers and body when it is made.
+    # Whether its headers are complete and its body is a list.
     is_final = False
 
     # PRIVATE API: werkzeug==3.1.9, Response.__call__. The stock method copies and corrects headers
@@ -38,12 +38,6 @@ class RoutedResponse(Response):
             return super().__call__(environ, start_response)
         start_response(self.status, self.headers.to_wsgi_list())
         return self.response  # type: ignore[return-value]
-
-
-class JSONResponse(RoutedResponse):
-    """A response that is made with its final headers and a list as its body."""
-
-    is_final = True
 
 
 class _NoSessions(SessionInterface):

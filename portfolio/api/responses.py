@@ -10,7 +10,7 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
-from portfolio.api.flask_app import JSONResponse
+from portfolio.api.flask_app import RoutedResponse
 from portfolio.errors import ErrorCode, PortfolioError, Unavailable, code_for_status, error_body
 from portfolio.models import CreateResult, Portfolio
 from portfolio.timestamps import parse_date, rfc3339
@@ -86,7 +86,9 @@ def json_response(
         ("Content-Length", str(len(body))),
         *(headers or {}).items(),
     ]
-    return JSONResponse([body], status, response_headers)
+    response = RoutedResponse([body], status, response_headers)
+    response.is_final = True
+    return response
 
 
 def replay_header(created: CreateResult) -> dict[str, str]:

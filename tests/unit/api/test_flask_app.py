@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import create_environ, run_wsgi_app
 
-from portfolio.api.flask_app import JSONResponse
+from portfolio.api.flask_app import RoutedResponse
 from portfolio.api.responses import json_response
 from portfolio.observability.metrics import ENDPOINT
 
@@ -39,7 +39,8 @@ def sent(response: Response, method: str = "GET") -> tuple[str, list[tuple[str, 
 def test_a_json_response_is_sent_as_werkzeug_sends_it(status: int, method: str) -> None:
     headers = {"ETag": '"a-1"', "Link": '</a?name=b%20c>; rel="next"', "Retry-After": "1"}
     ours = json_response({"name": "Größe"}, status, headers)
-    assert isinstance(ours, JSONResponse)
+    assert isinstance(ours, RoutedResponse)
+    assert ours.is_final
     theirs = Response(ours.data, status, headers, content_type="application/json")
     assert sent(ours, method) == sent(theirs, method)
 
