@@ -27,7 +27,6 @@ from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import (
-    CommandDurations,
     Metrics,
     initial_requests,
     route_template,
@@ -114,7 +113,7 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
     )
     metrics = Metrics(database, cache.statistics)
     if settings.enable_metrics and not settings.otel_sdk_disabled:
-        database.listeners.append(CommandDurations(metrics.operations))
+        database.on_attempt = metrics.attempted
     log_level_controller = LogLevelController(settings)
     coordinator = WorkerCoordinator(settings, log_level_controller)
     return Services(

@@ -15,13 +15,6 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from pymongo.monitoring import (
-    CommandFailedEvent,
-    CommandListener,
-    CommandStartedEvent,
-    CommandSucceededEvent,
-)
-
 from portfolio.errors import PortfolioError
 from portfolio.models import CreateResult
 from portfolio.storage.database import Database
@@ -215,6 +208,10 @@ class Metrics:
         method = method if method in _METHODS else "_OTHER"
         self.requests[method, endpoint, status].record(seconds)
 
+    def attempted(self, operation: str, outcome: str, seconds: float) -> None:
+        """Record the duration of an attempt of a database operation; see ``Database.run``."""
+        self.operations[operation, outcome].record(seconds)
+
     def created(self, api: str, created: CreateResult) -> None:
         """Count the portfolios that a call of ``api`` created, unless it is a replay."""
         if not created.replayed:
@@ -236,21 +233,3 @@ class Metrics:
             raise
         finally:
             self.bulks[api, outcome].record(perf_counter() - begun)
-
-
-class CommandDurations(CommandListener):
-    """A PyMongo listener that records the duration of every command by operation and outcome."""
-
-    def __init__(self, operations: Histogram) -> None:
-        self._operations = operations
-
-    def started(self, event: CommandStartedEvent) -> None:
-        """Do nothing: the duration comes with the outcome."""
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Record a command that succeeded."""
-        self._operations[event.command_name, "success"].record(event.duration_micros / 1e6)
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        """Record a command that failed."""
-        self._operations[event.command_name, "failure"].record(event.duration_micros / 1e6)

@@ -53,6 +53,8 @@ class Database(Connection):
         server_version: MongoDB's version; empty until known.
         health: whether MongoDB is reachable.
         breaker: None where circuit breakers are switched off.
+        on_attempt: called after each attempt of an operation with its name, its outcome
+            (``success`` or ``failure``) and its duration in seconds.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Database(Connection):
         super().__init__(settings, client_factory)
         self.server_version = ""
         self.health = HealthMonitor(self, self._on_ping)
+        self.on_attempt: Callable[[str, str, float], None] = lambda *_: None
         self.breaker: Breaker | None = None
         if settings.enable_circuit_breaker:
             self.breaker = Breaker(
@@ -95,7 +98,7 @@ class Database(Connection):
         """
         topology = self.topology
         if topology == "unknown":
-            self.run(lambda: self.client.admin.command("ping"), retry=True)
+            self.run("ping", lambda: self.client.admin.command("ping"), retry=True)
             topology = self.topology
         return topology in ("replica set", "sharded")
 
@@ -126,12 +129,15 @@ class Database(Connection):
             )
             return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
 
-        return self.run(find, retry=True, is_read=True)
+        return self.run("find", find, retry=True, is_read=True)
 
-    def run(self, operation: Callable[[], T], *, retry: bool, is_read: bool = False) -> T:
+    def run(
+        self, name: str, operation: Callable[[], T], *, retry: bool, is_read: bool = False
+    ) -> T:
         """Run database calls under the request's deadline, the breaker and the retry rule.
 
         Args:
+            name: what metrics call the operation: MongoDB's command, or ``transaction``.
             operation: makes the PyMongo calls, which inherit the deadline.
             retry: whether it may run again after an attempt of unknown outcome. Reads may, and
                 inserts of documents that have ids.
@@ -148,9 +154,9 @@ class Database(Connection):
             raise Unavailable
         try:
             if self.breaker is None:
-                result = self._attempt(operation, retry, is_read)
+                result = self._attempt(name, operation, retry, is_read)
             else:
-                result = self.breaker.call(partial(self._attempt, operation, retry, is_read))
+                result = self.breaker.call(partial(self._attempt, name, operation, retry, is_read))
         except pybreaker.CircuitBreakerError:
             retry_after = self.breaker.retry_after if self.breaker else 1
             raise Unavailable("Database unavailable: circuit breaker open", retry_after) from None
@@ -168,23 +174,27 @@ class Database(Connection):
             self.idempotency.create_indexes(list(IDEMPOTENCY_INDEXES))
             return self.portfolios.create_indexes(list(INDEXES))
 
-    def _attempt(self, operation: Callable[[], T], retry: bool, is_read: bool) -> T:
+    def _attempt(self, name: str, operation: Callable[[], T], retry: bool, is_read: bool) -> T:
         end = deadline.get() or time.monotonic() + self._default_budget_s
         pause = _FIRST_PAUSE_S
         while True:
+            begun, outcome = time.monotonic(), "failure"
             try:
                 # At least 1 ms: PyMongo reads 0 as "no limit", and a passed deadline must time out.
-                with pymongo.timeout(max(end - time.monotonic(), 0.001)):
+                with pymongo.timeout(max(end - begun, 0.001)):
                     result = operation()
                     # Checked afterwards, when the primary that has answered is known.
                     if is_read and self.client.topology_description is not self._known:
                         while self._meets_new_primary():
                             result = operation()
+                    outcome = "success"
                     return result
             except PyMongoError as error:
                 wait = pause * random.uniform(0.5, 1.0)
                 if not retry or not is_outage(error) or time.monotonic() + wait >= end:
                     raise
+            finally:
+                self.on_attempt(name, outcome, time.monotonic() - begun)
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 

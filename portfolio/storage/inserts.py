@@ -152,11 +152,11 @@ class StandaloneWriter:
             insert_documents(self._database, documents)
 
         try:
-            self._database.run(insert, retry=False)
+            self._database.run("insert", insert, retry=False)
         except (PyMongoError, Unavailable) as error:
             if attempted:
                 times = _UNDO_TIMES if isinstance(error, Unavailable) else 1
-                self._repeat(lambda: self._undo(documents), times)
+                self._repeat("delete", lambda: self._undo(documents), times)
             raise
 
     def insert_once(self, record: IdempotencyRecord) -> None:
@@ -165,14 +165,14 @@ class StandaloneWriter:
         Raises:
             KeyTakenError: a record with this key is stored.
         """
-        self._database.run(lambda: insert_record(self._database, record), retry=False)
+        self._database.run("insert", lambda: insert_record(self._database, record), retry=False)
         try:
-            self._database.run(lambda: self.complete(record), retry=True)
+            self._database.run("insert", lambda: self.complete(record), retry=True)
         except PyMongoError:
-            self._database.run(lambda: self._undo_record(record), retry=True)
+            self._database.run("delete", lambda: self._undo_record(record), retry=True)
             raise
         except Unavailable:
-            run_later(_PAUSE_S, lambda: self._repeat(lambda: self.complete(record), 1))
+            run_later(_PAUSE_S, lambda: self._repeat("insert", lambda: self.complete(record), 1))
             raise
 
     def complete(self, record: IdempotencyRecord) -> None:
@@ -201,14 +201,14 @@ class StandaloneWriter:
                 return
         insert_missing(self._database, documents)
 
-    def _repeat(self, task: Callable[[], None], times: int) -> None:
+    def _repeat(self, name: str, task: Callable[[], None], times: int) -> None:
         """Run ``task``, with a pause after each run, until it has succeeded ``times`` times."""
         try:
-            self._database.run(task, retry=True)
+            self._database.run(name, task, retry=True)
             times -= 1
         except InvalidOperation:
             return  # the worker is stopping and has closed its client
         except (PyMongoError, Unavailable) as error:
             log.error("bulk not yet stored or undone", extra={"error": str(error)})
         if times:
-            run_later(_PAUSE_S, lambda: self._repeat(task, times))
+            run_later(_PAUSE_S, lambda: self._repeat(name, task, times))

@@ -74,11 +74,11 @@ class PortfolioRepository:
             with pymongo.timeout(None):
                 return from_documents(islice(cursor, self._batch_size))
 
-        cursor, batch = self._database.run(begin, retry=True, is_read=True)
+        cursor, batch = self._database.run("find", begin, retry=True, is_read=True)
         with cursor:
             while batch:
                 yield batch
-                batch = self._database.run(lambda: take(cursor), retry=False)
+                batch = self._database.run("getMore", lambda: take(cursor), retry=False)
 
     def batches_by_id(self, after: str | None = None) -> Iterator[list[Portfolio]]:
         """Yield all portfolios in the order of their ids, in batches.
@@ -108,7 +108,7 @@ class PortfolioRepository:
                 return_document=ReturnDocument.AFTER,
             )
 
-        return from_document(self._change(id, update.version, find_and_update))
+        return from_document(self._change("findAndModify", id, update.version, find_and_update))
 
     def delete(self, id: str, version: int) -> None:
         """Delete the portfolio; see ``_change``."""
@@ -116,9 +116,11 @@ class PortfolioRepository:
         def delete(unchanged: Document) -> int:
             return self._database.portfolios.delete_one(unchanged).deleted_count
 
-        self._change(id, version, delete)
+        self._change("delete", id, version, delete)
 
-    def _change(self, id: str, version: int, change: Callable[[Document], T | None]) -> T:
+    def _change(
+        self, name: str, id: str, version: int, change: Callable[[Document], T | None]
+    ) -> T:
         """Apply ``change`` if ``version`` is the portfolio's version in responses.
 
         It gets a filter for the document, and returns nothing true where that matches none.
@@ -132,7 +134,8 @@ class PortfolioRepository:
             raise NotFound
 
         def apply(unchanged: Document) -> T | None:
-            return self._database.run(lambda: change({"_id": parsed} | unchanged), retry=False)
+            filter = {"_id": parsed} | unchanged
+            return self._database.run(name, lambda: change(filter), retry=False)
 
         # A number also matches an array that has it as an element.
         if changed := apply({"version": version, "version.0": {"$exists": False}}):

@@ -123,7 +123,7 @@ class PortfolioSearch:
         """Return how many portfolios match; without a name, from the collection's metadata."""
         filter, options = self._criteria(search)
         if not filter:
-            return self._database.run(self._database.count, retry=True)
+            return self._database.run("count", self._database.count, retry=True)
         with self._limit(search):
             if search.name_like is not None:
                 halves = self._halves.run(lambda half, hint: self._count(filter | half, hint=hint))
@@ -168,7 +168,9 @@ class PortfolioSearch:
 
     def _count(self, filter: Document, **options: Any) -> int:
         count = self._database.portfolios.count_documents
-        return self._database.run(lambda: count(filter, **options), retry=True, is_read=True)
+        return self._database.run(
+            "aggregate", lambda: count(filter, **options), retry=True, is_read=True
+        )
 
     def _find_documents(self, search: Search, after: SortKey | None, limit: int) -> list[Document]:
         filter, options = self._criteria(search)
@@ -253,7 +255,7 @@ class _Halves:
 
     def _estimate_median(self) -> datetime | None:
         if time.monotonic() >= self._expires:
-            self._median = self._database.run(self._sample, retry=True)
+            self._median = self._database.run("aggregate", self._sample, retry=True)
             self._expires = time.monotonic() + _MEDIAN_TTL_S
         return self._median
 

@@ -66,7 +66,7 @@ class PortfolioWriter:
         and deletes nothing: another client may have stored the same.
         """
         documents = to_documents(portfolios)
-        self._database.run(lambda: insert_missing(self._database, documents), retry=True)
+        self._database.run("insert", lambda: insert_missing(self._database, documents), retry=True)
 
     def insert_once(self, record: IdempotencyRecord) -> None:
         """Store the portfolios of ``record``, and the record itself.
@@ -82,11 +82,12 @@ class PortfolioWriter:
 
     def complete(self, record: IdempotencyRecord) -> None:
         """Store what is missing of a creation that was abandoned on a standalone."""
-        self._database.run(lambda: self._standalone.complete(record), retry=True)
+        self._database.run("insert", lambda: self._standalone.complete(record), retry=True)
 
     def find_record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """Return the record with this key, or None where no majority has one."""
         document = self._database.run(
+            "find",
             lambda: self._database.idempotency.find_one({"_id": record_id(key)}),
             retry=True,
             is_read=True,
@@ -96,7 +97,9 @@ class PortfolioWriter:
     def _insert_singles(self, portfolios: Sequence[Portfolio]) -> dict[Portfolio, BulkWriteError]:
         """Store portfolios that are independent of each other; return why some were refused."""
         documents = to_documents(portfolios)
-        refusals = self._database.run(lambda: insert_each(self._database, documents), retry=True)
+        refusals = self._database.run(
+            "insert", lambda: insert_each(self._database, documents), retry=True
+        )
         return {portfolios[index]: refusal for index, refusal in refusals.items()}
 
     def _insert_bulks(self, bulks: Sequence[Bulk]) -> dict[Bulk, bool]:
@@ -131,4 +134,4 @@ class PortfolioWriter:
                 else:
                     session.end_session()
 
-        self._database.run(insert, retry=True)
+        self._database.run("transaction", insert, retry=True)

@@ -159,7 +159,7 @@ def test_a_passed_deadline_is_told_from_a_database_that_is_gone(
         raise error
 
     with pytest.raises(Unavailable) as raised:
-        Database(Settings.from_environment({})).run(operation, retry=False)
+        Database(Settings.from_environment({})).run("find", operation, retry=False)
     assert raised.value.code == code
 
 

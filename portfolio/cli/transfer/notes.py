@@ -50,7 +50,7 @@ def describe_target(services: Services, *, create: bool = False) -> Target:
         return bytes(found.get("info", {}).get("uuid", b"")).hex()
 
     with database_errors():
-        uuid = database.run(find_uuid, retry=True)
+        uuid = database.run("listCollections", find_uuid, retry=True)
     settings = services.settings
     return Target(settings.mongodb_db, redact_uri(settings.mongodb_uri), uuid)
 

@@ -23,7 +23,7 @@ def test_a_connection_without_sessions_is_replaced_by_another_one() -> None:
             raise failures.pop()
         return "stored"
 
-    assert Database(Settings.from_environment({})).run(operation, retry=True) == "stored"
+    assert Database(Settings.from_environment({})).run("find", operation, retry=True) == "stored"
 
 
 def test_a_server_without_sessions_is_unavailable_and_no_fault_of_ours() -> None:
@@ -31,7 +31,7 @@ def test_a_server_without_sessions_is_unavailable_and_no_fault_of_ours() -> None
         raise _NO_SESSIONS
 
     with pytest.raises(Unavailable), budget(0.2):
-        Database(Settings.from_environment({})).run(operation, retry=True)
+        Database(Settings.from_environment({})).run("find", operation, retry=True)
 
 
 def test_any_other_configuration_that_is_wrong_is_no_outage() -> None:

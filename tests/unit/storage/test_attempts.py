@@ -1,0 +1,57 @@
+"""Each attempt of a database operation is told, for ``mongodb_operation_duration_seconds``."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from pymongo.errors import AutoReconnect, OperationFailure
+
+from portfolio.config import Settings
+from portfolio.storage.database import Database
+
+
+@pytest.fixture
+def attempts() -> list[tuple[str, str, float]]:
+    """Name, outcome and seconds of each attempt so far."""
+    return []
+
+
+@pytest.fixture
+def database(attempts: list[tuple[str, str, float]]) -> Database:
+    """A database that keeps a list of the attempts."""
+    database = Database(Settings.from_environment({}))
+    database.on_attempt = lambda *attempt: attempts.append(attempt)
+    return database
+
+
+def test_an_attempt_that_fails_and_the_one_after_it_are_told(
+    database: Database, attempts: list[tuple[str, str, float]]
+) -> None:
+    failures = [AutoReconnect("cut")]
+
+    def operation() -> None:
+        if failures:
+            raise failures.pop()
+
+    database.run("find", operation, retry=True)
+    assert [attempt[:2] for attempt in attempts] == [("find", "failure"), ("find", "success")]
+
+
+def test_a_refusal_is_told_and_raised(
+    database: Database, attempts: list[tuple[str, str, float]]
+) -> None:
+    def operation() -> None:
+        raise OperationFailure("no", 121)
+
+    with pytest.raises(OperationFailure):
+        database.run("insert", operation, retry=True)
+    assert [attempt[:2] for attempt in attempts] == [("insert", "failure")]
+
+
+def test_the_duration_is_that_of_the_attempt(
+    database: Database, attempts: list[tuple[str, str, float]]
+) -> None:
+    database.run("count", lambda: time.sleep(0.05), retry=False)
+    ((_, _, seconds),) = attempts
+    assert 0.05 <= seconds < 1
