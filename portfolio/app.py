@@ -12,7 +12,7 @@ from portfolio.api.fast import blueprint as fast
 from portfolio.api.flask_app import Application
 from portfolio.api.health import blueprint as health
 from portfolio.api.pagination import CursorCodec
-from portfolio.api.responses import MAX_BODY_BYTES, register_error_handlers
+from portfolio.api.responses import register_error_handlers
 from portfolio.api.services import Services
 from portfolio.api.v1 import blueprint as v1
 from portfolio.api.v2 import blueprint as v2
@@ -54,7 +54,6 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     """
     settings = settings or Settings.from_environment()
     app = Application("portfolio", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
 

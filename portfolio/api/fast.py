@@ -8,10 +8,11 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
+from portfolio.api.flask_app import MAX_BODY_BYTES
 from portfolio.api.openapi.annotations import BULK_EXAMPLE, PAGE_EXAMPLE, Body, Result, describe
 from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import idempotency_key, json_body
-from portfolio.api.responses import EXAMPLE, MAX_BODY_BYTES, json_response, replay_header
+from portfolio.api.responses import EXAMPLE, json_response, replay_header
 from portfolio.api.schemas import MAX_LIMIT, SearchQuerySchema, StrictPortfolioCreateSchema, load
 from portfolio.api.services import services
 from portfolio.config import SERVICE

@@ -15,7 +15,15 @@ from portfolio.observability.metrics import ENDPOINT, route_template
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+MAX_BODY_BYTES = 1024 * 1024
+
 _template = cache(route_template)
+
+
+class _Request(Request):
+    """A request; Flask would look up the largest body in its configuration each time."""
+
+    max_content_length = MAX_BODY_BYTES
 
 
 class RoutedResponse(Response):
@@ -56,6 +64,7 @@ class Application(Flask):
     """
 
     session_interface = _NoSessions()
+    request_class = _Request
     response_class = RoutedResponse
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

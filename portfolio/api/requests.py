@@ -27,10 +27,10 @@ def json_body(request: Request) -> Any:
     Raises:
         UnsupportedMediaType: the body is not declared as JSON, or has a content coding.
         MalformedJSON: it is not JSON, or an object has a key twice.
-        RequestEntityTooLarge: it is larger than Flask's ``MAX_CONTENT_LENGTH``.
+        RequestEntityTooLarge: it is larger than ``MAX_BODY_BYTES``.
     """
     # A content coding is not decoded (CONTRACT.md section 6).
-    if request.mimetype != "application/json" or "Content-Encoding" in request.headers:
+    if request.mimetype != "application/json" or "HTTP_CONTENT_ENCODING" in request.environ:
         raise UnsupportedMediaType
     try:
         text = request.get_data().decode()
@@ -67,7 +67,7 @@ def idempotency_key(request: Request, *, unique: bool = False) -> IdempotencyKey
     Raises:
         BadRequest: the key is empty, too long or unprintable.
     """
-    key = request.headers.get("Idempotency-Key")
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not _KEY.fullmatch(key):

@@ -10,14 +10,13 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
-from portfolio.api.flask_app import RoutedResponse
+from portfolio.api.flask_app import MAX_BODY_BYTES, RoutedResponse
 from portfolio.errors import ErrorCode, PortfolioError, Unavailable, code_for_status, error_body
 from portfolio.models import CreateResult, Portfolio
 from portfolio.timestamps import parse_date, rfc3339
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1024 * 1024
 TOO_LARGE = f"Request body cannot be larger than {MAX_BODY_BYTES} bytes"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 # what GeventWorker calls. Gunicorn's own connections have no deadlines, and end only when killed.
 from gunicorn.http import RequestParser, errors, wsgi
 
-from portfolio.api.responses import MAX_BODY_BYTES
+from portfolio.api.flask_app import MAX_BODY_BYTES
 from portfolio.api.services import Services
 from portfolio.middleware.admission import SECONDS_WAITED
 from portfolio.middleware.request_context import common_headers

@@ -12,7 +12,7 @@ from typing import Any
 from gunicorn.http import errors
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
-from portfolio.api.responses import MAX_BODY_BYTES
+from portfolio.api.flask_app import MAX_BODY_BYTES
 from portfolio.errors import Overloaded
 from portfolio.scheduling import yield_to_hub
 from portfolio.server.client_socket import IO_TIMEOUT_S, AllowanceExceeded, ClientSocket
