@@ -26,11 +26,7 @@ from portfolio.middleware.cors import CORSMiddleware
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
-from portfolio.observability.metrics import (
-    Metrics,
-    initial_requests,
-    route_template,
-)
+from portfolio.observability.metrics import Metrics, initial_requests, route_template
 from portfolio.observability.shared_state import WorkerCoordinator
 from portfolio.service import PortfolioService
 from portfolio.storage.database import Database

@@ -178,7 +178,7 @@ class Database(Connection):
         end = deadline.get() or time.monotonic() + self._default_budget_s
         pause = _FIRST_PAUSE_S
         while True:
-            begun, outcome = time.monotonic(), "failure"
+            begun, outcome = time.monotonic(), "success"
             try:
                 # At least 1 ms: PyMongo reads 0 as "no limit", and a passed deadline must time out.
                 with pymongo.timeout(max(end - begun, 0.001)):
@@ -187,9 +187,9 @@ class Database(Connection):
                     if is_read and self.client.topology_description is not self._known:
                         while self._meets_new_primary():
                             result = operation()
-                    outcome = "success"
                     return result
             except PyMongoError as error:
+                outcome = "failure"
                 wait = pause * random.uniform(0.5, 1.0)
                 if not retry or not is_outage(error) or time.monotonic() + wait >= end:
                     raise

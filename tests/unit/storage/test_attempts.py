@@ -9,6 +9,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from portfolio.config import Settings
 from portfolio.storage.database import Database
+from portfolio.storage.inserts import KeyTakenError
 
 
 @pytest.fixture
@@ -47,6 +48,17 @@ def test_a_refusal_is_told_and_raised(
     with pytest.raises(OperationFailure):
         database.run("insert", operation, retry=True)
     assert [attempt[:2] for attempt in attempts] == [("insert", "failure")]
+
+
+def test_what_mongodb_answered_is_no_failure_of_its_own_though_the_call_is_refused(
+    database: Database, attempts: list[tuple[str, str, float]]
+) -> None:
+    def operation() -> None:
+        raise KeyTakenError
+
+    with pytest.raises(KeyTakenError):
+        database.run("insert", operation, retry=True)
+    assert [attempt[:2] for attempt in attempts] == [("insert", "success")]
 
 
 def test_the_duration_is_that_of_the_attempt(
