@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 State = dict[str, Any]
 
-# Commands wait five seconds for every worker.
-_INTERVAL_S = 1.0
+# Commands wait five seconds for every worker. In a pod each turn costs about as much as a request.
+_INTERVAL_S = 2.0
 # Gunicorn kills a worker that hangs after 60 s.
 _FORGET_AFTER_S = 90.0
 # The file of a worker, or the draft of one that died while writing.
@@ -115,7 +115,7 @@ class SharedState:
         return found
 
     def others(self) -> list[State]:
-        """Return the state of each other worker, up to a second old."""
+        """Return the state of each other worker, up to two seconds old."""
         if not self.is_ours:
             return []
         return [state for pid, state in self.read().items() if pid != os.getpid()]
@@ -161,7 +161,7 @@ class WorkerCoordinator:
         self._stopped = threading.Event()
 
     def start(self, describe: Callable[[], State], reset_breaker: Callable[[str], None]) -> None:
-        """Start publishing this worker's state and reading the control file, once a second.
+        """Start publishing this worker's state and reading the control file, every two seconds.
 
         ``describe`` returns the state, serializable as JSON, and ``reset_breaker`` closes the
         circuit breaker of a name, if there is one.
@@ -170,13 +170,17 @@ class WorkerCoordinator:
         self.shared.read()  # removes the files of workers that were killed
 
         def watch() -> None:
+            is_open = False
             while not self._stopped.is_set():
                 try:
-                    self.shared.open()
+                    if not is_open:
+                        self.shared.open()
                     revision = self._apply(reset_breaker)
                     self.shared.publish({"applied_revision": revision, **describe()})
+                    is_open = True
                     self._report(None)
                 except Exception as error:  # must not end the thread
+                    is_open = False
                     self._report(error)
                 self._stopped.wait(_INTERVAL_S)
             # Only here can it not be written again.

@@ -133,7 +133,7 @@ def test_a_reset_closes_an_open_breaker_whichever_worker_it_is_in(
     wait_until(any_open, "a breaker opens")
     wait_until(
         lambda: " open " in gunicorn.flask("breakers", "list").stdout,
-        "the worker shows so, which it does once a second",
+        "the worker shows so, which it does every two seconds",
     )
 
     result = gunicorn.flask("breakers", "reset", "database")
