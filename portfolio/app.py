@@ -107,7 +107,7 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
     )
     metrics = Metrics(database, cache.statistics)
-    if settings.enable_metrics and not settings.otel_sdk_disabled:
+    if "metrics" in settings.signals:
         database.on_attempt = metrics.attempted
     log_level_controller = LogLevelController(settings)
     coordinator = WorkerCoordinator(settings, log_level_controller)
@@ -129,13 +129,13 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
 
 
 def _build_telemetry(app: Flask, settings: Settings, metrics: Metrics) -> Telemetry | None:
-    if settings.otel_sdk_disabled or not (settings.enable_metrics or settings.enable_tracing):
+    if not settings.signals:
         return None
     # Deferred: loading OpenTelemetry takes time, which is spent only where it is used.
     from portfolio.observability.sdk import Telemetry  # noqa: PLC0415
 
     tracing = None
-    if settings.enable_tracing:
+    if "traces" in settings.signals:
         from portfolio.observability.tracing import TracingMiddleware  # noqa: PLC0415
 
         tracing = TracingMiddleware(app, settings, metrics.database.listeners)

@@ -188,6 +188,12 @@ class Settings:
         os.path.join(os.environ.get("TMPDIR", "/tmp"), SERVICE),  # noqa: S108
     )
 
+    @property
+    def signals(self) -> list[str]:
+        """OpenTelemetry's signals that are on: ``metrics``, ``traces``."""
+        switches = {"metrics": self.enable_metrics, "traces": self.enable_tracing}
+        return [name for name, on in switches.items() if on and not self.otel_sdk_disabled]
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
         """Read the settings; an empty variable counts as absent.

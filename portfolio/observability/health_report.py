@@ -67,7 +67,7 @@ class HealthReport:
 
     def describe(self) -> State:
         """Return the state of this worker, which the other workers read."""
-        database, settings, metrics = self._database, self._settings, self._metrics
+        database, metrics, signals = self._database, self._metrics, self._settings.signals
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "pid": os.getpid(),
@@ -94,10 +94,7 @@ class HealthReport:
                 "max_memory_bytes": usage.ru_maxrss * 1024,
             },
             "log_level": self._log_level_controller.level,
-            "telemetry": {
-                "metrics": settings.enable_metrics and not settings.otel_sdk_disabled,
-                "tracing": settings.enable_tracing and not settings.otel_sdk_disabled,
-            },
+            "telemetry": {"metrics": "metrics" in signals, "tracing": "traces" in signals},
         }
 
     def workers(self) -> list[State]:

@@ -158,40 +158,47 @@ class Metrics:
         self.breakers = [database.breaker] if database.breaker else []
         self.initial_requests: list[tuple[str, str, str]] = []
 
-    def values(self) -> dict[str, Mapping[Attributes, Any]]:
-        """Return the values of each metric of the registry, by the values of its attributes.
+    def readers(self) -> dict[str, Callable[[], Mapping[Attributes, Any]]]:
+        """Return for each metric of the registry what reads its values, by those of its attributes.
 
-        Those of histograms are ``HistogramData``, all others are numbers.
+        The values of histograms are ``HistogramData``, all others are numbers.
         """
-        creations = self.portfolios["creations"]
-        answered = {key: found.count for key, found in self.requests.items()}
-        cache, pool, times = self.cache_statistics(), self.database.pool, os.times()
+        cache, creations, database = (
+            self.cache_statistics,
+            self.portfolios["creations"],
+            self.database,
+        )
         return {
-            "http.requests": dict.fromkeys(self.initial_requests, 0) | answered,
-            "http.request.duration": self.requests,
-            "http.requests.in_flight": {(): self.requests_in_flight},
-            "portfolio.bulk_operation.duration": self.bulks,
-            "portfolio.creations": {(api,): creations[api] for api in ("v1", "v2", "fast")},
-            "validation_cache.hits": {(): cache.hits},
-            "validation_cache.requests": {(): cache.hits + cache.misses},
-            "validation_cache.hit_rate": {(): cache.hit_rate},
-            "circuit_breaker.state": {
+            "http.requests": lambda: (
+                dict.fromkeys(self.initial_requests, 0)
+                | {key: found.count for key, found in self.requests.items()}
+            ),
+            "http.request.duration": lambda: self.requests,
+            "http.requests.in_flight": lambda: {(): self.requests_in_flight},
+            "portfolio.bulk_operation.duration": lambda: self.bulks,
+            "portfolio.creations": lambda: {(api,): creations[api] for api in ("v1", "v2", "fast")},
+            "validation_cache.hits": lambda: {(): cache().hits},
+            "validation_cache.requests": lambda: {(): cache().hits + cache().misses},
+            "validation_cache.hit_rate": lambda: {(): cache().hit_rate},
+            "circuit_breaker.state": lambda: {
                 (each.name,): BREAKER_STATES.index(each.state) for each in self.breakers
             },
-            "circuit_breaker.requests": {
+            "circuit_breaker.requests": lambda: {
                 (each.name, outcome): count
                 for each in self.breakers
                 for outcome, count in each.outcomes.items()
             },
-            "mongodb.connection_pool.active": {(): pool.in_use},
-            "mongodb.connection_pool.available": {(): pool.available},
-            "mongodb.connection_pool.max": {(): pool.max},
-            "mongodb.connection_pool.waiting": {(): pool.waiting},
-            "mongodb.operation.duration": self.operations,
-            "process.cpu.time": {("user",): times.user, ("system",): times.system},
-            "process.memory.usage": {(): resident_bytes()},
-            "process.open_file_descriptor.count": {(): len(os.listdir("/dev/fd"))},
-            "cpython.gc.collections": {
+            "mongodb.connection_pool.active": lambda: {(): database.pool.in_use},
+            "mongodb.connection_pool.available": lambda: {(): database.pool.available},
+            "mongodb.connection_pool.max": lambda: {(): database.pool.max},
+            "mongodb.connection_pool.waiting": lambda: {(): database.pool.waiting},
+            "mongodb.operation.duration": lambda: self.operations,
+            "process.cpu.time": lambda: dict(
+                zip((("user",), ("system",)), os.times(), strict=False)
+            ),
+            "process.memory.usage": lambda: {(): resident_bytes()},
+            "process.open_file_descriptor.count": lambda: {(): len(os.listdir("/dev/fd"))},
+            "cpython.gc.collections": lambda: {
                 (str(index),): each["collections"] for index, each in enumerate(gc.get_stats())
             },
         }

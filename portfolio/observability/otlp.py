@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPMessage
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pybreaker
 
 from portfolio.config import ConfigurationError
+from portfolio.scheduling import yield_to_hub
 from portfolio.storage.breaker import Breaker
 
 GRPC = "grpc"
 HTTP = "http/protobuf"
-_GRPC_EXPORTER = "opentelemetry.exporter.otlp.proto.grpc"
-_HTTP_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+_PACKAGES = {
+    GRPC: "opentelemetry.exporter.otlp.proto.grpc",
+    HTTP: "opentelemetry.exporter.otlp.proto.http",
+}
 _EXPORTERS = {
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
     "traces": ("trace_exporter", "OTLPSpanExporter"),
 }
+# Encoding this many takes half a millisecond.
+_SPANS_AT_A_TIME = 10
 # Read before a connection is closed, so that it is not reset.
 _MAX_BODY_BYTES = 64 * 1024
 _DEFAULT_ENDPOINTS = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 def protocol(signal: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -56,18 +62,39 @@ def endpoint(signal: str, environ: Mapping[str, str] = os.environ) -> str:
     return base if chosen == GRPC else f"{base.rstrip('/')}/v1/{signal}"
 
 
-def load(signals: Iterable[str]) -> None:
-    """Import the exporters of ``signals`` before the fork, so that workers share their memory.
+class GuardedExporter:
+    """Exports one signal to the collector, and leaves it alone for a while when it fails.
+
+    What it needs is imported before the fork, so that workers share its memory. ``connect`` comes
+    after it, since connections do not survive a fork.
+
+    Args:
+        signal: ``metrics`` or ``traces``.
+
+    Attributes:
+        breaker: the circuit breaker; while it is open, nothing is sent.
 
     Raises:
         ConfigurationError: the environment selects gRPC, and its exporter is not installed.
     """
-    for signal in signals:
+
+    def __init__(self, signal: str) -> None:
+        self._signal = signal
+        self._exporter: Any = None
+        # After two consecutive failures, each with its own retries, it opens for half a minute.
+        self.breaker = Breaker(
+            f"telemetry_{signal}",
+            failures=2,
+            reset_s=30.0,
+            successes=1,
+            counts=lambda _: True,
+            level=logging.DEBUG,  # the exporter logs the cause
+        )
         if protocol(signal) == HTTP:
-            import_module(f"{_HTTP_EXPORTER}.{_EXPORTERS[signal][0]}")
+            import_module(f"{_PACKAGES[HTTP]}.{_EXPORTERS[signal][0]}")
             if not _is_plain(signal):
                 import_module("requests")
-        elif find_spec(_GRPC_EXPORTER) is None:
+        elif find_spec(_PACKAGES[GRPC]) is None:
             raise ConfigurationError(
                 f"OTEL_EXPORTER_OTLP_PROTOCOL=grpc (for {signal}) needs the package "
                 "opentelemetry-exporter-otlp-proto-grpc, which is not installed: install "
@@ -75,29 +102,57 @@ def load(signals: Iterable[str]) -> None:
                 "--build-arg LOCK=requirements-grpc.lock, or use http/protobuf"
             )
 
+    def connect(self, timeout_s: float | None = None) -> None:
+        """Make the exporter that the environment selects.
 
-def exporter(signal: str, timeout_s: float | None = None) -> Any:
-    """Return the exporter that the environment selects for ``signal``, ``traces`` or ``metrics``.
-
-    An export, with its retries, may take ``timeout_s`` seconds; by default what the environment
-    says, or 10.
-    """
-    module, name = _EXPORTERS[signal]
-    options: dict[str, Any] = {}
-    if protocol(signal) == GRPC:
-        # Imported only where it is used, and in the worker: it does not survive a fork.
-        _let_grpc_yield()
-        package = _GRPC_EXPORTER
-    else:
-        package = _HTTP_EXPORTER
-        if _is_plain(signal):
+        An export, with its retries, may take ``timeout_s`` seconds; by default what the
+        environment says, or 10.
+        """
+        signal, chosen = self._signal, protocol(self._signal)
+        options: dict[str, Any] = {}
+        if chosen == GRPC:
+            _let_grpc_yield()
+        elif _is_plain(signal):
             # PRIVATE API: opentelemetry-exporter-otlp-proto-http==1.45.1, the argument _transport
             # of the exporters, and the methods that they call on it. The default goes by
             # ``requests``, which knows proxies, certificates and credentials, or by urllib3; a
             # start without both executes 11% fewer instructions.
             options["_transport"] = HTTPTransport()
-    kind = getattr(import_module(f"{package}.{module}"), name)
-    return kind(endpoint(signal), timeout=timeout_s, **options)
+        module, name = _EXPORTERS[signal]
+        # gRPC is imported here, in the worker: it does not survive a fork.
+        kind = getattr(import_module(f"{_PACKAGES[chosen]}.{module}"), name)
+        self._exporter = kind(endpoint(signal), timeout=timeout_s, **options)
+
+    def export(self, data: Any) -> bool:
+        """Send ``data``, a ``MetricsData`` or spans; return whether the collector accepted it."""
+
+        def send() -> None:
+            batch = _Paced(data) if isinstance(data, list) else data
+            if self._exporter.export(batch).name != "SUCCESS":
+                raise pybreaker.CircuitBreakerError  # counts as a failure
+
+        try:
+            self.breaker.call(send)
+        except pybreaker.CircuitBreakerError:
+            return False
+        except Exception:  # must not end the thread that exports
+            log.exception("export failed")
+            return False
+        return True
+
+    def shutdown(self) -> None:
+        """Abandon exports in progress."""
+        self._exporter.shutdown()
+
+
+class _Paced(list[Any]):
+    """A list that yields to requests every few items, while the encoder iterates over it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for index, item in enumerate(super().__iter__()):
+            if index % _SPANS_AT_A_TIME == 0:
+                yield_to_hub()
+            yield item
 
 
 class Result(NamedTuple):
@@ -151,21 +206,6 @@ class HTTPTransport:
 
     def close(self) -> None:
         """Do nothing: no connection outlives its request."""
-
-
-def guarded(breaker: Breaker, send: Callable[[], T], failure: T) -> T:
-    """Return the result of ``send``; ``failure``, at no cost, while the breaker is open."""
-
-    def attempt() -> T:
-        result = send()
-        if result is failure:
-            raise pybreaker.CircuitBreakerError  # counts as a failure
-        return result
-
-    try:
-        return breaker.call(attempt)
-    except pybreaker.CircuitBreakerError:
-        return failure
 
 
 def _is_plain(signal: str) -> bool:

@@ -15,8 +15,6 @@ from opentelemetry.sdk.metrics.export import (
     Histogram,
     HistogramDataPoint,
     Metric,
-    MetricExporter,
-    MetricExportResult,
     MetricsData,
     NumberDataPoint,
     ResourceMetrics,
@@ -27,19 +25,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from portfolio.config import SERVICE, VERSION, Settings
-from portfolio.observability import otlp
 from portfolio.observability.metrics import BOUNDS, HistogramData, Metrics
+from portfolio.observability.otlp import GuardedExporter
 from portfolio.observability.registry import COUNTER, GAUGE, HISTOGRAM, METRICS
-from portfolio.storage.breaker import Breaker
 
 if TYPE_CHECKING:
     from portfolio.observability.tracing import TracingMiddleware
 
 log = logging.getLogger(__name__)
 
-# After two consecutive failures, each with its own retries, the breaker opens for half a minute.
-_FAILURES = 2
-_RETRY_AFTER_S = 30.0
 # How long a worker may take for its last export, after its drain.
 _FLUSH_TIMEOUT_S = 2.0
 # The first export does not wait for the interval: Prometheus sees no increase in what was counted
@@ -56,7 +50,7 @@ class Telemetry:
 
     Args:
         settings: what is on, and how often metrics are exported.
-        metrics: what is exported; it gets a circuit breaker for each signal that is on.
+        metrics: what is exported; it gets a circuit breaker for each signal that is exported.
         tracing: the middleware that traces requests; None where tracing is off.
     """
 
@@ -67,33 +61,36 @@ class Telemetry:
         self._settings = settings
         self._metrics = metrics
         self._stopped = Event()
-        signals = {"metrics": settings.enable_metrics, "traces": settings.enable_tracing}
-        self._breakers = {signal: _breaker(signal) for signal, on in signals.items() if on}
-        metrics.breakers += self._breakers.values()
-        otlp.load(self._breakers)
-        self._exports: Thread | None = None
+        self._thread: Thread | None = None
+        self._exporters = {
+            signal: GuardedExporter(signal)
+            for signal in settings.signals
+            if os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() != "none"
+        }
+        metrics.breakers += [exporter.breaker for exporter in self._exporters.values()]
 
     def start(self) -> None:
         """Start collecting and exporting; call before the first request and connection."""
         # Stable names of span attributes by default; the first instrumentation reads the variable.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         origin = resource(self._settings)
-        if self._settings.enable_metrics and _is_enabled("METRICS"):
-            exporter = otlp.exporter("metrics", _timeout_s(self._settings))
-            self._exports = Thread(
+        if exporter := self._exporters.get("metrics"):
+            exporter.connect(_timeout_s(self._settings))
+            self._thread = Thread(
                 target=self._export_metrics, args=(exporter, origin), name="metrics", daemon=True
             )
-            self._exports.start()
-        if self.tracing is not None and _is_enabled("TRACES"):
-            self.tracing.start(origin, self._breakers["traces"])
+            self._thread.start()
+        if self.tracing and (exporter := self._exporters.get("traces")):
+            exporter.connect()
+            self.tracing.start(origin, exporter)
 
     def stop(self) -> None:
         """Export what is left, within two seconds, and stop."""
         # One last attempt even while a breaker is open: what is not sent now is lost.
-        for breaker in self._breakers.values():
-            breaker.reset()
+        for exporter in self._exporters.values():
+            exporter.breaker.reset()
         self._stopped.set()
-        ending = [self._exports] if self._exports else []
+        ending = [self._thread] if self._thread else []
         if self.tracing is not None:
             ending.append(Thread(target=self.tracing.shutdown, daemon=True))
             ending[-1].start()
@@ -101,21 +98,13 @@ class Telemetry:
         for thread in ending:
             thread.join(max(deadline - time.monotonic(), 0))
 
-    def _export_metrics(self, exporter: MetricExporter, origin: Resource) -> None:
+    def _export_metrics(self, exporter: GuardedExporter, origin: Resource) -> None:
         """Export at each interval, and once more at the end."""
-        started_ns = time.time_ns()
-
-        def send() -> MetricExportResult:
-            return exporter.export(_metrics_data(origin, collect(self._metrics, started_ns)))
-
-        every_s = interval_s(self._settings)
+        started_ns, every_s = time.time_ns(), interval_s(self._settings)
         wait_s, stopped = min(every_s, _FIRST_EXPORT_AFTER_S), False
         while not stopped:
             stopped = self._stopped.wait(wait_s)
-            try:
-                otlp.guarded(self._breakers["metrics"], send, MetricExportResult.FAILURE)
-            except Exception:  # must not end the thread
-                log.exception("metrics not exported")
+            exporter.export(_metrics_data(origin, collect(self._metrics, started_ns)))
             wait_s = every_s
 
 
@@ -124,12 +113,16 @@ def collect(metrics: Metrics, started_ns: int) -> list[Metric]:
 
     The SDK's own instruments are not used: it has none for a histogram that is read.
     """
-    now_ns, values = time.time_ns(), metrics.values()
-    found = []
+    now_ns, readers, found = time.time_ns(), metrics.readers(), []
     for spec in METRICS:
+        try:
+            values = readers[spec.name]()
+        except Exception:  # costs no other metric
+            log.exception("metric not read", extra={"metric": spec.name})
+            continue
         points = [
             _point(dict(zip(spec.attributes, attributes, strict=True)), started_ns, now_ns, value)
-            for attributes, value in values[spec.name].items()
+            for attributes, value in values.items()
         ]
         data: Gauge | Histogram | Sum
         if spec.kind == HISTOGRAM:
@@ -183,7 +176,9 @@ def check(signal: str, settings: Settings, timeout_s: float) -> bool:
         span: Any = tracers.get_tracer(__name__).start_span(name)
         span.end()
         data = [span]
-    return bool(otlp.exporter(signal, timeout_s).export(data).name == "SUCCESS")
+    exporter = GuardedExporter(signal)
+    exporter.connect(timeout_s)
+    return exporter.export(data)
 
 
 def resource(settings: Settings) -> Resource:
@@ -207,17 +202,6 @@ def resource(settings: Settings) -> Resource:
     return given.merge(Resource({name: value for name, value in own.items() if value}))
 
 
-def _breaker(signal: str) -> Breaker:
-    return Breaker(
-        f"telemetry_{signal}",
-        failures=_FAILURES,
-        reset_s=_RETRY_AFTER_S,
-        successes=1,
-        counts=lambda _: True,
-        level=logging.DEBUG,  # the exporter logs the cause
-    )
-
-
 def interval_s(settings: Settings) -> float:
     """Return the seconds between exports; the specification's variable counts if it is alone."""
     milliseconds = os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "")
@@ -233,7 +217,3 @@ def _timeout_s(settings: Settings) -> float | None:
     if uses_standard and not os.environ.get("OTEL_METRICS_EXPORT_TIMEOUT_SECONDS"):
         return None
     return settings.metrics_timeout_s
-
-
-def _is_enabled(signal: str) -> bool:
-    return os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.instrumentation.pymongo import CommandTracer
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATUS_CODE
@@ -28,11 +27,8 @@ from opentelemetry.trace import (
 from pymongo.monitoring import CommandStartedEvent
 
 from portfolio.config import Settings
-from portfolio.observability import otlp
 from portfolio.observability.logging import request_id
 from portfolio.observability.trace_context import TraceContext, trace_context, unsampled
-from portfolio.scheduling import yield_to_hub
-from portfolio.storage.breaker import Breaker
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -48,10 +44,6 @@ _VISIBLE = (
     "HTTP_TRACESTATE",
     "HTTP_BAGGAGE",
 )
-# Encoding this many takes half a millisecond.
-_SPANS_AT_A_TIME = 10
-
-T = TypeVar("T")
 
 
 class TracingMiddleware:
@@ -80,8 +72,8 @@ class TracingMiddleware:
         _sampled.set(True)
         return self._wsgi_app(environ, _record_status(start_response))
 
-    def start(self, origin: Resource, breaker: Breaker) -> None:
-        """Trace from now on, in the worker: export the spans of ``origin``, guarded by ``breaker``.
+    def start(self, origin: Resource, exporter: Any) -> None:
+        """Trace from now on, in the worker: export the spans of ``origin`` by ``exporter``.
 
         The instrumentation's hooks begin and end the span. Its wrapper of ``wsgi_app`` is removed:
         RequestContextMiddleware counts requests already. The hook before requests goes first, since
@@ -89,7 +81,6 @@ class TracingMiddleware:
         """
         # This middleware has decided before a span begins.
         provider = TracerProvider(ALWAYS_ON, origin, shutdown_on_exit=False)
-        exporter = GuardedSpanExporter(otlp.exporter("traces"), breaker)
         provider.add_span_processor(BatchSpanProcessor(exporter))
         if self._settings.enable_database_tracing:
             self._listeners.append(CommandSpans(provider.get_tracer(__name__)))
@@ -129,33 +120,6 @@ class CommandSpans(CommandTracer):
         # A span that has ended is no parent: the body of a streamed response is read after it.
         if _sampled.get() and get_current_span().is_recording():
             super().started(event)
-
-
-class GuardedSpanExporter(SpanExporter):
-    """Exports spans; drops them while the breaker is open."""
-
-    def __init__(self, exporter: SpanExporter, breaker: Breaker) -> None:
-        self._exporter = exporter
-        self._breaker = breaker
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send; called by the processor for each batch."""
-        send = partial(self._exporter.export, _Paced(spans))
-        return otlp.guarded(self._breaker, send, SpanExportResult.FAILURE)
-
-    def shutdown(self) -> None:
-        """Abandon exports in progress."""
-        self._exporter.shutdown()
-
-
-class _Paced(list[T]):
-    """A list that yields to requests every few items, while the encoder iterates over it."""
-
-    def __iter__(self) -> Iterator[T]:
-        for index, item in enumerate(super().__iter__()):
-            if index % _SPANS_AT_A_TIME == 0:
-                yield_to_hub()
-            yield item
 
 
 def _describe(span: Span, _environ: dict[str, Any]) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from portfolio.observability.logging import AtIntervals
-from portfolio.observability.tracing import GuardedSpanExporter
-from portfolio.storage.breaker import Breaker
+from portfolio.observability.otlp import GuardedExporter
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.ports import free_port
@@ -80,32 +77,30 @@ def test_requests_are_served_logs_stay_quiet_and_shutdown_is_not_held_up(
         assert len(complaints) <= 1, complaints
 
 
-class Recorder(SpanExporter):
-    """Keeps count of exports, and accepts or refuses them."""
+def test_a_collector_that_fails_is_left_alone_until_it_may_be_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Recovering(Collector):
+        status = 400
 
-    def __init__(self) -> None:
-        self.result = SpanExportResult.SUCCESS
-        self.asked = 0
+        def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
+            return self.status, b""
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.asked += 1
-        return self.result
+    collector = Recovering()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.start_http())
+    exporter = GuardedExporter("traces")
+    exporter.connect()
+    try:
+        assert [exporter.export([]) for _ in range(10)] == [False] * 10
+        assert (len(collector.headers), exporter.breaker.state) == (2, "open")
 
-
-def test_a_collector_that_fails_is_left_alone_until_it_may_be_back() -> None:
-    recorder = Recorder()
-    breaker = Breaker("telemetry", failures=2, reset_s=3600, successes=1, counts=lambda _: True)
-    exporter = GuardedSpanExporter(recorder, breaker)
-
-    recorder.result = SpanExportResult.FAILURE
-    for _ in range(10):
-        assert exporter.export([]) is SpanExportResult.FAILURE
-    assert (recorder.asked, breaker.state) == (2, "open")
-
-    recorder.result = SpanExportResult.SUCCESS
-    breaker.half_open()
-    assert exporter.export([]) is SpanExportResult.SUCCESS
-    assert breaker.state == "closed"
+        collector.status = 200
+        exporter.breaker.half_open()
+        assert exporter.export([])
+        assert exporter.breaker.state == "closed"
+    finally:
+        exporter.shutdown()
+        collector.stop()
 
 
 def test_the_filter_lets_one_record_pass_in_its_time() -> None:

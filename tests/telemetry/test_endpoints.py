@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from portfolio.config import ConfigurationError
-from portfolio.observability.otlp import GRPC, HTTP, endpoint, load, protocol
+from portfolio.observability.otlp import GRPC, HTTP, GuardedExporter, endpoint, protocol
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
 
@@ -58,10 +58,10 @@ def test_grpc_that_is_not_installed_is_told_at_start(
     monkeypatch: pytest.MonkeyPatch, signal: str
 ) -> None:
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "grpc")
-    load([signal.lower()])  # it is installed here
+    GuardedExporter(signal.lower())  # it is installed here
     monkeypatch.setattr("portfolio.observability.otlp.find_spec", {}.get)
     with pytest.raises(ConfigurationError, match="opentelemetry-exporter-otlp-proto-grpc"):
-        load([signal.lower()])
+        GuardedExporter(signal.lower())
 
 
 class Proxy(Collector):

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongomock_client import MongomockClient
-from portfolio.observability import otlp
-from portfolio.observability.metrics import CacheStatistics, Metrics
+from portfolio.observability.metrics import Metrics
 from portfolio.observability.registry import METRICS
 from portfolio.observability.sdk import Telemetry, interval_s
+from tests.support.collector import Collector
 from tests.support.gunicorn import wait_until
 
 SPECIFIED = "OTEL_METRIC_EXPORT_INTERVAL"
 OWN = "OTEL_METRICS_EXPORT_INTERVAL_SECONDS"
+# No request, no bulk and no command yet.
+NOT_YET = {
+    "http.request.duration",
+    "portfolio.bulk_operation.duration",
+    "mongodb.operation.duration",
+}
 
 
-class Recorder:
-    """An exporter that keeps what it is given, and accepts or refuses it."""
+class Recorder(Collector):
+    """A collector that keeps the names of each export, and accepts or refuses it."""
 
     def __init__(self) -> None:
-        self.result = MetricExportResult.SUCCESS
+        super().__init__()
+        self.status = 200
         self.sent: list[set[str]] = []
 
-    def export(self, data: MetricsData) -> MetricExportResult:
-        scope = data.resource_metrics[0].scope_metrics[0]
-        self.sent.append({metric.name for metric in scope.metrics})
-        return self.result
+    def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
+        (exported,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
+        self.sent.append({metric.name for metric in exported.scope_metrics[0].metrics})
+        return self.status, b""
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     recorder = Recorder()
-    monkeypatch.setattr(otlp, "exporter", lambda *_: recorder)
-    return recorder
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", recorder.start_http())
+    yield recorder
+    recorder.stop()
 
 
 @pytest.fixture
@@ -99,45 +110,44 @@ def test_all_that_has_a_value_is_exported_at_each_interval(
 ) -> None:
     start()
     wait_until(lambda: len(recorder.sent) > 2, "three exports", 5)
-    # No bulk and no command yet, and no calls through a breaker before the first export.
-    without = {"http.request.duration", "portfolio.bulk_operation.duration"}
-    without |= {"mongodb.operation.duration"}
-    assert recorder.sent[-1] == {each.name for each in METRICS} - without
+    assert recorder.sent[-1] == {each.name for each in METRICS} - NOT_YET
 
 
 def test_exports_that_fail_open_their_breaker_and_the_last_is_sent_in_spite_of_it(
     start: Callable[..., Telemetry], recorder: Recorder, metrics: Metrics
 ) -> None:
-    recorder.result = MetricExportResult.FAILURE
+    recorder.status = 400
     telemetry = start()
     wait_until(lambda: state_of_exports(metrics) == "open", "the breaker opens", 5)
     (breaker,) = (each for each in metrics.breakers if each.name == "telemetry_metrics")
     wait_until(lambda: breaker.outcomes["refused"] > 2, "later exports are not tried", 5)
     assert len(recorder.sent) == 2
 
-    recorder.result = MetricExportResult.SUCCESS
+    recorder.status = 200
     telemetry.stop()
     assert len(recorder.sent) == 3
     assert state_of_exports(metrics) == "closed"
 
 
-def test_a_value_that_cannot_be_read_is_logged_and_costs_no_later_export(
+def test_a_value_that_cannot_be_read_is_logged_and_costs_no_other_metric(
     start: Callable[..., Telemetry],
     recorder: Recorder,
-    metrics: Metrics,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    read, failures = metrics.cache_statistics, [OSError("too many open files")]
+    lost = {"process.open_file_descriptor.count"}
+    listdir = os.listdir
 
-    def fail_once() -> CacheStatistics:
-        if failures:
-            raise failures.pop()
-        return read()
+    def fail(path: str) -> list[str]:
+        if path == "/dev/fd":
+            raise OSError("too many open files")
+        return listdir(path)
 
-    monkeypatch.setattr(metrics, "cache_statistics", fail_once)
+    monkeypatch.setattr(os, "listdir", fail)
     start()
-    wait_until(lambda: len(recorder.sent) > 2, "exports after it", 5)
-    assert [record.message for record in caplog.records] == ["metrics not exported"]
+    wait_until(lambda: len(recorder.sent) > 2, "exports", 5)
+    monkeypatch.undo()
+    assert recorder.sent[-1] == {each.name for each in METRICS} - NOT_YET - lost
+    logged = {(record.message, vars(record)["metric"]) for record in caplog.records}
+    assert logged == {("metric not read", *lost)}
     assert "too many open files" in caplog.text
-    assert state_of_exports(metrics) == "closed"
