@@ -26,7 +26,10 @@ def measure() -> dict[str, float]:
     applications = {
         cached: create_app(
             Settings.from_environment(
-                {}, mongodb_uri="mongomock://localhost", enable_validation_caching=cached
+                {
+                    "MONGODB_URI": "mongomock://localhost",
+                    "ENABLE_VALIDATION_CACHING": str(cached),
+                }
             ),
             MongomockClient,
         )

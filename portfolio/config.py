@@ -33,7 +33,7 @@ VERSION = __version__
 PROFILES = ("development", "staging", "production")
 _PROFILE_VARIABLES = ("PORTFOLIO_SERVICE_ENV", "ENVIRONMENT", "ENV")
 _NAMESPACE_VARIABLES = ("MY_NAMESPACE", "KUBERNETES_NAMESPACE")
-_SYNONYMS = {"dev": "development", "stage": "staging", "prod": "production"}
+_PROFILE = choice(*PROFILES, dev="development", stage="staging", prod="production")
 
 
 class ConfigurationError(ValueError):
@@ -71,7 +71,7 @@ class Settings:
     log_level: str = _variable(
         "LOG_LEVEL",
         "lowest level that is logged",
-        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
+        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         ["DEBUG", "INFO", "WARNING"],
     )
     log_format: str = _variable(
@@ -195,29 +195,33 @@ class Settings:
         return [name for name, on in switches.items() if on and not self.otel_sdk_disabled]
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the settings; an empty variable counts as absent.
-
-        ``given`` are fields whose values are fixed whatever the variables say, for tests.
 
         Raises:
             ConfigurationError: naming every variable that does not parse.
         """
         problems: list[str] = []
-        values = {"profile": given.get("profile") or _read_profile(environ, problems), **given}
-        for declared in settings_fields():
-            if declared.name in given:
-                continue
-            variable, type = declared.metadata["variable"], declared.metadata["type"]
+
+        def read(variable: str, type: SettingType, default: Any) -> Any:
             text = environ.get(variable, "").strip()
-            values[declared.name] = declared.metadata["defaults"][values["profile"]]
             try:
-                if text:
-                    values[declared.name] = type.parse(text)
-            except ValueError:
-                problems.append(
-                    f"{variable}={redact(variable, text)!r} is not valid: it must be {type.allowed}"
-                )
+                return type.parse(text) if text else default
+            except (LookupError, ValueError):
+                shown = redact(variable, text)
+                problems.append(f"{variable}={shown!r} is not valid: it must be {type.allowed}")
+                return default
+
+        named = (read(variable, _PROFILE, None) for variable in _PROFILE_VARIABLES)
+        profile = next(filter(None, named), None) or _profile_of_namespace(environ)
+        values = {
+            declared.name: read(
+                declared.metadata["variable"],
+                declared.metadata["type"],
+                declared.metadata["defaults"][profile],
+            )
+            for declared in settings_fields()
+        }
         if not problems and values["min_pool_size"] > values["max_pool_size"]:
             if environ.get("MIN_POOL_SIZE", "").strip():
                 problems.append(
@@ -227,7 +231,7 @@ class Settings:
             values["min_pool_size"] = values["max_pool_size"]
         if problems:
             raise ConfigurationError("\n".join(problems))
-        return cls(**values)
+        return cls(profile=profile, **values)
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -253,17 +257,7 @@ def settings_fields() -> list[Field[Any]]:
     return [declared for declared in fields(Settings) if declared.metadata]
 
 
-def _read_profile(environ: Mapping[str, str], problems: list[str]) -> str:
-    for variable in _PROFILE_VARIABLES:
-        text = environ.get(variable, "").strip()
-        if text:
-            profile = _SYNONYMS.get(text.lower(), text.lower())
-            if profile in PROFILES:
-                return profile
-            problems.append(
-                f"{variable}={text!r} is not valid: it must be one of {', '.join(PROFILES)}"
-            )
-            return PROFILES[0]
+def _profile_of_namespace(environ: Mapping[str, str]) -> str:
     namespace = " ".join(environ.get(variable, "") for variable in _NAMESPACE_VARIABLES).lower()
     if "prod" in namespace:
         return "production"

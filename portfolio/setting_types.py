@@ -13,17 +13,18 @@ from pymongo import MongoClient
 _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
 )
-
-
-_TRUE = ("1", "true", "yes", "on")
-_FALSE = ("0", "false", "no", "off")
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True}
+_FLAGS |= {"0": False, "false": False, "no": False, "off": False}
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class SettingType:
-    """A type of setting; ``parse`` raises ``ValueError`` for a text that is not ``allowed``."""
+    """A type of setting.
+
+    ``parse`` raises ``ValueError`` or ``LookupError`` for a text that is not ``allowed``.
+    """
 
     parse: Callable[[str], Any]
     allowed: str
@@ -43,11 +44,10 @@ def number(low: float, high: float) -> SettingType:
     )
 
 
-def choice(*options: str, fold: Callable[[str], str] = str.lower) -> SettingType:
-    """One of ``options``, compared after ``fold``."""
-    return SettingType(
-        lambda text: _require(fold(text) in options, fold(text)), f"one of {', '.join(options)}"
-    )
+def choice(*options: str, **synonyms: str) -> SettingType:
+    """One of ``options``, or of their synonyms, in upper or lower case."""
+    by_text = {option.lower(): option for option in options} | synonyms
+    return SettingType(lambda text: by_text[text.lower()], f"one of {', '.join(options)}")
 
 
 def _within(value: float, low: float, high: float) -> float:
@@ -58,11 +58,6 @@ def _require(is_allowed: bool, value: T) -> T:
     if not is_allowed:
         raise ValueError
     return value
-
-
-def _parse_flag(text: str) -> bool:
-    value = text.lower()
-    return _require(value in _TRUE + _FALSE, value in _TRUE)
 
 
 def _parse_mongodb_uri(text: str) -> str:
@@ -100,7 +95,7 @@ def _parse_database_name(text: str) -> str:
     return _require(0 < len(text.encode()) <= 63 and not set(text) & set('/\\. "$\0'), text)
 
 
-FLAG = SettingType(_parse_flag, "true or false")
+FLAG = SettingType(lambda text: _FLAGS[text.lower()], "true or false")
 TEXT = SettingType(str, "any text")
 KEYS = SettingType(_parse_list, "one or more, separated by commas")
 ORIGINS = SettingType(

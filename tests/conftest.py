@@ -97,12 +97,13 @@ def settings(
 ) -> Settings:
     """Settings without telemetry, for which there is no collector."""
     return Settings.from_environment(
-        {},
-        mongodb_uri=mongod.uri,
-        mongodb_db=shared_database_name,
-        min_pool_size=0,
-        otel_sdk_disabled=True,
-        runtime_dir=str(tmp_path_factory.getbasetemp() / "run"),
+        {
+            "MONGODB_URI": mongod.uri,
+            "MONGODB_DB": shared_database_name,
+            "MIN_POOL_SIZE": "0",
+            "OTEL_SDK_DISABLED": "true",
+            "PORTFOLIO_RUNTIME_DIR": str(tmp_path_factory.getbasetemp() / "run"),
+        }
     )
 
 
@@ -180,7 +181,7 @@ def fail(mongod: Mongod) -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def unit_client() -> FlaskClient:
     """A client of an application on mongomock, for what does not concern the database."""
-    settings = Settings.from_environment({}, mongodb_uri="mongomock://localhost")
+    settings = Settings.from_environment({"MONGODB_URI": "mongomock://localhost"})
     return create_app(settings, MongomockClient).test_client()
 
 

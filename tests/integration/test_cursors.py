@@ -237,11 +237,7 @@ def test_pods_that_share_a_secret_or_a_database_share_cursors(
     store(collection, 20)
     cursor = page(client, "")["pagination"]["nextCursor"]
     assert create_app(settings).test_client().get(f"{PATH}?cursor={cursor}").status_code == 200
-    guarded = Settings.from_environment(
-        {"CURSOR_SECRET": "s3cret"},
-        mongodb_uri=settings.mongodb_uri,
-        mongodb_db=collection.database.name,
-    )
+    guarded = replace(settings, cursor_secret="s3cret")
     assert create_app(guarded).test_client().get(f"{PATH}?cursor={cursor}").status_code == 400
 
 

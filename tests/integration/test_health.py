@@ -66,10 +66,13 @@ def without_database(
 ) -> Iterator[FlaskClient]:
     """A client of an application whose MongoDB is not there, once it has noticed."""
     settings = Settings.from_environment(
-        {"OTEL_SDK_DISABLED": "true", "PORTFOLIO_RUNTIME_DIR": str(tmp_path_factory.mktemp("run"))},
-        mongodb_uri=request.param,
-        min_pool_size=0,
-        request_timeout_ms=1000,
+        {
+            "MONGODB_URI": request.param,
+            "MIN_POOL_SIZE": "0",
+            "REQUEST_TIMEOUT_MS": "1000",
+            "OTEL_SDK_DISABLED": "true",
+            "PORTFOLIO_RUNTIME_DIR": str(tmp_path_factory.mktemp("run")),
+        }
     )
     app = create_app(settings)
     services = app.extensions["portfolio"]

@@ -228,7 +228,7 @@ class Caller:
 
 
 def test_api_keys_are_described_where_they_are_required() -> None:
-    settings = Settings.from_environment({}, mongodb_uri="mongomock://", api_keys=("secret",))
+    settings = Settings.from_environment({"MONGODB_URI": "mongomock://", "API_KEYS": "secret"})
     client = create_app(settings, MongomockClient).test_client()
     document = client.get("/openapi.json").json
     assert set(document["components"]["securitySchemes"]) == {"apiKey", "bearer"}

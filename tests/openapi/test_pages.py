@@ -21,8 +21,8 @@ PAGES = ["/docs", "/redoc", "/status"]
 FORGED = {"X-Forwarded-Prefix": "/evil", "X-Script-Name": "/evil", "X-Forwarded-Host": "evil"}
 
 
-def client_of(**settings: object) -> FlaskClient:
-    found = Settings.from_environment({}, mongodb_uri="mongomock://localhost", **settings)
+def client_of(**variables: str) -> FlaskClient:
+    found = Settings.from_environment({"MONGODB_URI": "mongomock://localhost", **variables})
     return create_app(found, MongomockClient).test_client()
 
 
@@ -68,7 +68,7 @@ def test_nothing_depends_on_a_prefix_that_a_client_claims(
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_sets_its_own_policy_in_production_too(path: str) -> None:
-    page = client_of(profile="production").get(path)
+    page = client_of(ENVIRONMENT="production").get(path)
     policies = page.headers.getlist("Content-Security-Policy")
     assert len(policies) == 1
     assert policies[0].startswith("default-src 'none'; script-src 'self' 'sha256-")
@@ -77,13 +77,15 @@ def test_a_page_sets_its_own_policy_in_production_too(path: str) -> None:
 
 
 def test_everything_else_keeps_the_strictest_policy() -> None:
-    policy = client_of(profile="production").get("/openapi.json").headers["Content-Security-Policy"]
+    policy = (
+        client_of(ENVIRONMENT="production").get("/openapi.json").headers["Content-Security-Policy"]
+    )
     assert policy == "default-src 'none'; frame-ancestors 'none'"
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/openapi.json", "/openapi.yaml"])
 def test_one_setting_turns_all_of_it_off(path: str) -> None:
-    assert client_of(enable_docs=False).get(path).status_code == 404
+    assert client_of(ENABLE_DOCS="false").get(path).status_code == 404
 
 
 def test_scripts_are_sent_compressed_where_the_client_can_read_it(unit_client: FlaskClient) -> None:

@@ -54,7 +54,7 @@ def plans(standalone: Mongod) -> Iterator[Callable[..., list[Plan]]]:
         return MongoClient(uri, **options)
 
     settings = Settings.from_environment(
-        {}, mongodb_uri=standalone.uri, mongodb_db="plans", min_pool_size=0
+        {"MONGODB_URI": standalone.uri, "MONGODB_DB": "plans", "MIN_POOL_SIZE": "0"}
     )
     app = create_app(settings, connect)
     another = create_app(settings, connect)

@@ -17,7 +17,7 @@ from portfolio.observability.logging import LogLevelController
 def quiet() -> Settings:
     """Settings that keep nothing of the request log."""
     return Settings.from_environment(
-        {}, mongodb_uri="mongomock://localhost", profile="production", log_level="WARNING"
+        {"MONGODB_URI": "mongomock://localhost", "ENVIRONMENT": "production"}
     )
 
 

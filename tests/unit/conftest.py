@@ -19,5 +19,5 @@ hypothesis_settings.load_profile("unit")
 @pytest.fixture(scope="module")
 def unit_client() -> FlaskClient:
     """A client of an application on mongomock, for a module that minds nothing stored before."""
-    settings = Settings.from_environment({}, mongodb_uri="mongomock://localhost")
+    settings = Settings.from_environment({"MONGODB_URI": "mongomock://localhost"})
     return create_app(settings, MongomockClient).test_client()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -99,18 +98,18 @@ def test_every_error_carries_its_code_beside_the_detail(
     assert response.json["detail"]
 
 
-def client_of(**settings: Any) -> FlaskClient:
-    found = Settings.from_environment({}, mongodb_uri="mongomock://localhost", **settings)
+def client_of(**variables: str) -> FlaskClient:
+    found = Settings.from_environment({"MONGODB_URI": "mongomock://localhost", **variables})
     return create_app(found, MongomockClient).test_client()
 
 
 def test_a_call_without_an_api_key_is_unauthorized() -> None:
-    response = client_of(api_keys=("secret",)).get(V2)
+    response = client_of(API_KEYS="secret").get(V2)
     assert (response.status_code, response.json["code"]) == (401, "unauthorized")
 
 
 def test_a_rejection_in_overload_is_overloaded() -> None:
-    client = client_of(max_requests_in_flight=1)
+    client = client_of(MAX_REQUESTS_UNDER_WAY="1")
     client.application.extensions["portfolio"].admission.in_flight = 1
     response = client.get(V2)
     assert (response.status_code, response.json["code"]) == (503, "overloaded")

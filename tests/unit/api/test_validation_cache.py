@@ -86,7 +86,7 @@ def test_a_fresh_cache_has_no_hit_rate() -> None:
 
 def test_each_application_has_a_cache_of_its_own_and_of_its_configured_size() -> None:
     settings = Settings.from_environment(
-        {"VALIDATION_CACHE_SIZE": "7"}, mongodb_uri="mongomock://localhost"
+        {"VALIDATION_CACHE_SIZE": "7", "MONGODB_URI": "mongomock://localhost"}
     )
     first, second = (create_app(settings, MongomockClient) for _ in range(2))
     for path in ("/api/v2/portfolios?limit=3", "/api/fast/portfolios/search?limit=3"):

@@ -28,7 +28,7 @@ NOT_FOUND = {"detail": "Not Found", "code": "not_found"}
 
 
 def make_app(**variables: str) -> Flask:
-    settings = Settings.from_environment(variables, mongodb_uri="mongomock://localhost")
+    settings = Settings.from_environment(variables | {"MONGODB_URI": "mongomock://localhost"})
     return create_app(settings, MongomockClient)
 
 
