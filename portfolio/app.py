@@ -22,7 +22,6 @@ from portfolio.config import Settings
 from portfolio.middleware.admission import Admission, AdmissionMiddleware
 from portfolio.middleware.auth import require_api_key
 from portfolio.middleware.compression import CompressionMiddleware
-from portfolio.middleware.cors import CORSMiddleware
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
@@ -77,14 +76,9 @@ def _nest_middleware(app: Flask, services: Services) -> None:
     """Put the WSGI middleware around Flask, outermost first."""
     telemetry = services.telemetry
     app.wsgi_app = RequestContextMiddleware(  # type: ignore[method-assign]
-        CORSMiddleware(
-            AdmissionMiddleware(
-                CompressionMiddleware(
-                    (telemetry and telemetry.tracing) or app.wsgi_app,
-                ),
-                services.admission,
-            ),
-            services.settings.cors_origins,
+        AdmissionMiddleware(
+            CompressionMiddleware((telemetry and telemetry.tracing) or app.wsgi_app),
+            services.admission,
         ),
         services.settings,
         services.metrics,

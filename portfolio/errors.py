@@ -55,6 +55,7 @@ class PortfolioError(Exception):
     status = 500
     code = ErrorCode.INTERNAL_ERROR
     detail: str | Sequence[LocatedError] = "Internal server error"
+    headers: Mapping[str, str] = {}
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -75,6 +76,7 @@ class Unauthorized(PortfolioError):
     status = 401
     code = ErrorCode.UNAUTHORIZED
     detail = "A valid API key is required"
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class NotFound(PortfolioError):
@@ -146,7 +148,7 @@ class Unavailable(PortfolioError):
 
     def __init__(self, detail: str | None = None, retry_after: int = 1) -> None:
         super().__init__(detail)
-        self.retry_after = retry_after
+        self.headers = {"Retry-After": str(retry_after)}
 
 
 class DeadlineExceeded(Unavailable):

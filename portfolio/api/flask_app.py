@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface
+from werkzeug.http import is_resource_modified
 from werkzeug.routing import MapAdapter
 
 from portfolio.observability.metrics import ENDPOINT, route_template
@@ -29,10 +30,11 @@ class _Request(Request):
 class RoutedResponse(Response):
     """A response that stores the template of its request's route in the environ.
 
-    Flask discards the request before the WSGI middleware gets the response.
+    Flask discards the request before the WSGI middleware gets the response. To a client that has
+    its ``ETag`` already it is 304.
     """
 
-    # Whether its headers are complete and its body is a list.
+    # Whether its headers lack the length alone, and its body is a list of one part.
     is_final = False
 
     # PRIVATE API: werkzeug==3.1.9, Response.__call__. The stock method copies and corrects headers
@@ -42,10 +44,15 @@ class RoutedResponse(Response):
         request = environ.get("werkzeug.request")
         if request is not None and request.url_rule is not None:
             environ[ENDPOINT] = _template(request.url_rule.rule)
-        if not self.is_final or environ["REQUEST_METHOD"] == "HEAD":
-            return super().__call__(environ, start_response)
-        start_response(self.status, self.headers.to_wsgi_list())
-        return self.response  # type: ignore[return-value]
+        method = environ["REQUEST_METHOD"]
+        if "HTTP_IF_NONE_MATCH" in environ and method in ("GET", "HEAD"):
+            if not is_resource_modified(environ, self.headers.get("ETag")):
+                self.status_code = 304
+        elif self.is_final and method != "HEAD":
+            body: Any = self.response
+            start_response(self.status, [*self.headers, ("Content-Length", str(len(body[0])))])
+            return body  # type: ignore[no-any-return]
+        return super().__call__(environ, start_response)
 
 
 class _NoSessions(SessionInterface):

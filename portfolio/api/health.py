@@ -147,4 +147,4 @@ def _probe(
         "response_time_ms": round((time.perf_counter() - started_at) * 1000, 3),
         **more,
     }
-    return json_response(body, code, {"Retry-After": "1"} if code == 503 else None)
+    return json_response(body, code, {"Retry-After": "1"} if code == 503 else {})

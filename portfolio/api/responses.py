@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,12 +11,14 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from portfolio.api.flask_app import MAX_BODY_BYTES, RoutedResponse
-from portfolio.errors import ErrorCode, PortfolioError, Unavailable, code_for_status, error_body
+from portfolio.errors import ErrorCode, PortfolioError, code_for_status, error_body
 from portfolio.models import CreateResult, Portfolio
 from portfolio.timestamps import parse_date, rfc3339
 
 log = logging.getLogger(__name__)
 
+# The entity tag of one version of a portfolio (RFC 9110): its id and version, without the quotes.
+TAG = "{}-{}"
 TOO_LARGE = f"Request body cannot be larger than {MAX_BODY_BYTES} bytes"
 
 
@@ -74,19 +76,15 @@ class PortfoliosEncoder:
         return orjson.Fragment(encoded)
 
 
-def json_response(
-    payload: Any, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    """Return ``payload`` as a JSON response."""
+def json_response(payload: Any, status: int = 200, headers: Mapping[str, str] = {}) -> Response:
+    """Return ``payload`` as a JSON response; that of one portfolio has an ``ETag``."""
     body = orjson.dumps(payload, default=to_json)
-    # A body in a list, and headers that are complete, leave Werkzeug nothing to set.
-    response_headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        *(headers or {}).items(),
-    ]
-    response = RoutedResponse([body], status, response_headers)
+    response = RoutedResponse([body], status, content_type="application/json")
     response.is_final = True
+    for name, value in headers.items():
+        response.headers.add(name, value)
+    if isinstance(payload, Portfolio):
+        response.headers.add("ETag", f'"{TAG.format(payload.id, payload.version)}"')
     return response
 
 
@@ -104,12 +102,7 @@ def register_error_handlers(app: Flask) -> None:
 
 def handle_api_error(error: PortfolioError) -> Response:
     """Return the response to an error of the service's own."""
-    response = json_response(error_body(error.code, error.detail), error.status)
-    if isinstance(error, Unavailable):
-        response.headers["Retry-After"] = str(error.retry_after)
-    if error.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+    return json_response(error_body(error.code, error.detail), error.status, error.headers)
 
 
 def handle_http_error(error: HTTPException) -> Response:
@@ -118,11 +111,8 @@ def handle_http_error(error: HTTPException) -> Response:
         return handle_unexpected_error(error.original_exception or error)
     detail = TOO_LARGE if isinstance(error, RequestEntityTooLarge) else error.name
     status = error.code or 500
-    response = json_response(error_body(code_for_status(status), detail), status)
-    for name, value in error.get_headers():
-        if name.lower() in ("allow", "location", "retry-after"):
-            response.headers[name] = value
-    return response
+    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    return json_response(error_body(code_for_status(status), detail), status, headers)
 
 
 def handle_unexpected_error(error: BaseException) -> Response:

@@ -15,6 +15,7 @@ from portfolio.api.requests import idempotency_key, json_body, load_query
 from portfolio.api.responses import (
     EXAMPLE,
     EXAMPLE_ID,
+    TAG,
     json_lines,
     json_response,
     replay_header,
@@ -30,8 +31,6 @@ T = TypeVar("T")
 
 _NDJSON = "application/x-ndjson"
 _NEW_NAME = "Growth and Income Fund"
-# The entity tag of one version of a portfolio (RFC 9110): its id and version, without the quotes.
-_TAG = "{}-{}"
 
 _create_schema = schemas.PortfolioCreateSchema()
 _update_schema = schemas.PortfolioUpdateSchema()
@@ -78,7 +77,7 @@ def create_portfolio() -> Response:
     s = services()
     created = s.portfolios.create(portfolio, idempotency_key(request))
     s.metrics.created("v1", created)
-    return _respond(created.portfolios[0], 201, replay_header(created))
+    return json_response(created.portfolios[0], 201, replay_header(created))
 
 
 @blueprint.get("/portfolio/<portfolio_id>")
@@ -91,16 +90,7 @@ def create_portfolio() -> Response:
 )
 def get_portfolio(portfolio_id: str) -> Response:
     """Get a portfolio."""
-    portfolio = services().portfolios.get(portfolio_id)
-    response = _respond(portfolio)
-    # Few requests have the header, and Werkzeug parses it even where it is absent.
-    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
-        _TAG.format(portfolio.id, portfolio.version)
-    ):
-        response.status_code = 304
-        response.set_data(b"")
-        del response.headers["Content-Type"], response.headers["Content-Length"]
-    return response
+    return json_response(services().portfolios.get(portfolio_id))
 
 
 @blueprint.put("/portfolio/<portfolio_id>")
@@ -124,7 +114,7 @@ def update_portfolio(portfolio_id: str) -> Response:
     body = json_body(request)
     update = schemas.load(_update_schema, body, "body", _check_id(body, portfolio_id))
     change = partial(services().portfolios.update, portfolio_id, update)
-    return _respond(_apply_if_match(portfolio_id, update.version, change))
+    return json_response(_apply_if_match(portfolio_id, update.version, change))
 
 
 @blueprint.delete("/portfolio/<portfolio_id>")
@@ -164,13 +154,6 @@ def validate_portfolios() -> Response:
     return json_response({"valid": valid, "invalid": invalid, "inactive": []})
 
 
-def _respond(
-    portfolio: Portfolio, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    etag = f'"{_TAG.format(portfolio.id, portfolio.version)}"'
-    return json_response(portfolio, status, {"ETag": etag} | (headers or {}))
-
-
 def _apply_if_match(portfolio_id: str, version: int, change: Callable[[], T]) -> T:
     """Apply a change, which requires ``version``, if ``If-Match`` of the request allows it.
 
@@ -180,7 +163,7 @@ def _apply_if_match(portfolio_id: str, version: int, change: Callable[[], T]) ->
     if "HTTP_IF_MATCH" not in request.environ:
         return change()
     wanted = request.if_match
-    if wanted.contains(_TAG.format(portfolio_id.lower(), version)):
+    if wanted.contains(TAG.format(portfolio_id.lower(), version)):
         try:
             return change()
         except VersionConflict:
@@ -188,7 +171,7 @@ def _apply_if_match(portfolio_id: str, version: int, change: Callable[[], T]) ->
     found = services().portfolios.get(portfolio_id)
     raise (
         VersionConflict
-        if wanted.contains(_TAG.format(found.id, found.version))
+        if wanted.contains(TAG.format(found.id, found.version))
         else PreconditionFailed
     )
 

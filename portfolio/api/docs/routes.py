@@ -120,7 +120,6 @@ def _send(body: bytes, mimetype: str, headers: dict[str, str] | None = None) -> 
         response.headers["Content-Encoding"] = "gzip"
     response.vary.add("Accept-Encoding")
     response.add_etag()
-    response.make_conditional(request)
     return response
 
 
