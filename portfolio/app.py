@@ -97,7 +97,7 @@ def _client_factory(uri: str) -> Any:
 
 def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Services:
     database = Database(settings, client_factory or _client_factory(settings.mongodb_uri))
-    cache = ValidationCache(
+    cache = ValidationCache.of(
         app, settings.validation_cache_size, enabled=settings.enable_validation_caching
     )
     metrics = Metrics(database, cache.statistics)

@@ -96,7 +96,10 @@ class Admission:
         return True
 
     def _adjust_limit(self, seconds: float) -> None:
-        """Adjust the limit to the waits of the window that ends now, ``seconds`` long."""
+        """Adjust the limit to the waits of the window that ends now, ``seconds`` long.
+
+        There is overload while it is below the highest.
+        """
         if self.overloaded:
             if self._longest_wait_s > _TARGET_S:
                 self.limit = max(_MIN_LIMIT, self.limit * _CUT)
@@ -113,19 +116,15 @@ class Admission:
             in_flight = self._admitted / seconds * _TARGET_S
             self.limit = min(self.limit, max(_MIN_LIMIT, in_flight))
             self._long_windows = 0
-        self._note_overload()
-        self._window_began += seconds
-        self._longest_wait_s = 0.0
-        self._admitted = 0
-
-    def _note_overload(self) -> None:
-        """Note whether the limit is below the highest, and log where that changes."""
         was_overloaded, self.overloaded = self.overloaded, self.limit < self.max_in_flight
         if self.overloaded and not was_overloaded:
             self.rejected = 0
             log.warning("overloaded", extra={"wait_ms": round(self._longest_wait_s * 1000)})
         elif was_overloaded and not self.overloaded:
             log.warning("no longer overloaded", extra={"rejected": self.rejected})
+        self._window_began += seconds
+        self._longest_wait_s = 0.0
+        self._admitted = 0
 
 
 class AdmissionMiddleware:

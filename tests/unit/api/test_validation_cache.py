@@ -17,7 +17,7 @@ SCHEMA = SearchQuerySchema()
 
 
 def cache(size: int = 3, *, enabled: bool = True) -> ValidationCache:
-    return ValidationCache(Flask("test"), size, enabled=enabled)
+    return ValidationCache.of(Flask("test"), size, enabled=enabled)
 
 
 def ask(cache: ValidationCache, query: str) -> Search:
