@@ -1,9 +1,9 @@
 """The description of an endpoint, as it stands beside its view.
 
 ``describe`` only attaches it: ``portfolio.api.openapi.document`` builds the OpenAPI document
-from it on demand. It refers by name to what several endpoints share: to errors in that module, to
-schemas of responses in ``portfolio.api.openapi.response_schemas``, to all else in
-``components.yaml``. None of them is loaded before the document is needed.
+from it on demand. It refers by name to errors in that module, to schemas of responses in
+``schemas.yaml``, and to all else that endpoints share in ``components.yaml``. None of them is
+loaded before the document is needed.
 """
 
 from __future__ import annotations
@@ -48,15 +48,9 @@ class Body(NamedTuple):
 class Result(NamedTuple):
     """A response other than an error.
 
-    Attributes:
-        description: what it means.
-        schema: the name of its schema, without ``Schema``; None if it has no JSON.
-        many: it is an array of ``schema``.
-        example: its content; a portfolio has one by default.
-        headers: the names of its headers; 503 has ``Retry-After``.
-        links: the operations that can follow.
-        media_types: its content types. ``schema`` is that of JSON, all others are text.
-        status: its HTTP status.
+    ``schema`` names what its JSON is, or is an array of if ``many``; other ``media_types`` are
+    text. A portfolio has an example by default, and 503 has ``Retry-After``. ``links`` are the
+    operations that can follow.
     """
 
     description: str
@@ -73,17 +67,10 @@ class Result(NamedTuple):
 class describe:  # noqa: N801 - a decorator
     """Decorates a view with what the OpenAPI document says about its endpoint.
 
-    The docstring of the view, which is one line, is the summary.
-
-    Attributes:
-        operation_id: a unique name, which generated clients give to their method.
-        description: what it does, in sentences.
-        result: what it responds with unless there is an error.
-        other: a second such result.
-        errors: the names of the errors, without those that its body and parameters bring.
-        body: the request body.
-        query: the schema of the query string.
-        parameters: the names of headers and of query parameters that no schema has.
+    The docstring of the view, which is one line, is the summary. Generated clients give their
+    method the ``operation_id``. ``other`` is a second ``result``. ``errors`` are those that neither
+    the body nor a parameter brings; ``parameters`` are headers, and query parameters that the
+    schema of the ``query`` lacks.
     """
 
     operation_id: str
