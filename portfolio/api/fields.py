@@ -58,15 +58,6 @@ class InputField(fields.Field[T]):
         super().__init__(metadata={"description": description} | (metadata or {}), **kwargs)
 
 
-def _is_printable(name: str) -> bool:
-    # str.isprintable is False for control characters, lone surrogates and invisible characters, but
-    # also for every space except the ASCII one, among them the ideographic space of Japanese.
-    return name.isprintable() or all(
-        character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
-        for character in name
-    )
-
-
 def _name_schema(pattern: str) -> dict[str, Any]:
     return {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH, "pattern": pattern}
 
@@ -108,7 +99,12 @@ class Name(Text):
             return FieldError(size, "string_length")
         if value.isspace():
             return FieldError("Name should not be blank", "string_blank")
-        if not _is_printable(value):
+        # To str.isprintable control characters, lone surrogates and invisible characters are
+        # unprintable, but also every space except the ASCII one, among them Japanese's.
+        if not value.isprintable() and not all(
+            each.isprintable() or each in _JOINERS or unicodedata.category(each) == "Zs"
+            for each in value
+        ):
             return FieldError("Name should have printable characters only", "string_unprintable")
         return None
 

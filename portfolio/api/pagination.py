@@ -70,14 +70,15 @@ class PageQuery(NamedTuple):
             BadRequest: the names break a rule of CONTRACT.md section 3, or there are a cursor and
                 an offset.
         """
-        if cursors and b"cursor" in request.query_string and "cursor" in request.args:
+        query = request.query_string
+        if cursors and b"cursor" in query and "cursor" in request.args:
             if "offset" in request.args:
                 raise BadRequest("Only one of cursor and offset allowed")
             search = load_query(_schema, request, "cursor")
             return cls.of(check_search(search), request.args["cursor"])
         return cache.get_or_parse(
             _schema,
-            request.query_string.decode("latin-1"),
+            query.decode("latin-1"),
             lambda: cls.of(check_search(load_query(_schema, request))),
         )
 

@@ -180,7 +180,7 @@ def load(schema: Schema, data: Any, source: str, found: FieldErrors | None = Non
     """
     if schema.many and not isinstance(data, list):
         raise UnprocessableEntity(locate([NOT_AN_ARRAY], source))
-    errors = locate(found or {}, source)
+    errors = locate(found, source) if found else []
     try:
         loaded = schema.load(data)
     except ValidationError as error:

@@ -28,6 +28,7 @@ _HERE = Path(__file__).parent
 # What is the same in all documents.
 _COMPONENTS = yaml.safe_load((_HERE / "components.yaml").read_text())
 _SCHEMAS = yaml.safe_load((_HERE / "schemas.yaml").read_text())
+_SCHEMAS["Portfolio"]["examples"] = [EXAMPLE]
 _COMPONENTS["parameters"]["portfolio_id"]["example"] = EXAMPLE["portfolioId"]
 _HEADERS = _COMPONENTS["headers"]
 
@@ -114,17 +115,11 @@ def _describe_parameter(_converter: Any, field: fields.Field[Any], ret: dict[str
 
 def _add_components(spec: APISpec, settings: Settings) -> None:
     for name, schema in _SCHEMAS.items():
-        examples = {"examples": [EXAMPLE]} if name == "Portfolio" else {}
-        required = {"type": "object", "required": list(schema["properties"])}
-        spec.components.schema(name, required | schema | examples)
-    spec.components.schema(
-        "ErrorCode",
-        {
-            "type": "string",
-            "enum": [code.value for code in errors.ErrorCode],
-            "description": "the kind of an error; the reference says which to retry",
-        },
-    )
+        required = list(schema["properties"])
+        spec.components.schema(name, {"type": "object", "required": required} | schema)
+    meaning = "the kind of an error; the reference says which to retry"
+    codes = {"type": "string", "enum": list(errors.ErrorCode), "description": meaning}
+    spec.components.schema("ErrorCode", codes)
     for name in _ERRORS:
         if name != "Unauthorized" or settings.api_keys:
             spec.components.response(name, _error(name))
@@ -200,9 +195,7 @@ def _result(result: Result) -> dict[str, Any]:
     if headers:
         described["headers"] = {name: _HEADERS[name] for name in headers}
     if result.links:
-        described["links"] = {
-            name: {"operationId": name} | _COMPONENTS["links"][name] for name in result.links
-        }
+        described["links"] = {name: _COMPONENTS["links"][name] for name in result.links}
     return described
 
 
