@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 _sampled: ContextVar[bool] = ContextVar("sampled", default=False)
 # What the instrumentation may read of a request. Queries carry names of portfolios, which don't
-# belong into spans, and each further attribute costs time until it is exported.
+# belong into spans, and each further attribute costs time until it is exported. Nothing uses
+# baggage, and parsing it takes time in the square of its spaces.
 _VISIBLE = (
     "REQUEST_METHOD",
     "PATH_INFO",
     "REMOTE_ADDR",
     "HTTP_TRACEPARENT",
     "HTTP_TRACESTATE",
-    "HTTP_BAGGAGE",
 )
 
 

@@ -1,0 +1,64 @@
+"""No header costs a request much of its worker's time, whatever is in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from flask.testing import FlaskClient
+from opentelemetry.sdk.resources import Resource
+
+from portfolio.app import create_app
+from portfolio.config import Settings
+from portfolio.devserver.mongomock_client import MongomockClient
+from portfolio.storage.breaker import Breaker
+
+SAMPLED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+PATHS = ["/health", "/docs", "/api/v1/portfolios", "/api/v1/portfolio/65abd8e45c6f2a0c3f1e9b7d"]
+HEADERS = [
+    "Accept",
+    "Accept-Encoding",
+    "Access-Control-Request-Headers",
+    "Authorization",
+    "baggage",
+    "Content-Type",
+    "Cookie",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "Range",
+    "tracestate",
+    "X-Request-ID",
+]
+# The server lets 8 KiB of a header through.
+VALUES = ["a=" + "\t" * 8000 + "b", "a;q=0.1," * 1000, 'a="' + '\\"' * 4000, "a" + "; " * 4000]
+_MOST_CPU_S = 0.05
+
+
+@pytest.fixture(scope="module")
+def traced_client() -> Iterator[FlaskClient]:
+    """A client of an application that traces its requests, and exports nothing."""
+    settings = Settings.from_environment(
+        {}, mongodb_uri="mongomock://localhost", enable_tracing=True, enable_metrics=False
+    )
+    app = create_app(settings, MongomockClient)
+    breaker = Breaker("traces", failures=1, reset_s=3600, successes=1, counts=lambda _: True)
+    with suppress(ZeroDivisionError):
+        breaker.call(lambda: 1 / 0)
+    tracing = app.extensions["portfolio"].telemetry.tracing
+    tracing.start(Resource.get_empty(), breaker)
+    yield app.test_client()
+    tracing.shutdown()
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_no_header_holds_up_a_worker(traced_client: FlaskClient, header: str) -> None:
+    for path in PATHS:
+        traced_client.get(path)
+        for value in VALUES:
+            begun = time.process_time()
+            traced_client.get(path, headers={"traceparent": SAMPLED, header: value})
+            took = time.process_time() - begun
+            assert took < _MOST_CPU_S, f"{path}, {value[:9]}: {took:.3f} s"
