@@ -24,7 +24,7 @@ from portfolio.api.responses import (
 )
 from portfolio.api.services import services
 from portfolio.errors import FieldError, FieldErrors, PreconditionFailed, VersionConflict
-from portfolio.models import Portfolio
+from portfolio.models import Portfolio, PortfolioUpdate
 
 blueprint = Blueprint("v1", __name__, url_prefix="/api/v1")
 
@@ -112,8 +112,7 @@ def get_portfolio(portfolio_id: str) -> Response:
 )
 def update_portfolio(portfolio_id: str) -> Response:
     """Update a portfolio."""
-    body = json_body(request)
-    update = schemas.load(_update_schema, body, "body", _check_id(body, portfolio_id))
+    update = _load_update(json_body(request), portfolio_id)
     change = partial(services().portfolios.update, portfolio_id, update)
     return json_response(_apply_if_match(portfolio_id, update.version, change))
 
@@ -177,11 +176,13 @@ def _apply_if_match(portfolio_id: str, version: int, change: Callable[[], T]) ->
     )
 
 
-def _check_id(body: Any, portfolio_id: str) -> FieldErrors:
+def _load_update(body: Any, portfolio_id: str) -> PortfolioUpdate:
+    found: FieldErrors = {}
     in_body = body.get("portfolioId") if isinstance(body, dict) else None
-    if not isinstance(in_body, str) or in_body.lower() == portfolio_id.lower():
-        return {}
-    return {"portfolioId": [FieldError("portfolioId should be the id in the path", "id_mismatch")]}
+    if isinstance(in_body, str) and in_body.lower() != portfolio_id.lower():
+        mismatch = FieldError("portfolioId should be the id in the path", "id_mismatch")
+        found = {"portfolioId": [mismatch]}
+    return schemas.load(_update_schema, body, "body", found)  # type: ignore[no-any-return]
 
 
 def _prefers_lines(accept: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from flask import Blueprint, Response, request
 
 from portfolio.api import schemas
@@ -10,6 +13,7 @@ from portfolio.api.pagination import PageQuery
 from portfolio.api.requests import idempotency_key, json_body, load_query
 from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, json_response, replay_header, select_fields
 from portfolio.api.services import services
+from portfolio.models import PortfolioCreate
 from portfolio.rules import MAX_BULK, check_bulk_size
 
 blueprint = Blueprint("v2", __name__, url_prefix="/api/v2")
@@ -63,10 +67,7 @@ def create_portfolios() -> Response:
     s = services()
     with s.metrics.bulk("v2"):
         unique = load_query(_bulk_query_schema, request)["unique"]
-        body = json_body(request)
-        if isinstance(body, list):
-            check_bulk_size(len(body))
-        portfolios = schemas.load(_bulk_schema, body, "body")
+        portfolios = _load_bulk(json_body(request))
         key = idempotency_key(request, unique=unique)
         created = s.portfolios.create_all(portfolios, new_names=unique, key=key)
     s.metrics.created("v2", created)
@@ -97,3 +98,9 @@ def resolve_portfolios() -> Response:
     found = services().portfolios.resolve(lookup)
     portfolios = select_fields(found.portfolios, fields)
     return json_response({"portfolios": portfolios, "missing": found.missing._asdict()})
+
+
+def _load_bulk(body: Any) -> Sequence[PortfolioCreate]:
+    if isinstance(body, list):
+        check_bulk_size(len(body))
+    return schemas.load(_bulk_schema, body, "body")  # type: ignore[no-any-return]

@@ -1,0 +1,70 @@
+"""What a body costs: its parser has bounds, and nothing of it is kept that nobody uses."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any, NoReturn
+
+import pytest
+from flask.testing import FlaskClient
+
+from portfolio.errors import NotFound
+from tests.support.calls import BULK, UNKNOWN, V1, V2, one
+
+MIB = 1 << 20
+
+
+def with_arrays(count: int) -> str:
+    """A portfolio of v1 in ``count`` arrays and objects."""
+    return f'{{"name": "Growth", "more": [{",".join(["[]"] * (count - 2))}]}}'
+
+
+def test_a_body_has_at_most_50_000_arrays_and_objects(unit_client: FlaskClient) -> None:
+    def post(path: str, body: str) -> tuple[int, str]:
+        answer = unit_client.post(path, data=body, content_type="application/json")
+        return answer.status_code, answer.json.get("code", "")
+
+    assert post(V1, with_arrays(50_000)) == (201, "")
+    assert post(V1, with_arrays(50_001)) == (422, "invalid_json")
+    assert post(V2, f"[{with_arrays(50_000)}]") == (422, "invalid_json")
+    assert post(BULK, with_arrays(50_000).replace("[]", "{}") + " []") == (400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "use_case", "sent"),
+    [
+        ("POST", V1, "create", {"name": "Growth"}),
+        ("PUT", one(UNKNOWN), "update", {"portfolioId": UNKNOWN, "name": "Growth", "version": 1}),
+        ("POST", V2, "create_all", {"name": "Growth"}),
+        ("POST", BULK, "create_all", {"name": "Growth"}),
+        ("POST", f"{V1}/validate", "partition_existing", {"portfolioIds": [UNKNOWN]}),
+        ("POST", f"{V2}/resolve", "resolve", {"ids": [UNKNOWN]}),
+    ],
+)
+def test_what_nobody_uses_of_a_body_is_freed_before_mongodb_is_asked(
+    unit_client: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    use_case: str,
+    sent: dict[str, Any],
+) -> None:
+    held = 0
+
+    def measure(*_: Any, **__: Any) -> NoReturn:
+        nonlocal held
+        held = tracemalloc.get_traced_memory()[0]
+        raise NotFound
+
+    portfolios = unit_client.application.extensions["portfolio"].portfolios
+    monkeypatch.setattr(portfolios, use_case, measure)
+    body = sent | {"more": [number + 0.5 for number in range(100_000)]}
+    data = json.dumps([body] if path in (V2, BULK) else body)
+    tracemalloc.start()
+    try:
+        answer = unit_client.open(path, method=method, data=data, content_type="application/json")
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code == 404
+    assert held < 2 * MIB
