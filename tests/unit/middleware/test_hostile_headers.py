@@ -41,7 +41,7 @@ _MOST_CPU_S = 0.05
 def traced_client() -> Iterator[FlaskClient]:
     """A client of an application that traces its requests, and exports nothing."""
     settings = Settings.from_environment(
-        {}, mongodb_uri="mongomock://localhost", enable_tracing=True, enable_metrics=False
+        {"MONGODB_URI": "mongomock://localhost", "ENABLE_TRACING": "true"}
     )
     app = create_app(settings, MongomockClient)
     breaker = Breaker("traces", failures=1, reset_s=3600, successes=1, counts=lambda _: True)
