@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import chain
 
 from portfolio.errors import (
@@ -56,7 +56,8 @@ class PortfolioService:
         self._repository = repository
         self._search = search
         self._writer = writer
-        self._pages = BatchLoader(self._find_pages, group=_shared_query, max_keys=_MAX_SEARCHES)
+        self._by_id = BatchLoader(repository.get_all)
+        self._pages = BatchLoader(self._find_pages, group=_shared_query, max_callers=_MAX_SEARCHES)
 
     def list_all(self) -> Iterator[list[Portfolio]]:
         """Return all portfolios in the order of insertion, in batches.
@@ -81,7 +82,7 @@ class PortfolioService:
         Raises:
             NotFound: there is none, or ``portfolio_id`` is not an id.
         """
-        portfolio = self._repository.get(portfolio_id)
+        portfolio = self._by_id.get(portfolio_id.lower())
         if portfolio is None:
             raise NotFound
         return portfolio
@@ -90,7 +91,7 @@ class PortfolioService:
         """Store one portfolio; see ``create_all`` for ``key`` and the errors that it brings."""
         if key is not None:
             return self._create_all([new], key=key)
-        portfolio = _to_portfolio(new, utc_now())
+        portfolio = new.to_portfolio(new_id(), utc_now())
         self._writer.insert(portfolio)
         return CreateResult([portfolio])
 
@@ -120,21 +121,23 @@ class PortfolioService:
         return self._create_all(bulk, new_names=new_names, key=key)
 
     def find_stored_ids(self, ids: Sequence[str]) -> set[str]:
-        """Return those of ``ids`` that are stored."""
+        """Return those of ``ids`` that are stored, in lower case."""
         return self._repository.existing_ids(ids)
 
     def partition_existing(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the ids that are stored and all others, both in the given order."""
         stored = self.find_stored_ids(ids)
-        return [id for id in ids if id in stored], [id for id in ids if id not in stored]
+        valid = [id for id in ids if id.lower() in stored]
+        return valid, [id for id in ids if id.lower() not in stored]
 
-    def store_missing(self, portfolios: Sequence[PortfolioCreate]) -> None:
-        """Store those of ``portfolios``, which have ids, that are not stored yet.
+    def store_missing(self, given: Sequence[PortfolioCreate]) -> None:
+        """Store those of ``given``, which have ids, that are not stored yet.
 
         This is not atomic: after a failure some may be stored, and another call stores the rest.
         """
         now = utc_now()
-        self._writer.insert_missing([_to_portfolio(each, now) for each in portfolios])
+        portfolios = [each.to_portfolio(each.id or new_id(), now) for each in given]
+        self._writer.insert_missing(portfolios)
 
     def update(self, portfolio_id: str, update: PortfolioUpdate) -> Portfolio:
         """Update one portfolio and return it with its next version.
@@ -183,9 +186,9 @@ class PortfolioService:
         by_name, complete = self._find_by_names(lookup.names)
         if not complete:
             raise BadRequest(_TOO_MANY_NAMESAKES)
-        found = {each.id: each for each in by_id.values()}
+        found = {id: by_id[id] for id in map(str.lower, lookup.ids) if id in by_id}
         found |= {each.id: each for namesakes in by_name.values() for each in namesakes}
-        missing_ids = [id for id in dict.fromkeys(lookup.ids) if id not in by_id]
+        missing_ids = [id for id in dict.fromkeys(lookup.ids) if id.lower() not in by_id]
         missing_names = [
             name for name in dict.fromkeys(lookup.names) if normalize_name(name) not in by_name
         ]
@@ -229,7 +232,7 @@ class PortfolioService:
             if not complete:
                 raise BadRequest(_TOO_MANY_NAMESAKES)
         now = utc_now()
-        portfolios = [_to_portfolio(new, now) for new in bulk]
+        portfolios = [new.to_portfolio(new_id(), now) for new in bulk]
         if key is None:
             self._writer.insert_all(portfolios)
             return CreateResult(portfolios)
@@ -281,8 +284,3 @@ class PortfolioService:
 def _shared_query(search: Search) -> Search | None:
     """Return what concurrent searches must have in common to share a query: a name, or all."""
     return None if search.name is not None and not search.offset else search
-
-
-def _to_portfolio(new: PortfolioCreate, now: datetime) -> Portfolio:
-    # The id is made before the first attempt, so that a retry can't store a second portfolio.
-    return new.to_portfolio(new.id or new_id(), now)

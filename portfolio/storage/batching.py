@@ -28,7 +28,7 @@ class BatchLoader(Generic[Key, Value]):
     Args:
         load: returns the values of distinct keys, without those that have none.
         group: returns what the keys of one batch have in common; by default, all share one.
-        max_keys: the most keys in one batch.
+        max_callers: the most callers in one batch.
         pause: yields to other callers, as ``time.sleep`` does.
     """
 
@@ -37,12 +37,12 @@ class BatchLoader(Generic[Key, Value]):
         load: Callable[[Sequence[Key]], dict[Key, Value]],
         *,
         group: Callable[[Key], Hashable] | None = None,
-        max_keys: int = sys.maxsize,
+        max_callers: int = sys.maxsize,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._load = load
         self._group = group
-        self._max_keys = max_keys
+        self._max_callers = max_callers
         self._pause = pause
         self._lock = threading.Lock()
         self._open: dict[Hashable, _Batch[Key, Value]] = {}
@@ -50,7 +50,7 @@ class BatchLoader(Generic[Key, Value]):
     @property
     def waiting(self) -> int:
         """How many callers have joined a batch whose query is not sent yet."""
-        return sum(batch.size for batch in self._open.values())
+        return sum(map(len, self._open.values()))
 
     def get(self, key: Key) -> Value | None:
         """Return the value of ``key``, or None.
@@ -62,52 +62,42 @@ class BatchLoader(Generic[Key, Value]):
         group = self._group(key) if self._group else None
         with self._lock:
             batch = self._open.get(group)
-            is_leader = batch is None or len(batch.keys) >= self._max_keys
+            is_leader = batch is None or len(batch) >= self._max_callers
             if batch is None or is_leader:
                 batch = self._open[group] = _Batch()
             elif batch.done is None:
                 batch.done = threading.Event()
-            batch.keys[key] = None
-            batch.size += 1
-        if is_leader:
-            return self._lead(batch, group).get(key)
-        if batch.done is not None and not batch.done.wait(time_left()):
-            self._close(batch, group)
-            raise DeadlineExceeded
-        values = batch.values if batch.values is not None else self._load([key])
-        return values.get(key)
-
-    def _lead(self, batch: _Batch[Key, Value], group: Hashable) -> dict[Key, Value]:
+            batch.append(key)
+        if not is_leader:
+            return self._follow(batch, key)
         try:
             try:
                 self._pause(0)
             finally:
-                self._close(batch, group)
-            batch.values = self._load(list(batch.keys))
-            return batch.values
+                with self._lock:
+                    # The next caller has replaced a full batch.
+                    if self._open.get(group) is batch:
+                        del self._open[group]
+            batch.values = self._load(list(dict.fromkeys(batch)))
+            return batch.values.get(key)
         finally:
             if batch.done is not None:
                 batch.done.set()
 
-    def _close(self, batch: _Batch[Key, Value], group: Hashable) -> None:
-        """Close the batch; the next caller starts another."""
-        with self._lock:
-            if self._open.get(group) is batch:
-                del self._open[group]
+    def _follow(self, batch: _Batch[Key, Value], key: Key) -> Value | None:
+        if batch.done is not None and not batch.done.wait(time_left()):
+            raise DeadlineExceeded
+        values = batch.values if batch.values is not None else self._load([key])
+        return values.get(key)
 
 
-class _Batch(Generic[Key, Value]):
-    """The keys of one query, and their values.
+class _Batch(list[Key], Generic[Key, Value]):
+    """The keys of the callers that share a query.
 
     Attributes:
-        done: set when the query has succeeded or failed; made by the first caller that waits.
         values: None until the query has succeeded.
+        done: set when the query has succeeded or failed; made by the first caller that waits.
     """
 
-    __slots__ = ("done", "keys", "size", "values")
-
-    def __init__(self) -> None:
-        self.keys: dict[Key, None] = {}
-        self.values: dict[Key, Value] | None = None
-        self.done: threading.Event | None = None
-        self.size = 0
+    values: dict[Key, Value] | None = None
+    done: threading.Event | None = None

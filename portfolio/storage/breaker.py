@@ -125,14 +125,11 @@ class Breaker(pybreaker.CircuitBreakerListener):
         self._trials += 1
 
     def _report(self, *, failed: bool) -> None:
-        def outcome() -> None:
-            if failed:
-                raise pybreaker.CircuitBreakerError
-
         self.outcomes["failure" if failed else "success"] += 1
         # It raises this, too, where another call has opened it meanwhile.
-        with suppress(pybreaker.CircuitBreakerError):
-            self._breaker.call(outcome)
+        with suppress(pybreaker.CircuitBreakerError), self._breaker.calling():
+            if failed:
+                raise pybreaker.CircuitBreakerError
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
         """Record a transition; called by ``pybreaker``."""

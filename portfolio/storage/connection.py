@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -51,21 +50,33 @@ class Connection:
     def __init__(self, settings: Settings, client_factory: Callable[..., Any]) -> None:
         self._settings = settings
         self._client_factory = client_factory
-        self._client: MongoClient[Document] | None = None
-        self._lock = threading.Lock()
         self._pool = _PoolListener()
         self._topology = "unknown"
         self.listeners: list[Any] = [self._pool]
         self.in_dns = settings.mongodb_uri.startswith("mongodb+srv:")
 
-    @property
+    @cached_property
     def client(self) -> MongoClient[Document]:
-        """The client, made on first use in this process."""
-        if self._client is None:
-            with self._lock:
-                if self._client is None:
-                    self._client = self._connect()
-        return self._client
+        """The client, made on first use in this process; it connects on its own first use."""
+        timeout_ms = self._settings.request_timeout_ms
+        client: MongoClient[Document] = self._client_factory(
+            self._settings.mongodb_uri,
+            appname=SERVICE,
+            maxPoolSize=self._settings.max_pool_size,
+            minPoolSize=self._settings.min_pool_size,
+            connectTimeoutMS=self._settings.connection_timeout_ms,
+            serverSelectionTimeoutMS=timeout_ms,
+            # These two bound the streamed list, which has no deadline of its own.
+            socketTimeoutMS=timeout_ms,
+            waitQueueTimeoutMS=timeout_ms,
+            # Calls are retried here. PyMongo's own retry after a handshake that was cut carries a
+            # transaction number, which a standalone refuses.
+            maxAdaptiveRetries=0,
+            event_listeners=self.listeners,
+            # Servers in DNS are looked up by each call, within its deadline, until they are known.
+            connect=False,
+        )
+        return client
 
     @cached_property
     def database(self) -> MongoDatabase[Document]:
@@ -134,34 +145,12 @@ class Connection:
 
     def explain(self, error: BaseException) -> str:
         """Return a sentence on why MongoDB does not answer, as PyMongo's ``error`` tells it."""
-        cause = find_cause(error, self.servers() if self._client else ())
+        cause = find_cause(error, self.servers())
         return f"MongoDB at {location(self._settings.mongodb_uri)} does not answer: {cause}."
 
     def close(self) -> None:
         """Close every connection."""
-        if self._client is not None:
-            self._client.close()
-
-    def _connect(self) -> MongoClient[Document]:
-        timeout_ms = self._settings.request_timeout_ms
-        client: MongoClient[Document] = self._client_factory(
-            self._settings.mongodb_uri,
-            appname=SERVICE,
-            maxPoolSize=self._settings.max_pool_size,
-            minPoolSize=self._settings.min_pool_size,
-            connectTimeoutMS=self._settings.connection_timeout_ms,
-            serverSelectionTimeoutMS=timeout_ms,
-            # These two bound the streamed list, which has no deadline of its own.
-            socketTimeoutMS=timeout_ms,
-            waitQueueTimeoutMS=timeout_ms,
-            # Calls are retried here. PyMongo's own retry after a handshake that was cut carries a
-            # transaction number, which a standalone refuses.
-            maxAdaptiveRetries=0,
-            event_listeners=self.listeners,
-            # With servers in DNS, each call looks them up until they are known.
-            **({"connect": False} if self.in_dns else {}),
-        )
-        return client
+        self.client.close()
 
 
 class _PoolListener(ConnectionPoolListener):

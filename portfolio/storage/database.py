@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +19,7 @@ from pymongo.read_concern import ReadConcern
 
 from portfolio.config import Settings
 from portfolio.errors import DeadlineExceeded, Unavailable
-from portfolio.scheduling import deadline
+from portfolio.scheduling import deadline, run_later
 from portfolio.storage.breaker import Breaker
 from portfolio.storage.connection import COLLECTION, READ_CONCERN, Connection
 from portfolio.storage.documents import (
@@ -73,7 +72,6 @@ class Database(Connection):
                 successes=settings.breaker_successes,
                 counts=self._is_failure,
             )
-        self._default_budget_s = settings.request_timeout_ms / 1000
         # What PyMongo knew of the servers when reads were last known to show all that was ever
         # acknowledged, and the election of the primary then.
         self._known: object = None
@@ -113,23 +111,21 @@ class Database(Connection):
         Raises:
             Unavailable: as ``run`` does.
         """
-
-        def find() -> list[Document]:
-            reply = self.database.command(
-                "find",
-                COLLECTION,
-                filter=filter,
-                projection=projection,
-                limit=limit,
-                batchSize=limit,
-                singleBatch=True,
-                readConcern=READ_CONCERN.document,
-                codec_options=CODEC_OPTIONS,
-                **options,
-            )
-            return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
-
-        return self.run("find", find, retry=True, is_read=True)
+        find = partial(
+            self.database.command,
+            "find",
+            COLLECTION,
+            filter=filter,
+            projection=projection,
+            limit=limit,
+            batchSize=limit,
+            singleBatch=True,
+            readConcern=READ_CONCERN.document,
+            codec_options=CODEC_OPTIONS,
+            **options,
+        )
+        reply = self.run("find", find, retry=True, is_read=True)
+        return reply["cursor"]["firstBatch"]  # type: ignore[no-any-return]
 
     def run(
         self, name: str, operation: Callable[[], T], *, retry: bool, is_read: bool = False
@@ -153,10 +149,8 @@ class Database(Connection):
         if self.health.fails_fast:
             raise Unavailable
         try:
-            if self.breaker is None:
-                result = self._attempt(name, operation, retry, is_read)
-            else:
-                result = self.breaker.call(partial(self._attempt, name, operation, retry, is_read))
+            attempt = partial(self._attempt, name, operation, retry, is_read)
+            result = attempt() if self.breaker is None else self.breaker.call(attempt)
         except pybreaker.CircuitBreakerError:
             retry_after = self.breaker.retry_after if self.breaker else 1
             raise Unavailable("Database unavailable: circuit breaker open", retry_after) from None
@@ -175,7 +169,7 @@ class Database(Connection):
             return self.portfolios.create_indexes(list(INDEXES))
 
     def _attempt(self, name: str, operation: Callable[[], T], retry: bool, is_read: bool) -> T:
-        end = deadline.get() or time.monotonic() + self._default_budget_s
+        end = deadline.get() or time.monotonic() + self._settings.request_timeout_ms / 1000
         pause = _FIRST_PAUSE_S
         while True:
             begun, outcome = time.monotonic(), "success"
@@ -238,7 +232,7 @@ class Database(Connection):
         if time.monotonic() >= self._prepare_at:
             # In its own thread: an index over many documents takes longer than a ping may.
             self._prepare_at = math.inf
-            threading.Thread(target=self._prepare, name="database-prepare", daemon=True).start()
+            run_later(0, self._prepare)
 
     def _prepare(self) -> None:
         try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from bson import CodecOptions, DatetimeMS, Decimal128, ObjectId
 from bson.codec_options import DatetimeConversion
-from bson.errors import InvalidId
 from pymongo import IndexModel
 from pymongo.collation import Collation
 
@@ -109,38 +108,20 @@ def new_id() -> str:
     return str(ObjectId())
 
 
-def parse_id(text: str) -> ObjectId | None:
-    """Return the id that ``text`` represents; None where it is not an id."""
-    try:
-        return ObjectId(text)
-    except InvalidId:
-        return None
-
-
 def to_document(portfolio: Portfolio) -> Document:
     """Return the document that stores ``portfolio``."""
     values = zip(_KEYS, portfolio[1:], strict=True)
     return {"_id": ObjectId(portfolio.id), **dict(values)}
 
 
-def to_documents(portfolios: Iterable[Portfolio]) -> list[Document]:
-    """Return the documents that store ``portfolios``."""
-    return [to_document(portfolio) for portfolio in portfolios]
-
-
 def from_document(document: Document) -> Portfolio:
     """Return the portfolio that ``document`` stores, whichever service wrote it."""
     id = document["_id"]
-    values: list[Any] = [
-        value if type(value := document.get(key)) is kind else read(value, id)
-        for _, key, kind, read in FIELDS
-    ]
+    values: list[Any] = []
+    for _, key, kind, read in FIELDS:
+        value = document.get(key)
+        values.append(value if type(value) is kind else read(value, id))
     return Portfolio(str(id), *values)
-
-
-def from_documents(documents: Iterable[Document]) -> list[Portfolio]:
-    """Return the portfolios that ``documents`` store."""
-    return [from_document(document) for document in documents]
 
 
 def to_changes(update: PortfolioUpdate) -> Document:
@@ -160,7 +141,7 @@ def record_to_document(record: IdempotencyRecord) -> Document:
     return {
         "_id": record_id(record.key),
         "fingerprint": record.key.fingerprint,
-        "documents": to_documents(record.portfolios),
+        "documents": list(map(to_document, record.portfolios)),
         "done": record.done,
         "created": record.created,
     }
@@ -170,7 +151,7 @@ def record_from_document(document: Document, key: IdempotencyKey) -> Idempotency
     """Return the record that ``document`` stores, with the fingerprint that it was stored with."""
     return IdempotencyRecord(
         key._replace(fingerprint=document["fingerprint"]),
-        from_documents(document["documents"]),
+        list(map(from_document, document["documents"])),
         document["done"],
         document["created"],
     )

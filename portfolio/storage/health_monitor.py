@@ -40,6 +40,7 @@ class HealthMonitor:
         ping_ms: the milliseconds that the last successful ping took.
         started: whether any ping has succeeded.
         last_success: when MongoDB last answered any call, by the monotonic clock.
+        fails_fast: whether a call would be in vain, since MongoDB is known to be down.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class HealthMonitor:
         self.ping_ms = 0.0
         self.started = False
         self.last_success = _NEVER
+        self.fails_fast = False
         self._connection = connection
         self._on_success = on_success
         self._interval_s = interval_s
@@ -68,15 +70,6 @@ class HealthMonitor:
         is_recent = time.monotonic() - self.last_success < _STALE_AFTER_S
         return self._failing_since is None and is_recent
 
-    @property
-    def fails_fast(self) -> bool:
-        """Whether a call would be in vain: the monitor knows that MongoDB is down."""
-        if self._failing_since is None:
-            return False
-        return time.monotonic() - self._failing_since > _FAIL_FAST_AFTER_S or (
-            self.last_success == _NEVER and self._connection_refused()
-        )
-
     def start(self) -> None:
         """Start the thread, once in each process, and wait up to a second for its first ping.
 
@@ -85,6 +78,7 @@ class HealthMonitor:
         if self._thread is None:
             if self._connection.in_dns:
                 # No deadline bounds the lookup: only the thread waits for it.
+                self.fails_fast = True
                 self._failing_since = _NEVER
             self._thread = threading.Thread(
                 target=self._monitor, name="database-watch", daemon=True
@@ -127,10 +121,14 @@ class HealthMonitor:
             # If another call succeeded meanwhile, this worker was slow, not MongoDB.
             if self.last_success <= begun and not self._stopped.is_set():
                 self._failing_since = self._failing_since or begun
+                self.fails_fast = time.monotonic() - self._failing_since > _FAIL_FAST_AFTER_S or (
+                    self.last_success == _NEVER and self._connection_refused()
+                )
                 self._log_outage(error)
             return
         recovered = self._failing_since is not None or not self.started
         self._failing_since = None
+        self.fails_fast = False
         self._causes.clear()
         self.last_success = time.monotonic()
         self.started = True

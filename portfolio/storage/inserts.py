@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     AutoReconnect,
@@ -15,11 +16,11 @@ from pymongo.errors import (
 )
 
 from portfolio.errors import Unavailable
-from portfolio.models import IdempotencyRecord
+from portfolio.models import IdempotencyRecord, Portfolio
 from portfolio.scheduling import run_later
 from portfolio.storage.connection import COLLECTION, WRITE_CONCERN
 from portfolio.storage.database import Database
-from portfolio.storage.documents import Document, record_id, record_to_document, to_documents
+from portfolio.storage.documents import Document, record_id, record_to_document, to_document
 from portfolio.storage.failures import is_outage
 
 log = logging.getLogger(__name__)
@@ -36,21 +37,21 @@ class KeyTakenError(Exception):
     """An idempotency key is in use by another creation."""
 
 
-def insert_documents(
+def insert(
     database: Database,
-    documents: Sequence[Document],
+    portfolios: Sequence[Portfolio],
     *,
     session: ClientSession | None = None,
     ordered: bool = True,
 ) -> None:
-    """Insert documents of portfolios, by a command: PyMongo's helpers cost more.
+    """Insert portfolios, by a command: PyMongo's helpers cost more.
 
     Raises:
-        BulkWriteError: documents were refused, or are not known to be on a majority. If they are
+        BulkWriteError: some were refused, or are not known to be on a majority. If they are
             ``ordered``, those after the first refused one were not tried.
         PyMongoError: any other failure.
     """
-    options: Document = {"documents": documents, "ordered": ordered}
+    options: Document = {"documents": list(map(to_document, portfolios)), "ordered": ordered}
     if session is None:  # a transaction has its own
         options["writeConcern"] = WRITE_CONCERN.document
     reply = database.database.command("insert", COLLECTION, session=session, **options)
@@ -61,33 +62,36 @@ def insert_documents(
         raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concern_errors})
 
 
-def insert_each(database: Database, documents: Sequence[Document]) -> dict[int, BulkWriteError]:
-    """Insert those of ``documents`` whose ids are not stored; return refusals by position.
+def insert_each(
+    database: Database, portfolios: Sequence[Portfolio]
+) -> dict[Portfolio, BulkWriteError]:
+    """Insert those of ``portfolios`` whose ids are not stored; return why others were refused.
 
     Raises:
         PyMongoError: the command failed, or what it found stored was rolled back meanwhile.
     """
-    refusals: dict[int, BulkWriteError] = {}
-    stored: list[Document] = []
+    refusals: dict[Portfolio, BulkWriteError] = {}
+    stored: list[Portfolio] = []
     try:
-        insert_documents(database, documents, ordered=False)
+        insert(database, portfolios, ordered=False)
     except BulkWriteError as error:
         if is_outage(error):
             raise
         for each in error.details["writeErrors"]:
+            portfolio = portfolios[each["index"]]
             refusal = BulkWriteError({"writeErrors": [each]})
             if is_stored(refusal):
-                stored.append(documents[each["index"]])
+                stored.append(portfolio)
             else:
-                refusals[each["index"]] = refusal
+                refusals[portfolio] = refusal
     if stored:
         await_majority(database, stored)
     return refusals
 
 
-def insert_missing(database: Database, documents: Sequence[Document]) -> None:
-    """Insert those of ``documents`` whose ids are not stored, or raise one of the refusals."""
-    for refusal in insert_each(database, documents).values():
+def insert_missing(database: Database, portfolios: Sequence[Portfolio]) -> None:
+    """Insert those of ``portfolios`` whose ids are not stored, or raise one of the refusals."""
+    for refusal in insert_each(database, portfolios).values():
         raise refusal
 
 
@@ -121,7 +125,7 @@ def is_stored(error: OperationFailure) -> bool:
     )
 
 
-def await_majority(database: Database, documents: Sequence[Document]) -> None:
+def await_majority(database: Database, portfolios: Sequence[Portfolio]) -> None:
     """Wait until a majority has what an earlier attempt stored.
 
     The duplicate key error that reveals the attempt is about one server. An update that changes
@@ -130,9 +134,9 @@ def await_majority(database: Database, documents: Sequence[Document]) -> None:
     Raises:
         AutoReconnect: a failover has undone the attempt, which is to be repeated.
     """
-    same = {"_id": {"$in": [document["_id"] for document in documents]}}
+    same = {"_id": {"$in": [ObjectId(portfolio.id) for portfolio in portfolios]}}
     found = database.portfolios.update_many(same, {"$setOnInsert": {"version": 1}})
-    if found.matched_count < len(documents):
+    if found.matched_count < len(portfolios):
         raise AutoReconnect("An earlier attempt was rolled back")
 
 
@@ -142,21 +146,21 @@ class StandaloneWriter:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def insert_all(self, documents: Sequence[Document]) -> None:
-        """Store all documents, or delete what a failed insert has stored; if need be, later."""
+    def insert_all(self, portfolios: Sequence[Portfolio]) -> None:
+        """Store all portfolios, or delete what a failed insert has stored; if need be, later."""
         attempted = False
 
-        def insert() -> None:
+        def attempt() -> None:
             nonlocal attempted
             attempted = True
-            insert_documents(self._database, documents)
+            insert(self._database, portfolios)
 
         try:
-            self._database.run("insert", insert, retry=False)
+            self._database.run("insert", attempt, retry=False)
         except (PyMongoError, Unavailable) as error:
             if attempted:
                 times = _UNDO_TIMES if isinstance(error, Unavailable) else 1
-                self._repeat("delete", lambda: self._undo(documents), times)
+                self._repeat("delete", lambda: self._undo(portfolios), times)
             raise
 
     def insert_once(self, record: IdempotencyRecord) -> None:
@@ -177,29 +181,29 @@ class StandaloneWriter:
 
     def complete(self, record: IdempotencyRecord) -> None:
         """Store the missing portfolios of ``record`` and mark it done; may run again."""
-        insert_missing(self._database, to_documents(record.portfolios))
+        insert_missing(self._database, record.portfolios)
         self._database.idempotency.update_one(
             {"_id": record_id(record.key)}, {"$set": {"done": True}}
         )
 
     def _undo_record(self, record: IdempotencyRecord) -> None:
-        self._undo(to_documents(record.portfolios))
+        self._undo(record.portfolios)
         self._database.idempotency.delete_one({"_id": record_id(record.key)})
 
-    def _undo(self, documents: Sequence[Document]) -> None:
-        """Delete the stored ones of ``documents``, or store all of them if one was updated since.
+    def _undo(self, portfolios: Sequence[Portfolio]) -> None:
+        """Delete the stored ones of ``portfolios``, or store all if one was updated since.
 
         Clients can read and update what was stored. An acknowledged update must not be lost, and
         the bulk must be whole.
         """
-        portfolios = self._database.portfolios
-        as_created = [{key: each[key] for key in ("_id", "version")} for each in documents]
-        changed = {"_id": {"$in": [each["_id"] for each in documents]}, "$nor": as_created}
-        if portfolios.find_one(changed) is None:
-            portfolios.delete_many({"$or": as_created})
-            if portfolios.find_one(changed) is None:
+        stored = self._database.portfolios
+        as_created = [{"_id": ObjectId(each.id), "version": each.version} for each in portfolios]
+        changed = {"_id": {"$in": [each["_id"] for each in as_created]}, "$nor": as_created}
+        if stored.find_one(changed) is None:
+            stored.delete_many({"$or": as_created})
+            if stored.find_one(changed) is None:
                 return
-        insert_missing(self._database, documents)
+        insert_missing(self._database, portfolios)
 
     def _repeat(self, name: str, task: Callable[[], None], times: int) -> None:
         """Run ``task``, with a pause after each run, until it has succeeded ``times`` times."""

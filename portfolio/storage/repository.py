@@ -13,16 +13,8 @@ from pymongo.cursor import Cursor
 
 from portfolio.errors import NotFound, VersionConflict
 from portfolio.models import Portfolio, PortfolioUpdate
-from portfolio.storage.batching import BatchLoader
 from portfolio.storage.database import Database
-from portfolio.storage.documents import (
-    PROJECTION,
-    Document,
-    from_document,
-    from_documents,
-    parse_id,
-    to_changes,
-)
+from portfolio.storage.documents import PROJECTION, Document, from_document, to_changes
 
 T = TypeVar("T")
 
@@ -35,28 +27,15 @@ class PortfolioRepository:
     def __init__(self, database: Database, *, batch_size: int = 1000) -> None:
         self._database = database
         self._batch_size = batch_size
-        self._by_id = BatchLoader(self._find_by_ids)
-
-    def get(self, id: str) -> Portfolio | None:
-        """Return the portfolio with this id, or None."""
-        parsed = parse_id(id)
-        return self._by_id.get(parsed) if parsed is not None else None
 
     def get_all(self, ids: Sequence[str]) -> dict[str, Portfolio]:
-        """Return the stored portfolios with these ids, each under its id as it is given."""
-        parsed = _parse_all(ids)
-        found = self._find_by_ids(list(parsed.values())) if parsed else {}
-        return {text: found[id] for text, id in parsed.items() if id in found}
+        """Return the stored portfolios with these ids, each under its id in lower case."""
+        documents = self._find_by_ids(ids, PROJECTION)
+        return {portfolio.id: portfolio for portfolio in map(from_document, documents)}
 
     def existing_ids(self, ids: Sequence[str]) -> set[str]:
-        """Return those of ``ids`` that are stored, as they are given."""
-        parsed = _parse_all(ids)
-        if not parsed:
-            return set()
-        wanted = {"_id": {"$in": list(parsed.values())}}
-        documents = self._database.find(wanted, projection=_ID, limit=len(parsed))
-        stored = {document["_id"] for document in documents}
-        return {text for text, id in parsed.items() if id in stored}
+        """Return those of ``ids`` that are stored, in lower case."""
+        return {str(document["_id"]) for document in self._find_by_ids(ids, _ID)}
 
     def batches(self) -> Iterator[list[Portfolio]]:
         """Yield all portfolios in the order of insertion, in batches.
@@ -72,7 +51,7 @@ class PortfolioRepository:
 
         def take(cursor: Cursor[Document]) -> list[Portfolio]:
             with pymongo.timeout(None):
-                return from_documents(islice(cursor, self._batch_size))
+                return list(map(from_document, islice(cursor, self._batch_size)))
 
         cursor, batch = self._database.run("find", begin, retry=True, is_read=True)
         with cursor:
@@ -94,7 +73,7 @@ class PortfolioRepository:
         """
         beyond: Document = {} if after is None else {"_id": {"$gt": ObjectId(after)}}
         while documents := self._database.find(beyond, sort=_ID, limit=self._batch_size):
-            yield from_documents(documents)
+            yield list(map(from_document, documents))
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}
 
     def update(self, id: str, update: PortfolioUpdate) -> Portfolio:
@@ -129,18 +108,17 @@ class PortfolioRepository:
             NotFound: there is no such portfolio.
             VersionConflict: its version is another one.
         """
-        parsed = parse_id(id)
-        if parsed is None:
-            raise NotFound
 
         def apply(unchanged: Document) -> T | None:
-            filter = {"_id": parsed} | unchanged
+            filter = {"_id": ObjectId(id)} | unchanged
             return self._database.run(name, lambda: change(filter), retry=False)
 
+        if not ObjectId.is_valid(id):
+            raise NotFound
         # A number also matches an array that has it as an element.
         if changed := apply({"version": version, "version.0": {"$exists": False}}):
             return changed
-        documents = self._database.find({"_id": parsed}, limit=1)
+        documents = self._find_by_ids([id], PROJECTION)
         if not documents:
             raise NotFound
         # Another service may have stored the version in another type.
@@ -150,12 +128,10 @@ class PortfolioRepository:
             return changed
         raise VersionConflict
 
-    def _find_by_ids(self, identities: Sequence[ObjectId]) -> dict[ObjectId, Portfolio]:
+    def _find_by_ids(self, ids: Sequence[str], projection: Document) -> list[Document]:
+        parsed = list(map(ObjectId, filter(ObjectId.is_valid, ids)))
+        if not parsed:
+            return []
         # MongoDB finds one id without planning.
-        wanted = identities[0] if len(identities) == 1 else {"$in": identities}
-        documents = self._database.find({"_id": wanted}, limit=len(identities))
-        return {document["_id"]: from_document(document) for document in documents}
-
-
-def _parse_all(ids: Sequence[str]) -> dict[str, ObjectId]:
-    return {text: id for text in ids if (id := parse_id(text)) is not None}
+        wanted = parsed[0] if len(parsed) == 1 else {"$in": parsed}
+        return self._database.find({"_id": wanted}, limit=len(parsed), projection=projection)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from datetime import datetime
 from typing import Any, TypeVar
@@ -25,7 +25,6 @@ from portfolio.storage.documents import (
     PAGES_INDEX,
     Document,
     from_document,
-    from_documents,
 )
 
 _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
@@ -89,14 +88,26 @@ class PortfolioSearch:
         Returns:
             the portfolios, newest first, and the sort key of the last if more follow.
         """
-        with self._limit(search):
-            # One more than the page has tells whether there is another page.
-            documents = self._find_documents(search, after, search.limit + 1)
+        filter, options = self._criteria(search)
+        # One more than the page has tells whether there is another page.
+        limit = search.limit + 1
+        if after is None:
+            options["skip"] = search.offset
+        else:
+            # With the criteria in each branch, MongoDB merges two scans of an index instead of
+            # filtering a long one.
+            filter = {"$or": [filter | branch for branch in _after(after)]}
+        with nullcontext() if search.name_like is None else self._limit():
+            documents = None
+            if search.name_like is not None and after is None:
+                documents = self._find_in_halves(filter, search.offset, search.offset + limit)
+            if documents is None:
+                documents = self._database.find(filter, sort=_NEWEST_FIRST, limit=limit, **options)
         page = documents[: search.limit]
         end = None
         if len(documents) > search.limit:
             end = SortKey(page[-1].get("dateCreated"), page[-1]["_id"])
-        return from_documents(page), end
+        return list(map(from_document, page)), end
 
     def find_first_pages(self, searches: Sequence[Search]) -> dict[Search, list[Portfolio]]:
         """Return what several searches for a name find from offset 0, with one query.
@@ -108,11 +119,12 @@ class PortfolioSearch:
         found: dict[str, list[Portfolio]] = {name: [] for name in names}
         limit = max(search.limit for search in searches)
         filter = {"name": {"$in": list(names)}}
-        documents = self._find_newest(filter, limit=limit + 1, collation=CASE_INSENSITIVE.document)
+        documents = self._database.find(
+            filter, sort=_NEWEST_FIRST, limit=limit + 1, collation=CASE_INSENSITIVE.document
+        )
         if len(documents) > limit:
             return {}
-        for document in documents:
-            portfolio = from_document(document)
+        for portfolio in map(from_document, documents):
             name = portfolio.name.lower()
             if name not in found:
                 return {}
@@ -124,31 +136,27 @@ class PortfolioSearch:
         filter, options = self._criteria(search)
         if not filter:
             return self._database.run("count", self._database.count, retry=True)
-        with self._limit(search):
-            if search.name_like is not None:
-                halves = self._halves.run(lambda half, hint: self._count(filter | half, hint=hint))
-                if halves is not None:
-                    return sum(halves)
+        if search.name_like is None:
             return self._count(filter, **options)
+        with self._limit():
+            halves = self._halves.run(lambda half, hint: self._count(filter | half, hint=hint))
+            return self._count(filter) if halves is None else sum(halves)
 
     def find_by_names(self, names: Sequence[str], limit: int) -> list[Portfolio]:
         """Return up to ``limit`` portfolios with one of ``names``, ignoring case and all spaces."""
         documents = self._database.find(
             {"name": {"$in": names}}, limit=limit, collation=IGNORING_SPACES.document
         )
-        return from_documents(documents)
+        return list(map(from_document, documents))
 
     @contextmanager
-    def _limit(self, search: Search) -> Iterator[None]:
-        """Limit the concurrent searches for substrings; other searches run at once.
+    def _limit(self) -> Iterator[None]:
+        """Limit the concurrent searches for substrings.
 
         Raises:
             DeadlineExceeded: the deadline passed while it waited for its turn.
             Overloaded: too many are in flight.
         """
-        if search.name_like is None:
-            yield
-            return
         if not self._substring_searches.acquire(timeout=min(time_left(), self._queue_timeout_s)):
             if not time_left():
                 raise DeadlineExceeded
@@ -172,24 +180,20 @@ class PortfolioSearch:
             "aggregate", lambda: count(filter, **options), retry=True, is_read=True
         )
 
-    def _find_documents(self, search: Search, after: SortKey | None, limit: int) -> list[Document]:
-        filter, options = self._criteria(search)
-        if after is not None:
-            # With the criteria in each branch, MongoDB merges two scans of an index instead of
-            # filtering a long one.
-            older = {"$or": [filter | branch for branch in _after(after)]}
-            return self._find_newest(older, limit=limit, **options)
-        end = search.offset + limit
-        if search.name_like is not None and end <= _MAX_PARALLEL_DEPTH:
-            halves = self._halves.run(
-                lambda half, hint: self._find_newest(filter | half, limit=end, hint=hint)
+    def _find_in_halves(self, filter: Document, begin: int, end: int) -> list[Document] | None:
+        """Return what is found from ``begin`` to ``end``; None where halves do not help."""
+        if end > _MAX_PARALLEL_DEPTH:
+            return None
+        halves = self._halves.run(
+            lambda half, hint: self._database.find(
+                filter | half, sort=_NEWEST_FIRST, limit=end, hint=hint
             )
-            if halves is not None:
-                return _merge(*halves)[search.offset : end]
-        return self._find_newest(filter, skip=search.offset, limit=limit, **options)
-
-    def _find_newest(self, filter: Document, *, limit: int, **options: Any) -> list[Document]:
-        return self._database.find(filter, sort=_NEWEST_FIRST, limit=limit, **options)
+        )
+        if halves is None:
+            return None
+        newer, older = halves
+        above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
+        return [*above, *newer, *older[len(above) :]][begin:end]
 
 
 def _after(after: SortKey) -> list[Document]:
@@ -268,9 +272,3 @@ class _Halves:
         found = (document.get("dateCreated") for document in sample)
         dates = sorted(date for date in found if isinstance(date, datetime))
         return dates[len(dates) // 2] if dates else None
-
-
-def _merge(newer: list[Document], older: list[Document]) -> list[Document]:
-    """Return the documents of both halves, newest first."""
-    above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
-    return [*above, *newer, *older[len(above) :]]

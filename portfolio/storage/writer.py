@@ -7,6 +7,8 @@ and sharded clusters store a bulk in a transaction; ``StandaloneWriter`` has the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
@@ -15,11 +17,11 @@ from portfolio.scheduling import run_later
 from portfolio.storage.batching import BatchLoader
 from portfolio.storage.connection import READ_CONCERN, WRITE_CONCERN
 from portfolio.storage.database import Database
-from portfolio.storage.documents import Document, record_from_document, record_id, to_documents
+from portfolio.storage.documents import record_from_document, record_id
 from portfolio.storage.inserts import (
     StandaloneWriter,
     await_majority,
-    insert_documents,
+    insert,
     insert_each,
     insert_missing,
     insert_record,
@@ -44,7 +46,7 @@ class PortfolioWriter:
         self._database = database
         self._standalone = StandaloneWriter(database)
         self._singles = BatchLoader(self._insert_singles)
-        self._bulks = BatchLoader(self._insert_bulks, max_keys=_MAX_BULKS)
+        self._bulks = BatchLoader(self._insert_bulks, max_callers=_MAX_BULKS)
 
     def insert(self, portfolio: Portfolio) -> None:
         """Store one portfolio."""
@@ -54,10 +56,11 @@ class PortfolioWriter:
 
     def insert_all(self, portfolios: Sequence[Portfolio]) -> None:
         """Store all portfolios or none: in a transaction, or by deleting what was stored."""
-        if not self._database.has_transactions:
-            self._standalone.insert_all(to_documents(portfolios))
-        elif not self._bulks.get(tuple(portfolios)):
-            self._insert_in_transaction(to_documents(portfolios))
+        has_transactions = self._database.has_transactions
+        if has_transactions and self._bulks.get(tuple(portfolios)):
+            return
+        store = self._insert_in_transaction if has_transactions else self._standalone.insert_all
+        store(portfolios)
 
     def insert_missing(self, portfolios: Sequence[Portfolio]) -> None:
         """Store those of ``portfolios`` whose ids are not stored; may run any number of times.
@@ -65,8 +68,8 @@ class PortfolioWriter:
         It uses no transaction, which a killed client would leave open with its documents locked,
         and deletes nothing: another client may have stored the same.
         """
-        documents = to_documents(portfolios)
-        self._database.run("insert", lambda: insert_missing(self._database, documents), retry=True)
+        task = partial(insert_missing, self._database, portfolios)
+        self._database.run("insert", task, retry=True)
 
     def insert_once(self, record: IdempotencyRecord) -> None:
         """Store the portfolios of ``record``, and the record itself.
@@ -77,8 +80,7 @@ class PortfolioWriter:
         if not self._database.has_transactions:
             self._standalone.insert_once(record)
         else:
-            documents = to_documents(record.portfolios)
-            self._insert_in_transaction(documents, record._replace(done=True))
+            self._insert_in_transaction(record.portfolios, record._replace(done=True))
 
     def complete(self, record: IdempotencyRecord) -> None:
         """Store what is missing of a creation that was abandoned on a standalone."""
@@ -96,36 +98,33 @@ class PortfolioWriter:
 
     def _insert_singles(self, portfolios: Sequence[Portfolio]) -> dict[Portfolio, BulkWriteError]:
         """Store portfolios that are independent of each other; return why some were refused."""
-        documents = to_documents(portfolios)
-        refusals = self._database.run(
-            "insert", lambda: insert_each(self._database, documents), retry=True
-        )
-        return {portfolios[index]: refusal for index, refusal in refusals.items()}
+        task = partial(insert_each, self._database, portfolios)
+        return self._database.run("insert", task, retry=True)
 
     def _insert_bulks(self, bulks: Sequence[Bulk]) -> dict[Bulk, bool]:
         """Store all bulks in one transaction; return those that were stored: all or none."""
         try:
-            self._insert_in_transaction(to_documents([each for bulk in bulks for each in bulk]))
+            self._insert_in_transaction(list(chain.from_iterable(bulks)))
         except PyMongoError:
             return {}  # one of the bulks was refused
         return dict.fromkeys(bulks, True)
 
     def _insert_in_transaction(
-        self, documents: Sequence[Document], record: IdempotencyRecord | None = None
+        self, portfolios: Sequence[Portfolio], record: IdempotencyRecord | None = None
     ) -> None:
-        def insert() -> None:
+        def attempt() -> None:
             session = self._database.client.start_session()
             try:
                 session.start_transaction(READ_CONCERN, WRITE_CONCERN)
                 # First: they tell an earlier attempt of this creation from others with its key.
-                insert_documents(self._database, documents, session=session)
+                insert(self._database, portfolios, session=session)
                 if record is not None:
                     insert_record(self._database, record, session)
                 session.commit_transaction()
             except OperationFailure as error:
                 if not is_stored(error):
                     raise
-                await_majority(self._database, documents[:1])
+                await_majority(self._database, portfolios[:1])
             finally:
                 # This aborts an open transaction, which would lock its documents for a minute. The
                 # deadline may have passed, so it is done outside of it, in the background.
@@ -134,4 +133,4 @@ class PortfolioWriter:
                 else:
                     session.end_session()
 
-        self._database.run("transaction", insert, retry=True)
+        self._database.run("transaction", attempt, retry=True)

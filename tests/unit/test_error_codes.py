@@ -18,8 +18,8 @@ from portfolio.errors import Overloaded, Unavailable
 from portfolio.models import Search
 from portfolio.scheduling import budget
 from portfolio.server.request import RequestBody
+from portfolio.service import PortfolioService
 from portfolio.storage.database import Database
-from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
 
 V1 = "/api/v1/portfolios"
@@ -138,7 +138,7 @@ def test_a_body_that_the_worker_did_not_receive_has_a_code_too(
 def test_a_failure_is_an_internal_error(
     unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PortfolioRepository, "get", lambda *_: 1 / 0)
+    monkeypatch.setattr(PortfolioService, "get", lambda *_: 1 / 0)
     response = unit_client.get("/api/v1/portfolio/0123456789abcdef01234567")
     assert (response.status_code, response.json["code"]) == (500, "internal_error")
 

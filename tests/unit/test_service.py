@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from portfolio.errors import BadRequest
 from portfolio.models import PortfolioCreate, Search, SortKey
 from portfolio.service import PortfolioService
+from portfolio.storage.database import Database
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
 from portfolio.storage.writer import PortfolioWriter
 
-NO_REPOSITORY = cast(PortfolioRepository, None)
+NO_REPOSITORY = PortfolioRepository(cast(Database, None))
 NO_WRITER = cast(PortfolioWriter, None)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -253,7 +253,7 @@ def test_a_failure_of_ours_tells_nothing_but_that(
     unit_client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing(PortfolioRepository):
-        def get(self, id: str) -> Any:
+        def get_all(self, ids: Sequence[str]) -> Any:
             raise RuntimeError("secret")
 
     with storage(unit_client.application, Failing):

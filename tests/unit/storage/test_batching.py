@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -148,25 +147,6 @@ def test_a_leader_that_is_interrupted_leaves_no_batch_behind() -> None:
         loader.get("a")
     assert loader.waiting == 0
     assert loader.get("a") == 1
-
-
-def test_a_batch_whose_leader_never_comes_back_is_left_by_who_gives_it_up() -> None:
-    lost = threading.Event()
-    leaders = iter([lost])
-
-    def never_come_back(_seconds: float) -> None:
-        for leader in leaders:  # the first alone
-            leader.wait(30)
-
-    loader = BatchLoader(Loads(), pause=never_come_back)
-    with ThreadPoolExecutor(1) as pool:
-        leader = pool.submit(loader.get, "a")
-        wait_until(lambda: loader.waiting == 1, "a leader waits")
-        with budget(0.05), pytest.raises(DeadlineExceeded):
-            loader.get("b")
-        assert loader.get("b") == 2
-        lost.set()
-        assert leader.result() == 1
 
 
 def test_a_single_flight_is_shared_by_those_alone_who_ask_the_very_same() -> None:

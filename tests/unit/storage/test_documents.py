@@ -12,8 +12,6 @@ from portfolio.storage.documents import (
     FIELDS,
     PROJECTION,
     from_document,
-    new_id,
-    parse_id,
     to_changes,
     to_document,
 )
@@ -54,13 +52,3 @@ def test_an_update_sets_the_next_version_and_leaves_alone_what_it_does_not_name(
     date = datetime(2024, 1, 1)
     changes = to_changes(PortfolioUpdate("Value", MAX_VERSION - 1, date))
     assert changes == {"name": "Value", "version": MAX_VERSION, "dateCreated": date}
-
-
-@pytest.mark.parametrize("text", ["", "x", "0" * 23, "0" * 25, "g" * 24, "é" * 12])
-def test_what_is_no_id_has_none(text: str) -> None:
-    assert parse_id(text) is None
-
-
-def test_ids_are_parsed_in_either_case() -> None:
-    assert parse_id(ID.upper()) == parse_id(ID) == ObjectId(ID)
-    assert parse_id(new_id()) is not None
