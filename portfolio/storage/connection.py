@@ -73,7 +73,7 @@ class Connection:
             # transaction number, which a standalone refuses.
             maxAdaptiveRetries=0,
             event_listeners=self.listeners,
-            # Servers in DNS are looked up by each call, within its deadline, until they are known.
+            # It connects on first use. Servers in DNS are looked up by each call until then.
             connect=False,
         )
         return client
@@ -104,9 +104,8 @@ class Connection:
     @property
     def topology(self) -> str:
         """``standalone``, ``replica set``, ``sharded`` or ``unknown``, as last seen by PyMongo."""
-        seen = self.client.topology_description
-        kinds = {server.server_type_name for server in seen.server_descriptions().values()}
-        if seen.topology_type_name.startswith("ReplicaSet") or "RSPrimary" in kinds:
+        kinds = {server.server_type_name for server in self.servers()}
+        if kinds & {"RSPrimary", "RSSecondary"}:
             self._topology = "replica set"
         elif kinds & {"Mongos", "LoadBalancer"}:
             self._topology = "sharded"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from pymongo.errors import (
@@ -48,11 +50,11 @@ _OUTAGES = frozenset(
     }
 )
 _NO_SESSIONS = "Sessions are not supported"
-_MAX_LENGTH = 300
 # PyMongo appends them to the error of the operating system.
 _TIMEOUTS = re.compile(r" \(configured timeouts:.*", re.DOTALL)
 # MongoDB appends the command in full.
 _COMMAND = re.compile(r" to execute command \{.*", re.DOTALL)
+_shorten = partial(textwrap.shorten, width=300, placeholder="…")
 
 
 def is_outage(error: BaseException) -> bool:
@@ -130,8 +132,3 @@ def _describe_server(server: Any) -> str:
         host, port = server.address
         return f"{host}:{port}: no answer in time"
     return _TIMEOUTS.sub("", str(server.error or ""))
-
-
-def _shorten(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
