@@ -59,7 +59,6 @@ class HealthMonitor:
         self._interval_s = interval_s
         self._first_check_done = threading.Event()
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
         self._pinged_at = _NEVER
         self._failing_since: float | None = None
         self._causes: set[str] = set()
@@ -71,20 +70,16 @@ class HealthMonitor:
         return self._failing_since is None and is_recent
 
     def start(self) -> None:
-        """Start the thread, once in each process, and wait up to a second for its first ping.
+        """Start the thread and wait up to a second for its first ping; call it once a process.
 
         So a worker knows the state of MongoDB when its first request comes.
         """
-        if self._thread is None:
-            if self._connection.in_dns:
-                # No deadline bounds the lookup: only the thread waits for it.
-                self.fails_fast = True
-                self._failing_since = _NEVER
-            self._thread = threading.Thread(
-                target=self._monitor, name="database-watch", daemon=True
-            )
-            self._thread.start()
-            self._first_check_done.wait(_FIRST_PING_TIMEOUT_S)
+        if self._connection.in_dns:
+            # No deadline bounds the lookup: only the thread waits for it.
+            self.fails_fast = True
+            self._failing_since = _NEVER
+        threading.Thread(target=self._monitor, name="database-watch", daemon=True).start()
+        self._first_check_done.wait(_FIRST_PING_TIMEOUT_S)
 
     def stop(self) -> None:
         """Stop pinging."""

@@ -71,7 +71,9 @@ class PortfolioSearch:
         if substring_searches is None:
             substring_searches = max(database.pool.max // _CONNECTIONS_PER_SEARCH, 1)
         self._database = database
-        self._halves = _Halves(database, parallel_threshold)
+        self._parallel_threshold = parallel_threshold
+        self._median: datetime | None = None
+        self._median_expires = 0.0
         self._substring_searches = threading.BoundedSemaphore(substring_searches)
         self._queue_timeout_s = queue_timeout_s
 
@@ -139,7 +141,7 @@ class PortfolioSearch:
         if search.name_like is None:
             return self._count(filter, **options)
         with self._limit():
-            halves = self._halves.run(lambda half, hint: self._count(filter | half, hint=hint))
+            halves = self._run_in_halves(lambda half: self._count(filter | half, hint=PAGES_INDEX))
             return self._count(filter) if halves is None else sum(halves)
 
     def find_by_names(self, names: Sequence[str], limit: int) -> list[Portfolio]:
@@ -184,9 +186,9 @@ class PortfolioSearch:
         """Return what is found from ``begin`` to ``end``; None where halves do not help."""
         if end > _MAX_PARALLEL_DEPTH:
             return None
-        halves = self._halves.run(
-            lambda half, hint: self._database.find(
-                filter | half, sort=_NEWEST_FIRST, limit=end, hint=hint
+        halves = self._run_in_halves(
+            lambda half: self._database.find(
+                filter | half, sort=_NEWEST_FIRST, limit=end, hint=PAGES_INDEX
             )
         )
         if halves is None:
@@ -194,6 +196,50 @@ class PortfolioSearch:
         newer, older = halves
         above = [each for each in older if isinstance(each.get("dateCreated"), _ABOVE_DATES)]
         return [*above, *newer, *older[len(above) :]][begin:end]
+
+    def _run_in_halves(self, query: Callable[[Document], T]) -> tuple[T, T] | None:
+        """Run ``query`` for the newer and the older half of the portfolios in parallel.
+
+        A search for a substring reads every key of an index, and MongoDB runs a command in one
+        thread. The median of ``dateCreated`` separates the halves.
+
+        Args:
+            query: takes the filter of a half, and hints the index of pages: without the hint
+                MongoDB would try two plans first, which doubles the time of a search for a rare
+                substring.
+
+        Returns:
+            the results for both halves; None where there are too few portfolios, or no such index.
+        """
+        if time.monotonic() >= self._median_expires:
+            self._median = self._database.run("aggregate", self._estimate_median, retry=True)
+            self._median_expires = time.monotonic() + _MEDIAN_TTL_S
+        median = self._median
+        if median is None:
+            return None
+        newer: Document = {"dateCreated": {"$gte": median}}
+        # It has the portfolios without a date, too.
+        older: Document = {"dateCreated": {"$not": {"$gte": median}}}
+        # The threads, which gevent turns into greenlets, need the context with the deadline.
+        with ThreadPoolExecutor(2) as pool:
+            results = [pool.submit(copy_context().run, query, half) for half in (newer, older)]
+        try:
+            return results[0].result(), results[1].result()
+        except OperationFailure as error:
+            if error.code != _BAD_VALUE:
+                raise
+            self._median = None
+            return None
+
+    def _estimate_median(self) -> datetime | None:
+        if self._database.count() < self._parallel_threshold:
+            return None
+        sample = self._database.portfolios.aggregate(
+            [{"$sample": {"size": _SAMPLE_SIZE}}, {"$project": {"dateCreated": 1}}]
+        )
+        found = (document.get("dateCreated") for document in sample)
+        dates = sorted(date for date in found if isinstance(date, datetime))
+        return dates[len(dates) // 2] if dates else None
 
 
 def _after(after: SortKey) -> list[Document]:
@@ -212,63 +258,3 @@ def _after(after: SortKey) -> list[Document]:
     if not isinstance(after.created, list):
         same_date["dateCreated"] = {"$eq": after.created}
     return [same_date, earlier]
-
-
-class _Halves:
-    """Searches the newer and the older half of the portfolios in parallel.
-
-    A search for a substring reads every key of an index, and MongoDB runs a command in one thread.
-    The median of ``dateCreated`` separates the halves, from ``threshold`` stored portfolios on.
-    """
-
-    def __init__(self, database: Database, threshold: int) -> None:
-        self._database = database
-        self._threshold = threshold
-        self._median: datetime | None = None
-        self._expires = 0.0
-
-    def run(self, query: Callable[[Document, str], T]) -> tuple[T, T] | None:
-        """Run ``query`` for both halves in parallel, within one deadline.
-
-        Args:
-            query: takes the filter of a half, and the index to hint: without the hint MongoDB would
-                try two plans first, which doubles the time of a search for a rare substring.
-
-        Returns:
-            the results for the newer and the older half; None where there are too few portfolios,
-            or no such index.
-        """
-        median = self._estimate_median()
-        if median is None:
-            return None
-        newer: Document = {"dateCreated": {"$gte": median}}
-        # It has the portfolios without a date, too.
-        older: Document = {"dateCreated": {"$not": {"$gte": median}}}
-        # The threads, which gevent turns into greenlets, need the context with the deadline.
-        with ThreadPoolExecutor(2) as pool:
-            results = [
-                pool.submit(copy_context().run, query, half, PAGES_INDEX) for half in (newer, older)
-            ]
-        try:
-            return results[0].result(), results[1].result()
-        except OperationFailure as error:
-            if error.code != _BAD_VALUE:
-                raise
-            self._median = None
-            return None
-
-    def _estimate_median(self) -> datetime | None:
-        if time.monotonic() >= self._expires:
-            self._median = self._database.run("aggregate", self._sample, retry=True)
-            self._expires = time.monotonic() + _MEDIAN_TTL_S
-        return self._median
-
-    def _sample(self) -> datetime | None:
-        if self._database.count() < self._threshold:
-            return None
-        sample = self._database.portfolios.aggregate(
-            [{"$sample": {"size": _SAMPLE_SIZE}}, {"$project": {"dateCreated": 1}}]
-        )
-        found = (document.get("dateCreated") for document in sample)
-        dates = sorted(date for date in found if isinstance(date, datetime))
-        return dates[len(dates) // 2] if dates else None
