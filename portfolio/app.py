@@ -25,7 +25,7 @@ from portfolio.middleware.compression import CompressionMiddleware
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
-from portfolio.observability.metrics import Metrics, initial_requests, route_template
+from portfolio.observability.metrics import Metrics, initial_requests
 from portfolio.observability.shared_state import WorkerCoordinator
 from portfolio.service import PortfolioService
 from portfolio.storage.database import Database
@@ -57,11 +57,7 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
         app.register_blueprint(blueprint)
     if settings.enable_docs:
         app.register_blueprint(pages)
-    services.metrics.initial_requests = initial_requests(
-        (method, route_template(rule.rule))
-        for rule in app.url_map.iter_rules()
-        for method in sorted(rule.methods or ())
-    )
+    services.metrics.initial_requests = initial_requests(app.url_map)
 
     app.cli = Commands(app.name)
 

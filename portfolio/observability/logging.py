@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 import orjson
 
 from portfolio.config import SERVICE, Settings
@@ -21,10 +22,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 # The attributes of every LogRecord; all others come from `extra` and become fields.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-_DIM, _RESET = "\033[2m", "\033[0m"
-_RED, _GREEN, _YELLOW = "\033[31m", "\033[32m", "\033[33m"
-_STATUS_COLORS = {2: _GREEN, 4: _YELLOW, 5: _RED}
-_LEVEL_COLORS = {logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _RED}
+_STATUS_COLORS = {2: "green", 4: "yellow", 5: "red"}
+_LEVEL_COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 
 
 class JSONFormatter(logging.Formatter):
@@ -65,15 +64,15 @@ class TextFormatter(logging.Formatter):
         fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if "duration_ms" in fields:
             text = "{method} {path} {status} {duration_ms:.1f} ms".format(**fields)
-            color = _STATUS_COLORS.get(fields["status"] // 100, "")
+            color = _STATUS_COLORS.get(fields["status"] // 100)
         else:
             extra = "".join(f" {name}={value}" for name, value in fields.items())
             text = f"{record.levelname} {record.getMessage()}{extra}"
-            color = _LEVEL_COLORS.get(record.levelno, "")
+            color = _LEVEL_COLORS.get(record.levelno)
         text = _printable(text)
         if self._colors:
-            clock = f"{_DIM}{clock}{_RESET}"
-            text = f"{color}{text}{_RESET}" if color else text
+            clock = click.style(clock, dim=True)
+            text = click.style(text, color) if color else text
         trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
         return "\n".join([f"{clock} {text}", *map(_printable, trace)])
 
@@ -128,8 +127,9 @@ def logging_config(settings: Settings) -> dict[str, Any]:
     PyMongo would log whole documents. OpenTelemetry is throttled, since it logs each failed export
     three times.
     """
-    on_terminal = settings.log_format == "auto" and sys.stdout.isatty()
-    as_text = settings.log_format == "text" or on_terminal
+    on_terminal = sys.stdout.isatty()
+    as_text = settings.log_format == "text" or (settings.log_format == "auto" and on_terminal)
+    no_colors = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"  # no-color.org
     handler = {
         "class": "logging.StreamHandler",
         "formatter": "text" if as_text else "json",
@@ -141,7 +141,7 @@ def logging_config(settings: Settings) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {
             "json": {"()": JSONFormatter},
-            "text": {"()": TextFormatter, "colors": _has_colors()},
+            "text": {"()": TextFormatter, "colors": on_terminal and not no_colors},
         },
         "handlers": {
             "stdout": {**handler, "filters": [is_no_probe] if as_text else []},
@@ -158,12 +158,6 @@ def logging_config(settings: Settings) -> dict[str, Any]:
 
 def _gunicorn_level(level: str) -> str:
     return "INFO" if level == "DEBUG" else level  # Gunicorn logs each connection at DEBUG
-
-
-def _has_colors() -> bool:
-    """Return whether stdout shows colors and NO_COLOR is not set (no-color.org)."""
-    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return wanted and sys.stdout.isatty()
 
 
 def _printable(text: str) -> str:

@@ -10,10 +10,12 @@ import gc
 import os
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
+
+from werkzeug.routing import Map
 
 from portfolio.errors import PortfolioError
 from portfolio.models import CreateResult
@@ -56,19 +58,21 @@ def route_template(rule: str) -> str:
     return rule.replace("<", "{").replace(">", "}")
 
 
-def initial_requests(routes: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
+def initial_requests(routes: Map) -> list[tuple[str, str, str]]:
     """Return method, endpoint and status code of the request series that exist from the start.
 
     Prometheus sees no increase in a series that appears with a value, so the first burst of errors
     would be invisible to alerts. The successes belong to them: errors alone would count as all of
-    the requests of a process that has just started. The list is bounded by ``routes``,
-    methods and route templates.
+    the requests of a process that has just started.
     """
     # Rejected in overload, and a connection that failed.
     series = [(method, REJECTED, "503") for method in _SUCCESSES] + [("_OTHER", REJECTED, "500")]
-    for method, endpoint in routes:
-        if method in _SUCCESSES and (endpoint.startswith("/api/") or endpoint in _PROBES):
-            series += [(method, endpoint, status) for status in (*_SUCCESSES[method], *_FAILURES)]
+    for rule in routes.iter_rules():
+        endpoint = route_template(rule.rule)
+        if endpoint.startswith("/api/") or endpoint in _PROBES:
+            for method in _SUCCESSES.keys() & (rule.methods or ()):
+                statuses = (*_SUCCESSES[method], *_FAILURES)
+                series += [(method, endpoint, status) for status in statuses]
     return series
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from werkzeug.routing import Map, Rule
 
 from portfolio.observability.metrics import initial_requests
 
@@ -575,7 +576,8 @@ def test_the_first_errors_of_a_process_are_seen_though_they_come_in_one_burst(
 ) -> None:
     """A series that first appears at 500 shows no increase: it must have been exported at 0."""
     # As the service says what it exports before it happens.
-    routes = [(method, "/api/v1/portfolios"), (method, "/api/v2/portfolios")]
+    paths = ("/api/v1/portfolios", "/api/v2/portfolios")
+    routes = Map([Rule(path, methods=[method]) for path in paths])
     exported = (method, endpoint, status) in initial_requests(routes)
     before = "0" if exported else "_"
     given = Case(
