@@ -207,7 +207,7 @@ class Settings:
             text = environ.get(variable, "").strip()
             try:
                 return type.parse(text) if text else default
-            except (LookupError, ValueError):
+            except ValueError:
                 shown = redact(variable, text)
                 problems.append(f"{variable}={shown!r} is not valid: it must be {type.allowed}")
                 return default
