@@ -66,10 +66,7 @@ def check_telemetry() -> None:
     from portfolio.observability import otlp, sdk  # noqa: PLC0415
 
     failed = False
-    for signal, enabled in (
-        ("metrics", settings.enable_metrics),
-        ("traces", settings.enable_tracing),
-    ):
+    for signal in ("metrics", "traces"):
         messages = FirstMessage()
         logging.getLogger("opentelemetry").handlers = [messages]
         begun = time.perf_counter()
@@ -78,7 +75,7 @@ def check_telemetry() -> None:
         destination = f"{otlp.endpoint(signal)} ({otlp.protocol(signal)})"
         reason = redact_in(messages.reason, destination)
         outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {reason}"
-        note = "" if enabled else " (switched off in this profile)"
+        note = "" if signal in settings.signals else " (switched off in this profile)"
         click.echo(f"{signal:8} {redact_uri(destination)}: {outcome}{note}")
         failed |= not sent
     if failed:

@@ -1,7 +1,7 @@
 """The metric registry: ``metrics.csv`` has a row for each metric of section 8 of the contract.
 
 The exports, the reference (docs/generate.py), the dashboards and the tests derive from it.
-``Metrics.values`` has the value of each.
+``Metrics.readers`` has what reads each.
 
 The collector turns dots into underscores and appends units and ``_total``: ``http.requests``
 becomes ``http_requests_total``, ``http.request.duration`` in ``s``

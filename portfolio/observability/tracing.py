@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
@@ -97,7 +98,7 @@ class TracingMiddleware:
         )
         app.wsgi_app = outermost  # type: ignore[method-assign]
         before = app.before_request_funcs[None]
-        before.insert(0, _begin_if_sampled(before.pop()))
+        before.insert(0, partial(_begin_if_sampled, before.pop()))
         after = app.teardown_request_funcs[None]
         end: Any = after.pop()
         after.append(lambda error: end(error) if _sampled.get() else None)
@@ -132,23 +133,20 @@ def _describe(span: Span, _environ: dict[str, Any]) -> None:
         span.update_name(f"{request.method} unmatched")
 
 
-def _begin_if_sampled(begin: Callable[[], Any]) -> Callable[[], Any]:
-    def begin_if_sampled() -> None:
-        if not _sampled.get():
-            return
-        environ = request.environ
-        visible = {name: environ[name] for name in _VISIBLE if name in environ}
-        visible["RAW_URI"] = request.path
-        request.environ = visible
-        # The instrumentation reads it for excluded URLs alone; the path is enough for that.
-        request.url = request.path
-        try:
-            begin()
-        finally:
-            request.environ = environ
-        environ.update((name, visible[name]) for name in visible.keys() - environ.keys())
-
-    return begin_if_sampled
+def _begin_if_sampled(begin: Callable[[], Any]) -> None:
+    if not _sampled.get():
+        return
+    environ = request.environ
+    visible = {name: environ[name] for name in _VISIBLE if name in environ}
+    visible["RAW_URI"] = request.path
+    request.environ = visible
+    # The instrumentation reads it for excluded URLs alone; the path is enough for that.
+    request.url = request.path
+    try:
+        begin()
+    finally:
+        request.environ = environ
+    environ.update((name, visible[name]) for name in visible.keys() - environ.keys())
 
 
 def _record_status(start_response: StartResponse) -> StartResponse:
