@@ -33,7 +33,7 @@ VERSION = __version__
 PROFILES = ("development", "staging", "production")
 _PROFILE_VARIABLES = ("PORTFOLIO_SERVICE_ENV", "ENVIRONMENT", "ENV")
 _NAMESPACE_VARIABLES = ("MY_NAMESPACE", "KUBERNETES_NAMESPACE")
-_PROFILE = choice(*PROFILES, dev="development", stage="staging", prod="production")
+_PROFILE = choice(*PROFILES)
 
 
 class ConfigurationError(ValueError):

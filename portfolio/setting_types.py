@@ -47,9 +47,9 @@ def number(low: float, high: float) -> SettingType:
     return SettingType(f"a number from {low} to {high}", float, lambda n: low <= n <= high)
 
 
-def choice(*options: str, **synonyms: str) -> SettingType:
-    """One of ``options``, or of their synonyms, in upper or lower case."""
-    by_text = {option.lower(): option for option in options} | synonyms
+def choice(*options: str) -> SettingType:
+    """One of ``options``, in upper or lower case."""
+    by_text = {option.lower(): option for option in options}
     return SettingType(f"one of {', '.join(options)}", lambda text: by_text.get(text.lower()), bool)
 
 

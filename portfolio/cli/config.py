@@ -7,6 +7,8 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
+from logging.handlers import BufferingHandler
 from typing import Any
 
 import click
@@ -67,13 +69,13 @@ def check_telemetry() -> None:
 
     failed = False
     for signal in ("metrics", "traces"):
-        messages = FirstMessage()
+        messages = BufferingHandler(sys.maxsize)
         logging.getLogger("opentelemetry").handlers = [messages]
         begun = time.perf_counter()
         sent = sdk.check(signal, settings, _EXPORT_TIMEOUT_S)
         took_ms = (time.perf_counter() - begun) * 1000
         destination = f"{otlp.endpoint(signal)} ({otlp.protocol(signal)})"
-        reason = redact_in(messages.reason, destination)
+        reason = redact_in(failure_reason(messages.buffer), destination)
         outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {reason}"
         note = "" if signal in settings.signals else " (switched off in this profile)"
         click.echo(f"{signal:8} {redact_uri(destination)}: {outcome}{note}")
@@ -82,16 +84,7 @@ def check_telemetry() -> None:
         sys.exit(1)
 
 
-class FirstMessage(logging.Handler):
-    """Keeps the first logged message: later ones are about retries."""
-
-    first = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the message of ``record`` if it is the first."""
-        self.first = self.first or record.getMessage()
-
-    @property
-    def reason(self) -> str:
-        """Why the export failed, without the announcement of a retry: there is none."""
-        return re.sub(r",? retrying in [\d.]+ ?s\b", "", self.first).rstrip(". ")
+def failure_reason(records: Sequence[logging.LogRecord]) -> str:
+    """Return why an export failed: the first message, without its announcement of a retry."""
+    first = records[0].getMessage() if records else ""
+    return re.sub(r",? retrying in [\d.]+ ?s\b", "", first).rstrip(". ")

@@ -6,7 +6,7 @@ import click
 from flask.cli import AppGroup
 
 from portfolio.api.services import services
-from portfolio.cli.helpers import database_errors, print_table
+from portfolio.cli.helpers import database_errors, print_table, progress_bar
 from portfolio.models import PortfolioCreate
 from portfolio.redaction import redact_uri
 from portfolio.rules import MAX_BULK
@@ -66,7 +66,7 @@ def seed(count: int, *, yes: bool) -> None:
     s = services()
     if s.settings.profile == "production" and not yes:
         raise click.ClickException("This is production: add --yes to confirm.")
-    with click.progressbar(length=count, label="Creating", show_pos=True) as bar:
+    with progress_bar(count, "Creating") as bar:
         for first in range(0, count, MAX_BULK):
             numbers = range(first + 1, min(first + MAX_BULK, count) + 1)
             bulk = [PortfolioCreate(f"Example {number:05}") for number in numbers]

@@ -66,7 +66,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def progress_bar(length: int, label: str, *, hidden: bool = False) -> Any:
-    """Return a progress bar on stderr; a hidden one where that is no terminal."""
-    hidden = hidden or not sys.stderr.isatty()
-    return click.progressbar(length=length, label=label, hidden=hidden, file=sys.stderr)
+def progress_bar(length: int | None, label: str) -> Any:
+    """Return a progress bar on stderr, hidden if that is no terminal or ``length`` is None."""
+    hidden = length is None or not sys.stderr.isatty()
+    return click.progressbar(length=length or 0, label=label, hidden=hidden, file=sys.stderr)

@@ -13,7 +13,7 @@ from portfolio.api.services import services
 from portfolio.cli.helpers import database_errors, print_table
 from portfolio.cli.transfer import files
 from portfolio.cli.transfer.exporter import Exporter
-from portfolio.cli.transfer.formats import FORMATS, Lines
+from portfolio.cli.transfer.formats import FORMATS
 from portfolio.cli.transfer.importer import Importer, ImportOptions
 from portfolio.cli.transfer.notes import Note, describe_target
 from portfolio.models import Search
@@ -90,15 +90,12 @@ def import_file(
     options = ImportOptions(
         files.label_of(file, label), files.format_of(file, given), spreadsheet_safe
     )
-    with files.file_errors(file), files.open_source(file, encoding) as source:
+    with files.file_errors(file), files.open_source(file, encoding) as lines:
         target = describe_target(services(), create=True)
         note = None
-        if source.size is not None and not no_resume:
-            path = file.with_name(f"{file.name}.progress")
-            note = Note(path, f"{path} is of an import into", target, options._asdict())
-        lines = Lines(source.data, encoding)
-        skip = bad_lines == "skip"
-        importer = Importer(services().portfolios, source, lines, options, note, skip)
+        if lines.size is not None and not no_resume:
+            note = Note(file.with_name(f"{file.name}.progress"), target, options._asdict())
+        importer = Importer(services().portfolios, lines, options, note, bad_lines == "skip")
         importer.run(restart=restart)
     if importer.derived:
         click.echo(
@@ -116,9 +113,7 @@ def import_file(
 @portfolios.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 @_format
-@click.option(
-    "--restart", "--anew", is_flag=True, help="Begin anew instead of resuming an earlier export."
-)
+@click.option("--restart", is_flag=True, help="Begin anew instead of resuming an earlier export.")
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from portfolio.cli.config import FirstMessage
+from portfolio.cli.config import failure_reason
 from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
@@ -243,10 +243,8 @@ def test_telemetry_check_tells_why_nothing_arrives(
     ],
 )
 def test_the_reason_of_a_failed_export_does_not_announce_a_retry(logged: str, reason: str) -> None:
-    messages = FirstMessage()
-    messages.emit(logging.makeLogRecord({"msg": logged}))
-    messages.emit(logging.makeLogRecord({"msg": "what follows tells of retries"}))
-    assert messages.reason == reason
+    messages = [logged, "what follows tells of retries"]
+    assert failure_reason([logging.makeLogRecord({"msg": each}) for each in messages]) == reason
 
 
 def test_a_log_line_has_every_field_and_stays_one_line(gunicorn: Gunicorn) -> None:

@@ -30,11 +30,15 @@ from portfolio.cli.transfer.notes import Note, Target
 from portfolio.models import Portfolio, Search
 from portfolio.service import PortfolioService
 
+# Enough to tell one step from another: it has an id, or a checksum.
+_TAIL_SIZE = 64
+
 
 class _Progress(NamedTuple):
-    """What is written: the size in bytes, the number of portfolios and the last id."""
+    """What is written: its size and its last bytes, the number of portfolios and the last id."""
 
     size: int = 0
+    tail: str = ""
     rows: int = 0
     last: str | None = None
 
@@ -74,13 +78,16 @@ class Exporter:
         if target.exists() and not os.access(target, os.W_OK):
             raise TransferError(f"{self.file}: Permission denied")
         path = target.with_name(f"{target.name}.part")
-        options = {"format": self.format, "spreadsheet_safe": self.spreadsheet_safe}
-        note_path = path.with_name(f"{path.name}.note")
-        note = Note(note_path, f"{path} is of an export from", source, options)
-        resumable = f". What was written stays in {path}; the same command goes on from there."
-        with file_errors(path, resumable), open_part(path, target) as out:
+        options = {
+            "format": self.format,
+            "spreadsheet_safe": self.spreadsheet_safe,
+            "compressed": is_compressed(self.file),
+        }
+        note = Note(path.with_name(f"{path.name}.note"), source, options)
+        resumable = f"What was written stays in {path}; the same command goes on from there."
+        with open_part(path, target) as out, file_errors(path, resumable):
             done = _Progress() if restart else self._find_progress(path, out, note)
-            note.write({"written": done._asdict()}, durable=True)
+            note.write(done._asdict(), durable=True)
             out.truncate(done.size)
             out.seek(done.size)
             with database_errors(TRANSFER_BUDGET_S):
@@ -90,9 +97,10 @@ class Exporter:
                 for rows, batch in self._steps(done):
                     out.write(rows)
                     out.flush()  # killing this process does not lose it
+                    tail = rows[-_TAIL_SIZE:].hex()
                     last = batch[-1].id if batch else None
-                    done = _Progress(out.tell(), done.rows + len(batch), last)
-                    note.write({"written": done._asdict()})
+                    done = _Progress(out.tell(), tail, done.rows + len(batch), last)
+                    note.write(done._asdict())
                     bar.update(len(batch))
             with suppress(FileNotFoundError, PermissionError):
                 os.fchown(out.fileno(), target.stat().st_uid, target.stat().st_gid)
@@ -118,8 +126,7 @@ class Exporter:
 
     def _find_progress(self, path: Path, out: IO[bytes], note: Note) -> _Progress:
         """Return how far the export in ``path``, which is opened as ``out``, has come."""
-        size = os.fstat(out.fileno()).st_size
-        if not size:
+        if not os.fstat(out.fileno()).st_size:
             return _Progress()
         noted = note.read()
         if noted is None:
@@ -127,16 +134,13 @@ class Exporter:
                 f"{note.path} is missing: it can't be told which database {path} comes from. Look "
                 "what it is; --restart overwrites it."
             )
-        begun = _Progress(**noted.get("written", {}))
-        if size < begun.size:
-            raise TransferError(f"{path} is shorter than {note.path} says. {RESTART}")
-        if begun.size and not is_compressed(self.file):
-            out.seek(begun.size - 1)
-            if out.read(1) != b"\n":
-                raise TransferError(
-                    f"{path} is not what {note.path} is of: it has no line end after {begun.size} "
-                    f"bytes. {RESTART}"
-                )
+        begun = _Progress(**noted)
+        tail = bytes.fromhex(begun.tail)
+        out.seek(begun.size - len(tail))
+        if out.read(len(tail)) != tail:
+            raise TransferError(
+                f"{path} is not what {note.path} is of: it was cut or exchanged. {RESTART}"
+            )
         if begun.rows:
             click.echo(
                 f"Going on after {begun.rows} portfolios, behind {begun.last}; --restart begins "

@@ -1,16 +1,18 @@
-"""The files and streams of a transfer: what their names say, opening and locking them, errors."""
+"""The files and streams of a transfer: what their names say, opening, locking and reading them."""
 
 from __future__ import annotations
 
 import codecs
-import errno
 import fcntl
 import gzip
+import hashlib
+import io
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -20,7 +22,10 @@ RESTART = "--restart begins anew: an import leaves alone what is stored already.
 _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _UTF_16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# A portfolio takes some hundred bytes; far longer lines are from files without line ends.
+_MAX_LINE = 2**20
+# A byte that is not text, as Python's error handler surrogateescape decodes it.
+_NOT_TEXT = re.compile("[\udc80-\udcff]")
 
 
 class TransferError(click.ClickException):
@@ -28,19 +33,19 @@ class TransferError(click.ClickException):
 
 
 @contextmanager
-def file_errors(file: Path, on_disk_error: str = "") -> Iterator[None]:
+def file_errors(file: Path, consequence: str = "") -> Iterator[None]:
     """Turn an ``OSError`` into a ``TransferError`` that names the file, or ``file`` if it does not.
 
-    A broken pipe is left to end the command in silence, as it ends others. ``on_disk_error`` is
-    added to the message if the disk is full or broken.
+    A broken pipe is left to end the command in silence, as it ends others. ``consequence`` is a
+    sentence that follows.
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise
-        more = on_disk_error if error.errno in _DISK_ERRORS else ""
-        raise TransferError(f"{error.filename or file}: {error.strerror or error}{more}") from error
+        message = f"{error.filename or file}: {error.strerror or error}. {consequence}".rstrip()
+        raise TransferError(message) from error
 
 
 def descriptor_of(file: Path, dash: int) -> int | None:
@@ -64,8 +69,7 @@ def label_of(file: Path, given: str | None) -> str:
     All names of open descriptors have the label of the standard input.
     """
     if given is None:
-        is_open = descriptor_of(file, dash=0) is not None
-        given = "-" if is_open else _uncompressed_name(file)
+        given = _uncompressed_name(file) if descriptor_of(file, dash=0) is None else "-"
     # Names of files may hold bytes that are not text.
     return given.encode(errors="backslashreplace").decode()
 
@@ -92,45 +96,115 @@ def _lock(file: IO[bytes], refusal: str) -> None:
         raise TransferError(refusal) from None
 
 
-class Source(NamedTuple):
-    """An opened file to import: its uncompressed data, and the file itself.
+class LineError(Exception):
+    """One line can't be read, the next may be; the message says why."""
 
-    Its size is in bytes; None for a stream, which has none.
+
+class Position(NamedTuple):
+    """A place in the data: the lines before it, their bytes in UTF-8, and the digest of these."""
+
+    line: int
+    size: int
+    sha256: str
+
+
+START = Position(0, 0, hashlib.sha256().hexdigest())
+
+
+class Lines:
+    """The lines of a file or a stream as text, without a byte order mark.
+
+    Attributes:
+        raw: what is read.
+        size: the bytes in ``raw``; None for a stream.
+        line: how many lines were read.
     """
 
-    data: Any
-    raw: Any
-    size: int | None
+    def __init__(
+        self, raw: Any, encoding: str, *, compressed: bool = False, size: int | None = None
+    ) -> None:
+        self.raw = raw
+        self.size = size
+        self.line = 0
+        self._encoding = encoding
+        # Only where a character begins at any byte can the next line be found behind a bad one.
+        errors = "strict" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+        data: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
+        self._text = io.TextIOWrapper(data, encoding, errors, newline="\n")
+        self._digest = hashlib.sha256()
+        self._read_size = 0
+
+    def position(self) -> Position:
+        """Return how far was read."""
+        return Position(self.line, self._read_size, self._digest.hexdigest())
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        """Return the next line, with its end.
+
+        Raises:
+            LineError: it is too long or can't be decoded; the next call goes on behind it.
+            TransferError: nothing more can be read.
+        """
+        line = self._read()
+        if not line:
+            raise StopIteration
+        self.line += 1
+        if len(line) > _MAX_LINE:
+            while line and not line.endswith("\n"):
+                line = self._read()
+            raise LineError(f"longer than {_MAX_LINE:,} bytes")
+        bad = _NOT_TEXT.search(line)
+        if bad:
+            raise LineError(
+                f"not {self._encoding}: byte 0x{ord(bad[0]) - 0xDC00:02x} at column "
+                f"{bad.start() + 1}; --encoding names another encoding, such as cp1252"
+            )
+        return line.removeprefix("\ufeff") if self.line == 1 else line
+
+    def _read(self) -> str:
+        try:
+            line = self._text.readline(_MAX_LINE + 1)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise TransferError(f"after line {self.line}: broken gzip data: {error}") from error
+        except UnicodeDecodeError as error:
+            raise TransferError(
+                f"after line {self.line}: not {self._encoding}: {error.reason}; --encoding names "
+                "another encoding"
+            ) from error
+        text = line.encode(errors="surrogateescape")
+        self._digest.update(text)
+        self._read_size += len(text)
+        return line
 
 
 @contextmanager
-def open_source(file: Path, encoding: str) -> Iterator[Source]:
+def open_source(file: Path, encoding: str) -> Iterator[Lines]:
     """Open ``file`` for import; a regular file is locked, so that it is imported once at a time.
 
     Raises:
         TransferError: another import reads it, or its content is of another kind.
         OSError: it can't be opened.
     """
-    with ExitStack() as stack:
-        descriptor = descriptor_of(file, dash=0)
-        opened = file.open("rb") if descriptor is None else os.fdopen(os.dup(descriptor), "rb")
-        raw: Any = stack.enter_context(opened)
+    descriptor = descriptor_of(file, dash=0)
+    is_path = descriptor is None
+    with open(file if descriptor is None else descriptor, "rb", closefd=is_path) as raw:
         status = os.fstat(raw.fileno())
-        is_stream = descriptor is not None or not stat.S_ISREG(status.st_mode)
-        if not is_stream:
+        size = status.st_size if is_path and stat.S_ISREG(status.st_mode) else None
+        if size is not None:
             # A network file system may have no locks. Two imports at once waste time, no more.
             with suppress(OSError):
                 _lock(raw, f"Another import is reading {file}: wait until it has ended.")
-        data = raw
-        if is_compressed(file):
-            data = stack.enter_context(gzip.GzipFile(fileobj=raw))
-        elif raw.peek(2).startswith(b"\x1f\x8b"):
+        compressed = is_compressed(file)
+        if not compressed and raw.peek(2).startswith(b"\x1f\x8b"):
             raise TransferError(
                 "This is compressed with gzip: its name should end in .gz; or pipe it through zcat."
             )
-        elif encoding == "utf-8" and raw.peek(2).startswith(_UTF_16_STARTS):
+        if not compressed and encoding == "utf-8" and raw.peek(2).startswith(_UTF_16_STARTS):
             raise TransferError("line 1: this is UTF-16: add --encoding utf-16")
-        yield Source(data, raw, None if is_stream else status.st_size)
+        yield Lines(raw, encoding, compressed=compressed, size=size)
 
 
 @contextmanager
@@ -161,7 +235,7 @@ def open_stream(file: Path) -> IO[bytes] | None:
     """Open ``file`` for writing if it is a pipe, a device or a descriptor; return None if not."""
     descriptor = descriptor_of(file, dash=1)
     if descriptor is not None:
-        return os.fdopen(os.dup(descriptor), "wb")
+        return open(descriptor, "wb", closefd=False)
     if file.exists() and not stat.S_ISREG(file.stat().st_mode):
         return os.fdopen(os.open(file, os.O_WRONLY), "wb")
     return None

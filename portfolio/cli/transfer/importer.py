@@ -21,8 +21,16 @@ from bson import ObjectId
 
 from portfolio.api.schemas import PortfolioImportSchema, load
 from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, progress_bar
-from portfolio.cli.transfer.files import RESTART, Source, TransferError
-from portfolio.cli.transfer.formats import START, LineError, Lines, Position, read_rows
+from portfolio.cli.transfer.files import (
+    RESTART,
+    START,
+    LineError,
+    Lines,
+    Position,
+    TransferError,
+    file_errors,
+)
+from portfolio.cli.transfer.formats import read_rows
 from portfolio.cli.transfer.notes import Note
 from portfolio.errors import UnprocessableEntity
 from portfolio.models import PortfolioCreate
@@ -33,9 +41,10 @@ _schema = PortfolioImportSchema()
 
 
 class _Entry(NamedTuple):
-    """A portfolio to store, its line, and whether its id is in the file."""
+    """A portfolio to store, its id and line, and whether the id is in the file."""
 
     line: int
+    id: str
     new: PortfolioCreate
     own_id: bool
 
@@ -71,7 +80,7 @@ class RowIdentities:
 
 @dataclass
 class Importer:
-    """Imports one file, ``source``, whose text is ``lines``.
+    """Imports the file whose text is ``lines``.
 
     Its progress is kept in ``note``, if there is one. With ``skip``, bad rows are reported, and the
     first one does not end the import.
@@ -84,7 +93,6 @@ class Importer:
     """
 
     service: PortfolioService
-    source: Source
     lines: Lines
     options: ImportOptions
     note: Note | None
@@ -122,8 +130,8 @@ class Importer:
     def _resume(self, *, restart: bool) -> None:
         """Go on from the noted position, and write the note before anything is stored."""
         noted = self.note.read() if self.note and not restart else None
-        self._restarted = restart or bool(noted and noted["restarted"])
-        self._reach(Position(**noted["done"]) if noted else START, durable=True)
+        self._restarted = restart or bool(noted and noted.pop("restarted"))
+        self._reach(Position(**noted) if noted else START, durable=True)
         if self._done == START:
             return
         self._resumes = True
@@ -136,15 +144,14 @@ class Importer:
             if here.line > self._done.line:
                 break
         raise TransferError(
-            f"{self.source.raw.name} has changed: its first {self._done.line} lines are not the "
+            f"{self.lines.raw.name} has changed: its first {self._done.line} lines are not the "
             f"ones that were imported. {RESTART}"
         )
 
     def _store_rows(self) -> None:
         before = self._done
         pending: list[_Entry] = []
-        size = self.source.size
-        with progress_bar(size or 0, "Importing", hidden=size is None) as bar:
+        with progress_bar(self.lines.size, "Importing") as bar:
             for entry in self._entries:
                 if isinstance(entry, _Entry):
                     pending.append(entry)
@@ -162,8 +169,8 @@ class Importer:
                 if len(pending) == MAX_BULK:
                     self._store(pending, before)
                     pending = []
-                    if size is not None:
-                        bar.update(self.source.raw.tell() - bar.pos)
+                    if self.lines.size is not None:
+                        bar.update(self.lines.raw.tell() - bar.pos)
         self._store(pending, before)
 
     def _read_entries(self) -> Iterator[_Entry | LineError]:
@@ -188,24 +195,23 @@ class Importer:
             else:
                 yield LineError("portfolioId: Input should be 24 hexadecimal digits")
                 continue
-            yield _Entry(self.lines.line, new._replace(id=str(id)), own_id=given is not None)
+            new = new._replace(id=str(id))
+            yield _Entry(self.lines.line, str(id), new, own_id=given is not None)
 
     def _store(self, entries: list[_Entry], end: Position) -> None:
         """Store those of ``entries`` that are missing; all before ``end`` is done then."""
-        if entries:
-            by_id: dict[str, PortfolioCreate] = {}
-            for entry in entries:
-                # Of two rows with one id, the first is stored, as in two bulks.
-                by_id.setdefault(str(entry.new.id), entry.new)
-            with database_errors(TRANSFER_BUDGET_S):
-                known = self.service.find_stored_ids(list(by_id))
+        by_id: dict[str, PortfolioCreate] = {}
+        for entry in entries:
+            # Of two rows with one id, the first is stored, as in two bulks.
+            by_id.setdefault(entry.id, entry.new)
+        with database_errors(TRANSFER_BUDGET_S):
+            known = self.service.find_stored_ids(list(by_id))
             self._check_order(entries, known)
             missing = [new for id, new in by_id.items() if id not in known]
             if missing:
-                with database_errors(TRANSFER_BUDGET_S):
-                    self.service.store_missing(missing)
-            self.stored += len(missing)
-            self.known += len(entries) - len(missing)
+                self.service.store_missing(missing)
+        self.stored += len(missing)
+        self.known += len(entries) - len(missing)
         if end != self._done:
             self._reach(end)
         self._resumes = False
@@ -219,7 +225,7 @@ class Importer:
         for entry in entries:
             if entry.own_id:
                 continue
-            if entry.new.id not in known:
+            if entry.id not in known:
                 self._new_line = self._new_line or (0 if self._resumes else entry.line)
                 continue
             if self._new_line and not self._restarted:
@@ -235,17 +241,13 @@ class Importer:
     def _reach(self, position: Position, *, durable: bool = False) -> None:
         """Note that all before ``position`` is done; ``durable`` waits for the disk."""
         if self.note:
-            progress = {"restarted": self._restarted, "done": position._asdict()}
-            try:
+            consequence = (
+                f"All up to line {self._done.line} is imported, perhaps more; the same command "
+                "goes on from there."
+                if self._done.line
+                else "Nothing is imported. --no-resume imports without a note of progress."
+            )
+            progress = {"restarted": self._restarted, **position._asdict()}
+            with file_errors(self.note.path, consequence):
                 self.note.write(progress, durable=durable)
-            except OSError as error:
-                raise TransferError(
-                    f"{self.note.path}: the note of progress can't be written: {error.strerror}. "
-                    + (
-                        "Nothing is imported. --no-resume imports without a note."
-                        if self._done == START
-                        else f"All up to line {self._done.line} is imported, perhaps more; the "
-                        "same command goes on from there."
-                    )
-                ) from error
         self._done = position

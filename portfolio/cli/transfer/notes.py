@@ -17,8 +17,6 @@ from portfolio.observability.shared_state import replace_file
 from portfolio.redaction import redact_uri
 from portfolio.storage.connection import COLLECTION
 
-_NOTE_VERSION = 2
-
 
 class Target(NamedTuple):
     """The collection that a transfer reads or writes.
@@ -26,12 +24,8 @@ class Target(NamedTuple):
     Its UUID changes when it is dropped, and is empty if it is not known.
     """
 
-    database: str
-    server: str
+    name: str
     uuid: str
-
-    def __str__(self) -> str:
-        return f"{self.database} at {self.server}"
 
 
 def describe_target(services: Services, *, create: bool = False) -> Target:
@@ -52,53 +46,47 @@ def describe_target(services: Services, *, create: bool = False) -> Target:
     with database_errors():
         uuid = database.run("listCollections", find_uuid, retry=True)
     settings = services.settings
-    return Target(settings.mongodb_db, redact_uri(settings.mongodb_uri), uuid)
+    return Target(f"{settings.mongodb_db} at {redact_uri(settings.mongodb_uri)}", uuid)
 
 
 @dataclass(frozen=True)
 class Note:
     """A small JSON file beside the data that says what is transferred, and how far.
 
-    ``subject`` begins the sentence that names the target of an earlier transfer. A resumed transfer
-    must have the same ``options``.
+    A resumed transfer must have the same ``target`` and ``options``.
     """
 
     path: Path
-    subject: str
     target: Target
     options: dict[str, Any]
 
     def read(self) -> dict[str, Any] | None:
-        """Return what was noted, or None where there is no note.
+        """Return the noted progress, or None where there is no note.
 
         Raises:
-            TransferError: this version has not written it, or it is of another transfer.
+            TransferError: it can't be understood, or is of another transfer.
         """
         try:
-            content: Any = json.loads(self.path.read_bytes())
+            content = json.loads(self.path.read_bytes())
+            noted, options = Target(**content["target"]), content["options"]
+            progress: dict[str, Any] = content["progress"]
         except FileNotFoundError:
             return None
-        except ValueError:
-            content = None
-        if isinstance(content, dict) and content.get("note") != _NOTE_VERSION:
+        except (ValueError, KeyError, TypeError):
             raise TransferError(
-                f"{self.path} was written by another version of this command: finish with that "
-                "version. After --restart, an import stores again what that version has stored."
-            )
-        try:
-            noted, options = Target(**content["target"]), content["options"]
-        except (KeyError, TypeError):
-            raise TransferError(f"{self.path} is damaged. {RESTART}") from None
-        same_database = noted[:2] == self.target[:2]
+                f"{self.path} is damaged, or from another version. {RESTART}"
+            ) from None
+        same_name = noted.name == self.target.name
         # One collection can be reached by several URIs: the UUID decides, where it is known.
-        if noted.uuid != self.target.uuid if noted.uuid and self.target.uuid else not same_database:
-            dropped = ", whose collection was dropped since" if same_database else ""
+        if noted.uuid != self.target.uuid if noted.uuid and self.target.uuid else not same_name:
+            dropped = ", whose collection was dropped since" if same_name else ""
             raise TransferError(
-                f"{self.subject} {noted}; this is {self.target}{dropped}. {RESTART}"
+                f"{self.path} is of a transfer with {noted.name}; this is {self.target.name}"
+                f"{dropped}. {RESTART}"
             )
         if options != self.options:
             raise TransferError(f"{self.path} is of other options: {options}. {RESTART}")
-        return dict(content)
+        return progress
 
     def write(self, progress: dict[str, Any], *, durable: bool = False) -> None:
         """Replace the note; ``durable`` waits until it has reached the disk.
@@ -106,8 +94,8 @@ class Note:
         Raises:
             OSError: it can't be written; the old note stays.
         """
-        content = {"note": _NOTE_VERSION, "target": self.target._asdict(), "options": self.options}
-        text = json.dumps(content | progress, indent=1)
+        content = {"target": self.target._asdict(), "options": self.options, "progress": progress}
+        text = json.dumps(content, indent=1)
         replace_file(self.path, text.encode(), draft="new", durable=durable)
 
     def remove(self) -> None:

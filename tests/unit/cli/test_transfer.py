@@ -10,14 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portfolio.cli.transfer.files import label_of
-from portfolio.cli.transfer.formats import (
-    LineError,
-    Lines,
-    escape_cell,
-    read_rows,
-    unescape_cell,
-)
+from portfolio.cli.transfer.files import LineError, Lines, label_of
+from portfolio.cli.transfer.formats import escape_cell, read_rows, unescape_cell
 from portfolio.cli.transfer.importer import RowIdentities
 from portfolio.models import PortfolioCreate
 
