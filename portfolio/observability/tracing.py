@@ -21,11 +21,12 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATU
 from opentelemetry.trace import (
     Span,
     StatusCode,
+    Tracer,
     format_span_id,
     format_trace_id,
     get_current_span,
 )
-from pymongo.monitoring import CommandStartedEvent
+from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent
 
 from portfolio.config import Settings
 from portfolio.observability.logging import request_id
@@ -116,11 +117,19 @@ class CommandSpans(CommandTracer):
     Pings in the background and the commands of other requests are not traced.
     """
 
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__(tracer, failed_hook=_omit_message)
+
     def started(self, event: CommandStartedEvent) -> None:
         """Begin a span; called by PyMongo."""
         # A span that has ended is no parent: the body of a streamed response is read after it.
         if _sampled.get() and get_current_span().is_recording():
             super().started(event)
+
+
+def _omit_message(span: Span, event: CommandFailedEvent) -> None:
+    """Replace MongoDB's message, which may have the command in it, and so names of portfolios."""
+    span.set_status(StatusCode.ERROR, str(event.failure.get("codeName", "")))
 
 
 def _describe(span: Span, _environ: dict[str, Any]) -> None:

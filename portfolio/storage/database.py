@@ -29,7 +29,7 @@ from portfolio.storage.documents import (
     PROJECTION,
     Document,
 )
-from portfolio.storage.failures import is_outage
+from portfolio.storage.failures import describe, is_outage
 from portfolio.storage.health_monitor import HealthMonitor
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Database(Connection):
         except PyMongoError as error:
             if not is_outage(error):
                 raise
-            log.warning("database call failed", extra={"error": f"{type(error).__name__}: {error}"})
+            log.warning("database call failed", extra={"error": describe(error)})
             raise (DeadlineExceeded if error.timeout else Unavailable) from error
         self.health.last_success = time.monotonic()
         return result

@@ -52,7 +52,7 @@ _OUTAGES = frozenset(
 _NO_SESSIONS = "Sessions are not supported"
 # PyMongo appends them to the error of the operating system.
 _TIMEOUTS = re.compile(r" \(configured timeouts:.*", re.DOTALL)
-# MongoDB appends the command in full.
+# MongoDB appends the command in full, with the values of the request in it.
 _COMMAND = re.compile(r" to execute command \{.*", re.DOTALL)
 _shorten = partial(textwrap.shorten, width=300, placeholder="…")
 
@@ -81,6 +81,11 @@ def is_unreachable(error: BaseException) -> bool:
 def location(uri: str) -> str:
     """Return the user and the hosts of ``uri``, with the password masked."""
     return redact_uri(uri).partition("?")[0].removesuffix("/")
+
+
+def describe(error: PyMongoError) -> str:
+    """Return the type and the text of ``error``, without a command."""
+    return f"{type(error).__name__}: {_COMMAND.sub('', str(error))}"
 
 
 def find_cause(error: BaseException, servers: Iterable[Any]) -> str:

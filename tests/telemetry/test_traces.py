@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
 import requests
+from flask import Flask
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent
 
+from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.observability.trace_context import TraceContext, parse
+from portfolio.observability.tracing import TracingMiddleware
 from tests.support.collector import Collector, attributes_of
 from tests.support.gunicorn import Gunicorn
 from tests.telemetry.conftest import exporting
@@ -128,6 +135,27 @@ def test_a_refused_request_has_a_span_and_an_unmatched_one_no_name_of_its_own(
     }
     assert statuses["refused"] == 401
     assert len(spans(sampling.collector, "GET unmatched")) == 1
+
+
+def test_a_failed_command_has_no_text_in_its_span_that_may_name_a_portfolio() -> None:
+    app, listeners, exporter = Flask("failing"), [], InMemorySpanExporter()
+    tracing = TracingMiddleware(app, Settings.from_environment({}), listeners)
+    app.wsgi_app = tracing  # type: ignore[method-assign]
+    tracing.start(Resource.get_empty(), exporter)
+
+    @app.get("/")
+    def fail() -> str:
+        call = {"request_id": 1, "connection_id": ("db", 27017), "operation_id": 1}
+        failure = {"errmsg": "not authorized to update Secret", "codeName": "Unauthorized"}
+        (listener,) = listeners
+        listener.started(CommandStartedEvent({"find": "portfolio"}, "portfolio", **call))
+        listener.failed(CommandFailedEvent(timedelta(0), failure, "find", **call))
+        return ""
+
+    assert app.test_client().get("/").status_code == 200
+    tracing.shutdown()
+    (command, _) = exporter.get_finished_spans()
+    assert command.status.description == "Unauthorized"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
+from portfolio.config import Settings
+from portfolio.errors import Unavailable
+from portfolio.storage.database import Database
 from portfolio.storage.failures import find_cause, is_unreachable, location
 
 SELECTION = ServerSelectionTimeoutError(
@@ -70,3 +73,15 @@ def test_only_errors_of_reaching_it_are_taken_for_that() -> None:
     assert is_unreachable(OperationFailure("", 18))
     assert not is_unreachable(OperationFailure("ns not found", 26))
     assert not is_unreachable(ValueError())
+
+
+def test_no_value_of_a_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def update() -> None:
+        command = '{ findAndModify: "portfolio", update: { $set: { name: "Secret" } } }'
+        text = f"not authorized on portfolio to execute command {command}"
+        raise OperationFailure(text, 13, {"ok": 0.0, "errmsg": text, "code": 13})
+
+    with pytest.raises(Unavailable):
+        Database(Settings.from_environment({})).run("findAndModify", update, retry=False)
+    (record,) = caplog.records
+    assert vars(record)["error"] == "OperationFailure: not authorized on portfolio"
