@@ -248,6 +248,18 @@ def test_no_version_of_any_software_is_told(service: Gunicorn) -> None:
         assert "X-Powered-By" not in headers
 
 
+def test_a_refused_head_request_is_no_warning(service: Gunicorn) -> None:
+    answer = requests.head(f"{service.url}//nowhere", timeout=10)
+    assert (answer.status_code, answer.content) == (404, b"")
+
+    def logged() -> list[dict[str, Any]]:
+        request_id = answer.headers["X-Request-ID"]
+        return [line for line in service.log_lines() if line["request_id"] == request_id]
+
+    wait_until(logged, "the request is logged")
+    assert [line["msg"] for line in logged()] == ["request"]
+
+
 # Fairness
 
 
