@@ -34,11 +34,10 @@ _FORGET_AFTER_S = 90.0
 _FILE = re.compile(r"worker-([0-9]{1,7})\.json(?:\.[0-9]+)?")
 
 
-def replace_file(path: Path, content: bytes, *, draft: str = "", durable: bool = False) -> None:
+def replace_file(path: Path, content: bytes, *, draft: str = "") -> None:
     """Write ``content`` atomically to ``path``, readable by this user only.
 
-    The file that is written first has the suffix ``draft``, by default the process id. If
-    ``durable``, wait until the content has reached the disk.
+    The file that is written first has the suffix ``draft``, by default the process id.
 
     Raises:
         OSError: it cannot be written; the previous content stays.
@@ -49,9 +48,6 @@ def replace_file(path: Path, content: bytes, *, draft: str = "", durable: bool =
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with open(os.open(fresh, flags, 0o600), "wb") as file:
             file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
         fresh.replace(path)
     except OSError:
         with suppress(OSError):

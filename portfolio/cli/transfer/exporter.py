@@ -87,7 +87,7 @@ class Exporter:
         resumable = f"What was written stays in {path}; the same command goes on from there."
         with open_part(path, target) as out, file_errors(path, resumable):
             done = _Progress() if restart else self._find_progress(path, out, note)
-            note.write(done._asdict(), durable=True)
+            note.write(done._asdict())
             out.truncate(done.size)
             out.seek(done.size)
             with database_errors(TRANSFER_BUDGET_S):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import fcntl
 import gzip
-import hashlib
 import io
 import os
 import re
@@ -14,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import click
 
@@ -100,17 +99,6 @@ class LineError(Exception):
     """One line can't be read, the next may be; the message says why."""
 
 
-class Position(NamedTuple):
-    """A place in the data: the lines before it, their bytes in UTF-8, and the digest of these."""
-
-    line: int
-    size: int
-    sha256: str
-
-
-START = Position(0, 0, hashlib.sha256().hexdigest())
-
-
 class Lines:
     """The lines of a file or a stream as text, without a byte order mark.
 
@@ -131,12 +119,6 @@ class Lines:
         errors = "strict" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
         data: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
         self._text = io.TextIOWrapper(data, encoding, errors, newline="\n")
-        self._digest = hashlib.sha256()
-        self._read_size = 0
-
-    def position(self) -> Position:
-        """Return how far was read."""
-        return Position(self.line, self._read_size, self._digest.hexdigest())
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -166,7 +148,7 @@ class Lines:
 
     def _read(self) -> str:
         try:
-            line = self._text.readline(_MAX_LINE + 1)
+            return self._text.readline(_MAX_LINE + 1)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise TransferError(f"after line {self.line}: broken gzip data: {error}") from error
         except UnicodeDecodeError as error:
@@ -174,10 +156,6 @@ class Lines:
                 f"after line {self.line}: not {self._encoding}: {error.reason}; --encoding names "
                 "another encoding"
             ) from error
-        text = line.encode(errors="surrogateescape")
-        self._digest.update(text)
-        self._read_size += len(text)
-        return line
 
 
 @contextmanager

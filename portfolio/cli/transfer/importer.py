@@ -21,15 +21,7 @@ from bson import ObjectId
 
 from portfolio.api.schemas import PortfolioImportSchema, load
 from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, progress_bar
-from portfolio.cli.transfer.files import (
-    RESTART,
-    START,
-    LineError,
-    Lines,
-    Position,
-    TransferError,
-    file_errors,
-)
+from portfolio.cli.transfer.files import RESTART, LineError, Lines, TransferError, file_errors
 from portfolio.cli.transfer.formats import read_rows
 from portfolio.cli.transfer.notes import Note
 from portfolio.errors import UnprocessableEntity
@@ -38,6 +30,16 @@ from portfolio.rules import MAX_BULK
 from portfolio.service import PortfolioService
 
 _schema = PortfolioImportSchema()
+
+
+class _Position(NamedTuple):
+    """How far a file was read: the number of lines, and a digest of the rows in them."""
+
+    line: int
+    sha256: str
+
+
+_START = _Position(0, "")
 
 
 class _Entry(NamedTuple):
@@ -102,7 +104,7 @@ class Importer:
     derived: int = 0
     skipped: int = 0
     # Rows behind this position may or may not be stored.
-    _done: Position = START
+    _done: _Position = _START
     _resumes: bool = False
     # Whether rows may be stored in any order, as after changes to the file.
     _restarted: bool = False
@@ -110,6 +112,7 @@ class Importer:
 
     def __post_init__(self) -> None:
         self._entries = self._read_entries()
+        self._digest = hashlib.sha256()
 
     def run(self, *, restart: bool) -> None:
         """Store what is not stored yet; ``restart`` begins at the first line, whatever is noted.
@@ -121,7 +124,7 @@ class Importer:
         try:
             self._store_rows()
         except TransferError:
-            if self.note and self._done == START:
+            if self.note and self._done == _START:
                 self.note.remove()  # nothing is imported
             raise
         if self.note:
@@ -131,14 +134,14 @@ class Importer:
         """Go on from the noted position, and write the note before anything is stored."""
         noted = self.note.read() if self.note and not restart else None
         self._restarted = restart or bool(noted and noted.pop("restarted"))
-        self._reach(Position(**noted) if noted else START, durable=True)
-        if self._done == START:
+        self._reach(_Position(**noted) if noted else self._done)
+        if self._done == _START:
             return
         self._resumes = True
         click.echo(f"Going on after line {self._done.line}")
         # Read them again: the ids of later rows depend on equal ones here.
         for _ in self._entries:
-            here = self.lines.position()
+            here = self._position()
             if here == self._done:
                 return
             if here.line > self._done.line:
@@ -165,7 +168,7 @@ class Importer:
                         )
                     click.echo(f"Skipped: {fault}", err=True)
                     self.skipped += 1
-                before = self.lines.position()
+                before = self._position()
                 if len(pending) == MAX_BULK:
                     self._store(pending, before)
                     pending = []
@@ -196,9 +199,13 @@ class Importer:
                 yield LineError("portfolioId: Input should be 24 hexadecimal digits")
                 continue
             new = new._replace(id=str(id))
+            self._digest.update(repr(new).encode())
             yield _Entry(self.lines.line, str(id), new, own_id=given is not None)
 
-    def _store(self, entries: list[_Entry], end: Position) -> None:
+    def _position(self) -> _Position:
+        return _Position(self.lines.line, self._digest.hexdigest())
+
+    def _store(self, entries: list[_Entry], end: _Position) -> None:
         """Store those of ``entries`` that are missing; all before ``end`` is done then."""
         by_id: dict[str, PortfolioCreate] = {}
         for entry in entries:
@@ -238,16 +245,16 @@ class Importer:
                 )
             self.derived += 1
 
-    def _reach(self, position: Position, *, durable: bool = False) -> None:
-        """Note that all before ``position`` is done; ``durable`` waits for the disk."""
+    def _reach(self, position: _Position) -> None:
+        """Note that all before ``position`` is done."""
         if self.note:
             consequence = (
                 f"All up to line {self._done.line} is imported, perhaps more; the same command "
                 "goes on from there."
-                if self._done.line
+                if self._done != _START
                 else "Nothing is imported. --no-resume imports without a note of progress."
             )
             progress = {"restarted": self._restarted, **position._asdict()}
             with file_errors(self.note.path, consequence):
-                self.note.write(progress, durable=durable)
+                self.note.write(progress)
         self._done = position

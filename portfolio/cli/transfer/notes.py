@@ -88,15 +88,14 @@ class Note:
             raise TransferError(f"{self.path} is of other options: {options}. {RESTART}")
         return progress
 
-    def write(self, progress: dict[str, Any], *, durable: bool = False) -> None:
-        """Replace the note; ``durable`` waits until it has reached the disk.
+    def write(self, progress: dict[str, Any]) -> None:
+        """Replace the note.
 
         Raises:
             OSError: it can't be written; the old note stays.
         """
         content = {"target": self.target._asdict(), "options": self.options, "progress": progress}
-        text = json.dumps(content, indent=1)
-        replace_file(self.path, text.encode(), draft="new", durable=durable)
+        replace_file(self.path, json.dumps(content, indent=1).encode(), draft="new")
 
     def remove(self) -> None:
         """Remove the note: the transfer is complete."""

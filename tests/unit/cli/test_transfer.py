@@ -103,16 +103,6 @@ def test_only_line_feeds_end_lines(encoding: str) -> None:
     assert read("a\u2028b\x85\n\x0cc".encode(encoding), encoding) == ["a\u2028b\x85\n", "\x0cc"]
 
 
-def test_the_position_does_not_depend_on_the_encoding() -> None:
-    text = "Größe\nEté\n"
-    found = set()
-    for encoding in ("utf-8", "latin-1", "utf-16", "cp500"):
-        lines = Lines(io.BytesIO(text.encode(encoding)), encoding)
-        assert "".join(lines).replace("\x85", "\n") == text
-        found.add(lines.position() if encoding != "cp500" else None)
-    assert len(found - {None}) == 1
-
-
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
