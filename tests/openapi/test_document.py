@@ -180,6 +180,25 @@ def test_examples_of_requests_get_the_documented_response(app: Flask) -> None:
     call("deletePortfolio", 204, query="version=2")
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/", "ServiceInfo"),
+        ("/health/ready", "Readiness"),
+        ("/health/metrics", "ServiceMetrics"),
+        ("/api/fast/performance/stats", "FastPathStats"),
+    ],
+)
+def test_every_member_of_a_report_is_described(
+    unit_client: FlaskClient, document: dict[str, Any], path: str, name: str
+) -> None:
+    unit_client.get(path)
+    report = unit_client.get(path).json
+    schema = document["components"]["schemas"][name]
+    assert report.keys() == schema["properties"].keys()
+    with_references(document, schema).validate(report)
+
+
 def test_the_schema_of_a_portfolio_has_the_fields_that_are_sent(document: dict[str, Any]) -> None:
     portfolio = Portfolio(EXAMPLE_ID, "Growth Fund", datetime(2024, 1, 20), 1)
     described = document["components"]["schemas"]["Portfolio"]["properties"]
