@@ -9,13 +9,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
 
 from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import ClosingIterator
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MIN_BYTES = 1024
 
@@ -25,46 +21,33 @@ _GZIP_LEVEL = 4
 _GZIP_FORMAT = 31
 
 
-class CompressionMiddleware:
-    """WSGI middleware that compresses responses.
-
-    Responses to clients that accept no compression carry no ``Vary``: every client can read them.
-    The wrapped application must call ``start_response`` before it returns, and must not ``write``.
-    """
-
-    def __init__(self, app: WSGIApplication) -> None:
-        self.app = app
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
-        accepted = environ.get("HTTP_ACCEPT_ENCODING")
-        if not accepted or environ["REQUEST_METHOD"] == "HEAD":
-            return self.app(environ, start_response)
-        started: list[Any] = []
-
-        def note(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            started[:] = status, headers, exc_info
-
-        body = self.app(environ, note)
-        status, headers, exc_info = started
-        given = dict(headers)
-        is_long = int(given.get("Content-Length", MIN_BYTES)) >= MIN_BYTES
-        is_compressible = given.get("Content-Type", "").startswith(_COMPRESSIBLE)
-        if is_long and is_compressible and "Content-Encoding" not in given:
-            headers.append(("Vary", "Accept-Encoding"))
-            if accepts_gzip(accepted):
-                body = _compress(body, headers)
-        start_response(status, headers, exc_info)
-        return body
-
-
 @lru_cache(maxsize=128)
 def accepts_gzip(accepted: str) -> bool:
     """Return whether a client that sends this ``Accept-Encoding`` accepts gzip."""
     return parse_accept_header(accepted).quality("gzip") > 0
 
 
-def _compress(body: Iterable[bytes], headers: list[tuple[str, str]]) -> Iterable[bytes]:
+def compress(
+    body: Iterable[bytes], headers: list[tuple[str, str]], accepted: str
+) -> Iterable[bytes]:
+    """Return ``body``, compressed if that pays and the client can read it.
+
+    Args:
+        body: that of a response.
+        headers: those of the response; changed in place.
+        accepted: what the client sends as ``Accept-Encoding``. Responses to clients without it need
+            no ``Vary``: every client can read them.
+    """
+    given = dict(headers)
+    if (
+        int(given.get("Content-Length", MIN_BYTES)) < MIN_BYTES
+        or not given.get("Content-Type", "").startswith(_COMPRESSIBLE)
+        or "Content-Encoding" in given
+    ):
+        return body
+    headers.append(("Vary", "Accept-Encoding"))
+    if not accepts_gzip(accepted):
+        return body
     close = getattr(body, "close", None)
     chunks = iter(body)
     begin, size = [], 0

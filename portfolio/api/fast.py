@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app
 
 from portfolio.api.flask_app import MAX_BODY_BYTES
 from portfolio.api.openapi.annotations import BULK_EXAMPLE, PAGE_EXAMPLE, Body, Result, describe
@@ -51,8 +51,8 @@ def create_portfolios() -> Response:
     started = time.perf_counter()
     s = services()
     with s.metrics.bulk("fast"):
-        portfolios = _load_bulk(json_body(request))
-        key = idempotency_key(request)
+        portfolios = _load_bulk(json_body())
+        key = idempotency_key()
         try:
             created = s.portfolios.create_all(portfolios, new_names=True, key=key)
         except InvalidName as error:
@@ -82,7 +82,7 @@ def search_portfolios() -> Response:
     started = time.perf_counter()
     s = services()
     try:
-        query = PageQuery.parse(request, s.validation_cache)
+        query = PageQuery.parse(s.validation_cache)
     except UnprocessableEntity as error:
         first = error.errors[0]
         raise BadRequest(_QUERY_ERRORS.get(str(first["loc"][1]), first["msg"])) from None

@@ -11,6 +11,7 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.http import is_resource_modified
 from werkzeug.routing import MapAdapter
 
+from portfolio.api.compression import compress
 from portfolio.observability.metrics import ENDPOINT, route_template
 
 if TYPE_CHECKING:
@@ -44,15 +45,19 @@ class RoutedResponse(Response):
         request = environ.get("werkzeug.request")
         if request is not None and request.url_rule is not None:
             environ[ENDPOINT] = _template(request.url_rule.rule)
-        method = environ["REQUEST_METHOD"]
-        if "HTTP_IF_NONE_MATCH" in environ and method in ("GET", "HEAD"):
-            if not is_resource_modified(environ, self.headers.get("ETag")):
+        method, status = environ["REQUEST_METHOD"], self.status
+        body: Any = self.response
+        is_conditional = "HTTP_IF_NONE_MATCH" in environ and method in ("GET", "HEAD")
+        if self.is_final and method != "HEAD" and not is_conditional:
+            headers = [*self.headers, ("Content-Length", str(len(body[0])))]
+        else:
+            if is_conditional and not is_resource_modified(environ, self.headers.get("ETag")):
                 self.status_code = 304
-        elif self.is_final and method != "HEAD":
-            body: Any = self.response
-            start_response(self.status, [*self.headers, ("Content-Length", str(len(body[0])))])
-            return body  # type: ignore[no-any-return]
-        return super().__call__(environ, start_response)
+            body, status, headers = self.get_wsgi_response(environ)
+        if "HTTP_ACCEPT_ENCODING" in environ and method != "HEAD":
+            body = compress(body, headers, environ["HTTP_ACCEPT_ENCODING"])
+        start_response(status, headers)
+        return body  # type: ignore[no-any-return]
 
 
 class _NoSessions(SessionInterface):

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
-from flask import Request
+from flask import request
 from itsdangerous import BadData, Signer, base64_decode, base64_encode
 
 from portfolio.api.requests import load_query
@@ -60,8 +60,8 @@ class PageQuery(NamedTuple):
         return cls(search, urlencode(given, quote_via=quote) + "&", cursor)
 
     @classmethod
-    def parse(cls, request: Request, cache: ValidationCache, *, cursors: bool = False) -> PageQuery:
-        """Return the query of ``request``, which may have a ``cursor`` if ``cursors``.
+    def parse(cls, cache: ValidationCache, *, cursors: bool = False) -> PageQuery:
+        """Return the query of the request, which may have a ``cursor`` if ``cursors``.
 
         ``cache`` knows queries without a cursor that were parsed before.
 
@@ -74,12 +74,12 @@ class PageQuery(NamedTuple):
         if cursors and b"cursor" in query and "cursor" in request.args:
             if "offset" in request.args:
                 raise BadRequest("Only one of cursor and offset allowed")
-            search = load_query(_schema, request, "cursor")
+            search = load_query(_schema, "cursor")
             return cls.of(check_search(search), request.args["cursor"])
         return cache.get_or_parse(
             _schema,
             query.decode("latin-1"),
-            lambda: cls.of(check_search(load_query(_schema, request))),
+            lambda: cls.of(check_search(load_query(_schema))),
         )
 
     def body(self, page: Page) -> dict[str, Any]:

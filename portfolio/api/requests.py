@@ -1,17 +1,25 @@
-"""Parsing of JSON bodies, query strings and idempotency keys."""
+"""What requests carry: JSON bodies, query strings, idempotency keys and API keys."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from flask import Request, g
+from flask import Flask, Request, g, request
 from marshmallow import Schema
 
 from portfolio.api.schemas import load
-from portfolio.errors import BadRequest, FieldError, MalformedJSON, UnsupportedMediaType
+from portfolio.errors import (
+    BadRequest,
+    FieldError,
+    MalformedJSON,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from portfolio.models import IdempotencyKey
 
 # A mebibyte of brackets would take a worker half a second to parse, and 90 MiB of its memory.
@@ -20,8 +28,8 @@ _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 _REPEATED = FieldError("Parameter should be given once", "repeated")
 
 
-def json_body(request: Request) -> Any:
-    """Return the parsed body of ``request``.
+def json_body() -> Any:
+    """Return the parsed body of the request.
 
     The parser is the standard library's, since orjson accepts an object that has a key twice: two
     parsers on the way of a request would read such a body differently.
@@ -34,12 +42,12 @@ def json_body(request: Request) -> Any:
     """
     environ = request.environ
     # Each use of Flask's proxy is a look-up; this is the request itself.
-    request = environ["werkzeug.request"]
+    itself: Request = environ["werkzeug.request"]
     # A content coding is not decoded (CONTRACT.md section 6).
-    if request.mimetype != "application/json" or "HTTP_CONTENT_ENCODING" in environ:
+    if itself.mimetype != "application/json" or "HTTP_CONTENT_ENCODING" in environ:
         raise UnsupportedMediaType
     try:
-        text = request.get_data().decode()
+        text = itself.get_data().decode()
         if text.count("[") + text.count("{") > _MAX_CONTAINERS:
             raise MalformedJSON(f"more than {_MAX_CONTAINERS} arrays and objects")
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
@@ -53,8 +61,8 @@ def json_body(request: Request) -> Any:
         raise MalformedJSON(str(error)) from None
 
 
-def load_query(schema: Schema, request: Request, *more: str) -> Any:
-    """Return what ``schema`` makes of the query string of ``request``.
+def load_query(schema: Schema, *more: str) -> Any:
+    """Return what ``schema`` makes of the query string of the request.
 
     Raises:
         UnprocessableEntity: lists all errors, among them the parameters, of ``schema`` or ``more``,
@@ -66,8 +74,8 @@ def load_query(schema: Schema, request: Request, *more: str) -> Any:
     return load(schema, {name: values[0] for name, values in given.items()}, "query", repeated)
 
 
-def idempotency_key(request: Request, *, unique: bool = False) -> IdempotencyKey | None:
-    """Return the idempotency key of ``request``, or None.
+def idempotency_key(*, unique: bool = False) -> IdempotencyKey | None:
+    """Return the idempotency key of the request, or None.
 
     Two callers with different API keys never share a key. A trailing slash of the path does not
     matter, as in routing; whether names should be unique does, in whatever spelling.
@@ -83,6 +91,41 @@ def idempotency_key(request: Request, *, unique: bool = False) -> IdempotencyKey
     path = request.path.rstrip("/").encode() + (b"?unique=true" if unique else b"")
     digest = hashlib.sha256(path + b"\n" + request.get_data())
     return IdempotencyKey(key, digest.hexdigest(), g.get("caller"))
+
+
+def require_api_key(app: Flask, keys: Sequence[str]) -> None:
+    """Make ``app`` reject every ``/api/`` request that carries none of ``keys``.
+
+    A key comes in ``X-API-Key`` or as a bearer token. Every key is compared, in constant time, so
+    that timing reveals nothing. ``g.caller`` becomes a digest of the key, which may be stored.
+    """
+    # The environment may hold bytes that are not UTF-8.
+    encoded = [key.encode("utf-8", "surrogateescape") for key in keys]
+    known = {key: hashlib.sha256(b"portfolio caller\n" + key).hexdigest() for key in encoded}
+
+    def check() -> None:
+        # A preflight request carries no credentials by design.
+        if not request.path.startswith("/api/") or request.method == "OPTIONS":
+            return
+        given = request.headers.get("X-API-Key", "")
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if not given and scheme.lower() == "bearer":
+            # Not strip(): the last byte of à is a space to Latin-1.
+            given = token.strip(" \t")
+        # WSGI decodes headers as Latin-1. Most clients send UTF-8, but browsers and Python's own
+        # client send Latin-1.
+        sent = given.encode("latin-1"), given.encode()
+        matches = [
+            caller
+            for key, caller in known.items()
+            for each in sent
+            if hmac.compare_digest(each, key)
+        ]
+        if not matches:
+            raise Unauthorized
+        g.caller = matches[0]
+
+    app.before_request(check)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -74,9 +74,9 @@ def list_portfolios() -> Response:
 )
 def create_portfolio() -> Response:
     """Create a portfolio."""
-    portfolio = schemas.load(_create_schema, json_body(request), "body")
+    portfolio = schemas.load(_create_schema, json_body(), "body")
     s = services()
-    created = s.portfolios.create(portfolio, idempotency_key(request))
+    created = s.portfolios.create(portfolio, idempotency_key())
     s.metrics.created("v1", created)
     return json_response(created.portfolios[0], 201, replay_header(created))
 
@@ -112,7 +112,7 @@ def get_portfolio(portfolio_id: str) -> Response:
 )
 def update_portfolio(portfolio_id: str) -> Response:
     """Update a portfolio."""
-    update = _load_update(json_body(request), portfolio_id)
+    update = _load_update(json_body(), portfolio_id)
     change = partial(services().portfolios.update, portfolio_id, update)
     return json_response(_apply_if_match(portfolio_id, update.version, change))
 
@@ -128,7 +128,7 @@ def update_portfolio(portfolio_id: str) -> Response:
 )
 def delete_portfolio(portfolio_id: str) -> Response:
     """Delete a portfolio."""
-    version = load_query(_delete_schema, request)["version"]
+    version = load_query(_delete_schema)["version"]
     change = partial(services().portfolios.delete, portfolio_id, version)
     _apply_if_match(portfolio_id, version, change)
     response = Response(status=204)
@@ -149,7 +149,7 @@ def delete_portfolio(portfolio_id: str) -> Response:
 )
 def validate_portfolios() -> Response:
     """Check which portfolios exist."""
-    ids = schemas.load(_ids_schema, json_body(request), "body")["ids"]
+    ids = schemas.load(_ids_schema, json_body(), "body")["ids"]
     valid, invalid = services().portfolios.partition_existing(ids)
     return json_response({"valid": valid, "invalid": invalid, "inactive": []})
 

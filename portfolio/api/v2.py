@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from portfolio.api import schemas
 from portfolio.api.openapi.annotations import BULK_EXAMPLE, PAGE_EXAMPLE, Body, Result, describe
@@ -38,7 +38,7 @@ _fields_schema = schemas.FieldsQuerySchema()
 def search_portfolios() -> Response:
     """Search portfolios."""
     s = services()
-    query = PageQuery.parse(request, s.validation_cache, cursors=True)
+    query = PageQuery.parse(s.validation_cache, cursors=True)
     if query.cursor is None:
         page = s.portfolios.search(query.search)
         return json_response(query.body(page), headers={"Link": query.links(_PATH, page)})
@@ -66,9 +66,9 @@ def create_portfolios() -> Response:
     """Create up to 100 portfolios: all or none."""
     s = services()
     with s.metrics.bulk("v2"):
-        unique = load_query(_bulk_query_schema, request)["unique"]
-        portfolios = _load_bulk(json_body(request))
-        key = idempotency_key(request, unique=unique)
+        unique = load_query(_bulk_query_schema)["unique"]
+        portfolios = _load_bulk(json_body())
+        key = idempotency_key(unique=unique)
         created = s.portfolios.create_all(portfolios, new_names=unique, key=key)
     s.metrics.created("v2", created)
     return json_response(created.portfolios, 201, replay_header(created))
@@ -93,8 +93,8 @@ def create_portfolios() -> Response:
 )
 def resolve_portfolios() -> Response:
     """Get the portfolios with up to 1000 ids and names."""
-    fields = load_query(_fields_schema, request)["fields"]
-    lookup = schemas.load(_lookup_schema, json_body(request), "body")
+    fields = load_query(_fields_schema)["fields"]
+    lookup = schemas.load(_lookup_schema, json_body(), "body")
     found = services().portfolios.resolve(lookup)
     portfolios = select_fields(found.portfolios, fields)
     return json_response({"portfolios": portfolios, "missing": found.missing._asdict()})

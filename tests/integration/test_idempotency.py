@@ -123,7 +123,7 @@ def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> Idempo
     new = load(PortfolioCreateSchema(), body, "body")
     with app.test_request_context(path, method="POST", json=body) as context:
         context.request.environ["HTTP_IDEMPOTENCY_KEY"] = "k-1"
-        found = idempotency_key(context.request)
+        found = idempotency_key()
     assert isinstance(found, IdempotencyKey)
     portfolio = new.to_portfolio(new_id(), utc_now())
     record = IdempotencyRecord(found, [portfolio], done=False, created=utc_now() - age)

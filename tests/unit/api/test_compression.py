@@ -6,10 +6,11 @@ import gzip
 from collections.abc import Iterator
 
 import pytest
-from flask import Flask, Response
+from flask import Response
 from flask.testing import FlaskClient
 
-from portfolio.middleware.compression import MIN_BYTES, CompressionMiddleware
+from portfolio.api.compression import MIN_BYTES
+from portfolio.api.flask_app import Application
 
 LONG = b'{"name": "Growth Fund"}, ' * 200
 SHORT = b"x" * (MIN_BYTES - 1)
@@ -34,8 +35,7 @@ STREAMS = {"long": Chunks(LONG, b"", LONG, b"end"), "short": Chunks(b"[", b"]"),
 
 @pytest.fixture
 def client() -> FlaskClient:
-    app = Flask("compression")
-    app.wsgi_app = CompressionMiddleware(app.wsgi_app)  # type: ignore[method-assign]
+    app = Application("compression")
 
     @app.get("/long")
     def long() -> Response:
