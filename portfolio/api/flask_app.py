@@ -72,12 +72,17 @@ class _NoSessions(SessionInterface):
 class Application(Flask):
     """The Flask application; routes, blueprints, hooks and error handlers are Flask's own.
 
-    It answers with a ``RoutedResponse``, whatever a view returns.
+    Only ``after_request`` functions do not run: what all responses need is WSGI middleware. It
+    answers with a ``RoutedResponse``, whatever a view returns.
     """
 
     session_interface = _NoSessions()
     request_class = _Request
     response_class = RoutedResponse
+
+    def process_response(self, response: Response) -> Response:
+        """Return ``response``: there is no session to save, and no function to call."""
+        return response
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return ``func``: no view is a coroutine, so that none has to be looked for."""
