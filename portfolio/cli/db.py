@@ -30,6 +30,7 @@ def indexes() -> None:
     """Create missing indexes and list all."""
     database = services().database
     with database_errors():
+        database.ping()  # an index may take an hour, and so would the wait for a server
         database.ensure_indexes()
         found = database.portfolios.index_information()
     print_table(
