@@ -56,8 +56,7 @@ class PageQuery(NamedTuple):
         parameters = {"limit": search.limit} | _criteria(search)
         if search.fields is not None:
             parameters["fields"] = ",".join(search.fields)
-        given = {name: value for name, value in parameters.items() if value is not None}
-        return cls(search, urlencode(given, quote_via=quote) + "&", cursor)
+        return cls(search, urlencode(_given(parameters), quote_via=quote) + "&", cursor)
 
     @classmethod
     def parse(cls, cache: ValidationCache, *, cursors: bool = False) -> PageQuery:
@@ -160,7 +159,8 @@ class CursorCodec(Signer):
                 raise ValueError("the date is too large")
             criteria = bson.decode(content, CODEC_OPTIONS)
             after = SortKey(criteria.pop("created"), criteria.pop("identity"))
-            if criteria != _criteria(search) or not isinstance(after.identity, ObjectId):
+            is_same = _given(criteria) == _given(_criteria(search))
+            if not (is_same and isinstance(after.identity, ObjectId)):
                 raise ValueError("it belongs to another search, or the id has the wrong type")
         except (BadData, BSONError, KeyError, RecursionError, ValueError):
             raise BadRequest(
@@ -171,6 +171,11 @@ class CursorCodec(Signer):
 
 def _links(target: str, pages: Mapping[str, object]) -> str:
     return ", ".join([f'<{target}{page}>; rel="{relation}"' for relation, page in pages.items()])
+
+
+def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is None: a cursor is valid for pods that know other parameters, too."""
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _criteria(search: Search) -> dict[str, Any]:
