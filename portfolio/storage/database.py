@@ -224,9 +224,7 @@ class Database(Connection):
         )
         return is_outage(error) and not (was_slow and self.health.reachable)
 
-    def _on_ping(self, recovered: bool) -> None:
-        if recovered:
-            log.info("MongoDB answers", extra={"topology": self.topology})
+    def _on_ping(self) -> None:
         if self.breaker is not None:
             self.breaker.half_open()
         if time.monotonic() >= self._prepare_at:

@@ -33,8 +33,7 @@ class HealthMonitor:
     """Pings MongoDB in a thread, once a second unless another call has just succeeded.
 
     Args:
-        on_success: called after each successful ping; told whether it is the first, or the first
-            after an outage.
+        on_success: called after each successful ping.
 
     Attributes:
         ping_ms: the milliseconds that the last successful ping took.
@@ -46,7 +45,7 @@ class HealthMonitor:
     def __init__(
         self,
         connection: Connection,
-        on_success: Callable[[bool], None],
+        on_success: Callable[[], None],
         *,
         interval_s: float = _PING_INTERVAL_S,
     ) -> None:
@@ -121,13 +120,16 @@ class HealthMonitor:
                 )
                 self._log_outage(error)
             return
-        recovered = self._failing_since is not None or not self.started
+        if self._failing_since is not None or not self.started:
+            # Whoever has logged the outage, which is an error, sees its end too.
+            level = logging.WARNING if self._causes else logging.INFO
+            log.log(level, "MongoDB answers", extra={"topology": self._connection.topology})
         self._failing_since = None
         self.fails_fast = False
         self._causes.clear()
         self.last_success = time.monotonic()
         self.started = True
-        self._on_success(recovered)
+        self._on_success()
 
     def _log_outage(self, error: Exception) -> None:
         """Log each cause of an outage once, and a few at most.

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from pymongo import MongoClient
+from pymongo.errors import AutoReconnect
 
 from portfolio.config import Settings
 from portfolio.storage.connection import PING_TIMEOUT_S, Connection
@@ -17,14 +19,16 @@ INTERVAL_S = 0.1
 
 
 @contextmanager
-def monitoring(pings: list[float]) -> Iterator[HealthMonitor]:
+def monitoring(pings: list[float], failures: int = 0) -> Iterator[HealthMonitor]:
     class Pinged(Connection):
         def ping(self, timeout_s: float = PING_TIMEOUT_S) -> float:
             pings.append(time.monotonic())
+            if len(pings) <= failures:
+                raise AutoReconnect("refused")
             return 1.0
 
     connection = Pinged(Settings.from_environment({}), MongoClient)
-    monitor = HealthMonitor(connection, lambda _recovered: None, interval_s=INTERVAL_S)
+    monitor = HealthMonitor(connection, lambda: None, interval_s=INTERVAL_S)
     monitor.start()
     try:
         yield monitor
@@ -37,6 +41,18 @@ def test_mongodb_is_pinged_at_intervals_while_nothing_else_calls_it() -> None:
 
     with monitoring(pings):
         wait_until(lambda: len(pings) >= 3, "two more pings have followed the first")
+
+
+def test_the_end_of_an_outage_is_logged_where_the_outage_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with monitoring([], failures=1) as monitor:
+        wait_until(lambda: monitor.reachable, "the second ping has succeeded")
+    with monitoring([]) as monitor:
+        wait_until(lambda: monitor.reachable, "the first ping has succeeded")
+
+    logged = [(each.levelname, each.msg) for each in caplog.records if "answers" in each.msg]
+    assert logged == [("WARNING", "MongoDB answers")], "at LOG_LEVEL=WARNING, as in production"
 
 
 def test_no_ping_is_sent_while_other_calls_succeed() -> None:
