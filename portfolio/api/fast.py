@@ -122,7 +122,8 @@ def stats() -> Response:
             },
             "environment": {
                 "profile": settings.profile,
-                "databaseTracing": settings.enable_database_tracing,
+                "databaseTracing": "traces" in settings.signals
+                and settings.enable_database_tracing,
             },
             "endpoints": {
                 rule.rule: current_app.view_functions[rule.endpoint].__doc__

@@ -27,6 +27,7 @@ blueprint = Blueprint("health", __name__)
 def index() -> Response:
     """Get the service's name, version and features."""
     settings = services().settings
+    signals = settings.signals
     return json_response(
         {
             "message": "GlobeCo Portfolio Service",
@@ -34,9 +35,9 @@ def index() -> Response:
             "environment": settings.profile,
             "status": "operational",
             "features": {
-                "tracing": settings.enable_tracing,
-                "database_tracing": settings.enable_database_tracing,
-                "metrics": settings.enable_metrics,
+                "tracing": "traces" in signals,
+                "database_tracing": "traces" in signals and settings.enable_database_tracing,
+                "metrics": "metrics" in signals,
                 "validation_cache": settings.enable_validation_caching,
                 "circuit_breaker": settings.enable_circuit_breaker,
                 "request_logging": settings.enable_request_logging,

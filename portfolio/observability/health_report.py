@@ -68,7 +68,7 @@ class HealthReport:
     def describe(self) -> State:
         """Return the state of this worker, which the other workers read."""
         database, metrics, signals = self._database, self._metrics, self._settings.signals
-        usage = resource.getrusage(resource.RUSAGE_SELF)
+        usage, memory = resource.getrusage(resource.RUSAGE_SELF), resident_bytes()
         return {
             "pid": os.getpid(),
             "database": {
@@ -90,8 +90,9 @@ class HealthReport:
             },
             "process": {
                 "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-                "memory_bytes": resident_bytes(),
-                "max_memory_bytes": usage.ru_maxrss * 1024,
+                "memory_bytes": memory,
+                # The kernel counts the two in different ways.
+                "max_memory_bytes": max(usage.ru_maxrss * 1024, memory),
             },
             "log_level": self._log_level_controller.level,
             "telemetry": {"metrics": "metrics" in signals, "tracing": "traces" in signals},
