@@ -80,6 +80,7 @@ step "Building the manifests of $environment"
 render "overlays/$environment" "$additions"
 images=$(sed -n 's/^ *-\{0,1\} *image: *//p' "$manifests" | sort -u)
 echo "$images"
+tell_manual_variables
 # Nobody can tell what such a name ran, nor go back to it.
 [ "$environment" != production ] ||
   [[ ! $images =~ (^|$'\n')([^@$'\n']*:latest|[^:@$'\n']+)($|$'\n') ]] ||

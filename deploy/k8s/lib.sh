@@ -103,6 +103,19 @@ require_adoptable() {
       "$migrate"
 }
 
+# tell_manual_variables: names what `kubectl patch` and `kubectl set env` have added to the Deployment.
+# An apply leaves such variables, and they win over those of the ConfigMap.
+tell_manual_variables() {
+  local names name
+  names=$(kubectl get deployment "$SERVICE" -n "$namespace" --ignore-not-found \
+    -o 'jsonpath={.spec.template.spec.containers[0].env[*].name}') ||
+    fail "cannot read deployment/$SERVICE" "check your rights: kubectl auth can-i get deployments -n $namespace"
+  for name in $names; do
+    grep -q "name: $name\$" "$manifests" ||
+      echo "$name was set by hand and stays; to remove it: kubectl set env deployment/$SERVICE -n $namespace $name-"
+  done
+}
+
 require_namespace() {
   kubectl get namespace "$namespace" >/dev/null 2>&1 ||
     kubectl create namespace "$namespace" ||

@@ -280,6 +280,14 @@ class TestDeploy:
         cluster.answers(LAST_APPLIED_OF, 0, '{"spec":{"selector":{}}}')
         assert cluster.run(DEPLOY_SH, "staging").status == 0
 
+    @pytest.mark.parametrize("option", ["--validate", "--dry-run", "--yes"])
+    def test_variables_that_were_set_by_hand_are_named(self, cluster: Cluster, option: str) -> None:
+        cluster.answers(r"^get deployment .*\.env\[\*\]\.name", 0, "MONGODB_URI LOG_LEVEL")
+        result = cluster.run(DEPLOY_SH, "production", option)
+        assert result.status == 0
+        assert "MONGODB_URI was" not in result.output
+        assert "LOG_LEVEL was set by hand and stays; to remove it: kubectl set env" in result.output
+
     def test_configmaps_that_no_revision_needs_are_removed(self, cluster: Cluster) -> None:
         used, unused, other = (f"globeco-portfolio-service-{c * 10}" for c in "abc")
         names = [used, unused, "globeco-portfolio-service-by-hand", "elsewhere-cccccccccc"]
