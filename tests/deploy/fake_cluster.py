@@ -47,7 +47,11 @@ RESOURCES = {
     ],
     "metrics.k8s.io/v1beta1": [("pods", "PodMetrics", True), ("nodes", "NodeMetrics", False)],
 }
-SHORT = {"horizontalpodautoscalers": ["hpa"], "poddisruptionbudgets": ["pdb"]}
+SHORT = {
+    "horizontalpodautoscalers": ["hpa"],
+    "persistentvolumeclaims": ["pvc"],
+    "poddisruptionbudgets": ["pdb"],
+}
 LOG = [
     {"ts": "2024-01-20T14:45:00.123Z", "level": "INFO", "msg": "ready"},
     {"ts": "2024-01-20T14:45:01.123Z", "level": "ERROR", "msg": "an error"},
@@ -136,6 +140,11 @@ class FakeCluster:
             )
             for index in range(thing["spec"]["replicas"]):
                 self._run_pod(thing, f"{meta['name']}-{index}")
+                for claim in thing["spec"].get("volumeClaimTemplates", []):
+                    name = f"{claim['metadata']['name']}-{meta['name']}-{index}"
+                    where = {"name": name, "namespace": meta["namespace"]}
+                    kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+                    self.add(claim | kind | {"metadata": where})
         elif kind == "Job":
             thing["spec"].setdefault("selector", {"matchLabels": {"job-name": meta["name"]}})
             thing["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}

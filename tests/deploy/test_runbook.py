@@ -6,6 +6,7 @@ node is described in kubectl_runbook.py), and with the real service behind local
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -169,6 +170,22 @@ def test_links_lead_somewhere(page: Path) -> None:
         file, _, anchor = target.partition("#")
         assert not file or (page.parent / file).exists(), target
         assert file or anchor in anchors, target
+
+
+def test_panels_that_are_named_are_on_a_dashboard() -> None:
+    dashboards = [
+        json.loads(each.read_text()) for each in (MONITORING / "dashboards").glob("*.json")
+    ]
+    titles = {panel["title"] for each in dashboards for panel in each["panels"]}
+    paragraphs = (DEPLOY / "RUNBOOK.md").read_text().split("\n\n")
+    named = [
+        name
+        for paragraph in paragraphs
+        if "Dashboard" in paragraph
+        for name in re.findall('"([^"]+)"', " ".join(paragraph.split()))
+    ]
+    assert len(named) > 5
+    assert set(named) <= titles
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
