@@ -54,8 +54,9 @@ class RoutedResponse(Response):
             if is_conditional and not is_resource_modified(environ, self.headers.get("ETag")):
                 self.status_code = 304
             body, status, headers = self.get_wsgi_response(environ)
-        if "HTTP_ACCEPT_ENCODING" in environ and method != "HEAD":
-            body = compress(body, headers, environ["HTTP_ACCEPT_ENCODING"])
+        accepted = environ.get("HTTP_ACCEPT_ENCODING")
+        if accepted and method != "HEAD":
+            body = compress(body, headers, accepted)
         start_response(status, headers)
         return body  # type: ignore[no-any-return]
 

@@ -44,14 +44,9 @@ EXAMPLE = to_json(Portfolio(EXAMPLE_ID, "Growth Fund", parse_date("2024-01-20T14
 FIELDS = tuple(EXAMPLE)
 
 
-def select_fields(
-    portfolios: Sequence[Portfolio], fields: Sequence[str] | None
-) -> Sequence[Portfolio] | list[dict[str, Any]]:
-    """Return what a response gives of ``portfolios``: some of ``FIELDS``, or all for None."""
-    if fields is None:
-        return portfolios
-    whole = map(to_json, portfolios)
-    return [{field: each[field] for field in fields} for each in whole]
+def select_fields(portfolios: Iterable[Portfolio], fields: Sequence[str]) -> list[dict[str, Any]]:
+    """Return ``fields``, which are some of ``FIELDS``, of each portfolio."""
+    return [{field: each[field] for field in fields} for each in map(to_json, portfolios)]
 
 
 def json_lines(portfolios: Iterable[Portfolio]) -> bytes:
@@ -71,7 +66,8 @@ class PortfoliosEncoder:
         """Return the JSON of ``portfolios``, which must not change any more, with these fields."""
         known, known_fields, encoded = self._latest
         if known is not portfolios or known_fields != fields:
-            encoded = orjson.dumps(select_fields(portfolios, fields), default=to_json)
+            chosen = select_fields(portfolios, fields) if fields else portfolios
+            encoded = orjson.dumps(chosen, default=to_json)
             self._latest = (portfolios, fields, encoded)
         return orjson.Fragment(encoded)
 

@@ -96,7 +96,7 @@ def resolve_portfolios() -> Response:
     fields = load_query(_fields_schema)["fields"]
     lookup = schemas.load(_lookup_schema, json_body(), "body")
     found = services().portfolios.resolve(lookup)
-    portfolios = select_fields(found.portfolios, fields)
+    portfolios = select_fields(found.portfolios, fields) if fields else found.portfolios
     return json_response({"portfolios": portfolios, "missing": found.missing._asdict()})
 
 
