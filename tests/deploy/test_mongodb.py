@@ -35,19 +35,26 @@ class Members:
             "backup-password": "backup-secret",
             "portfolio-password": "portfolio-secret",
         }
-        (folder / "keyfile").write_text("0123456789abcdef" * 8)
-        (folder / "keyfile").chmod(0o400)
+        self.set_keyfile("0123456789abcdef")
 
-    def start(self) -> None:
-        port = free_port()
+    def set_keyfile(self, text: str) -> None:
+        keyfile = self.folder / "keyfile"
+        keyfile.unlink(missing_ok=True)
+        keyfile.write_text(text * 8)
+        keyfile.chmod(0o400)
+
+    def start(self, port: int | None = None) -> None:
+        """Start a member, or on the port of one that was stopped this one again."""
+        port = port or free_port()
         data = self.folder / str(port)
-        data.mkdir()
+        data.mkdir(exist_ok=True)
         command = [str(self.binary), "--replSet=rs0", f"--keyFile={self.folder}/keyfile"]
         command += [f"--dbpath={data}", f"--port={port}", "--bind_ip=127.0.0.1"]
         command += [f"--unixSocketPrefix={data}", "--wiredTigerCacheSizeGB=0.25"]
         log = (data / "log").open("wb")
         self.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
-        self.hosts.append(f"127.0.0.1:{port}")
+        if (host := f"127.0.0.1:{port}") not in self.hosts:
+            self.hosts.append(host)
 
     def stop(self) -> None:
         for process in self.processes:
@@ -136,6 +143,20 @@ class TestInit:
         with MongoClient(uri) as client:  # as restore.sh logs in, whatever the passwords are
             assert client.admin["system.users"].count_documents({}) == len(of_today)
         assert members.init().returncode == 0
+        assert members.evaluate("portfolio", "portfolio", "1") == "1"
+
+    def test_lost_secrets_are_replaced_once_the_members_have_the_new_keyfile(
+        self, members: Members
+    ) -> None:
+        """As the runbook has it: Lost credentials."""
+        members.start()
+        assert members.init().returncode == 0
+        members.set_keyfile("fedcba9876543210")
+        members.secrets = {name: f"new-{text}" for name, text in members.secrets.items()}
+        members.stop()
+        members.start(int(members.hosts[0].split(":")[1]))
+        done = members.init()
+        assert done.returncode == 0, done.stdout + done.stderr
         assert members.evaluate("portfolio", "portfolio", "1") == "1"
 
     def test_users_have_the_rights_that_they_need_and_no_more(self, members: Members) -> None:
