@@ -7,7 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response
-from flask.sessions import NullSession, SessionInterface
+from flask.ctx import RequestContext
+from flask.sessions import NullSession
 from werkzeug.http import is_resource_modified
 from werkzeug.routing import MapAdapter
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 1024 * 1024
 
+_NO_SESSION = NullSession()
 _template = cache(route_template)
 
 
@@ -61,15 +63,6 @@ class RoutedResponse(Response):
         return body  # type: ignore[no-any-return]
 
 
-class _NoSessions(SessionInterface):
-    """Every request has the same empty session, which nothing reads and nothing can write."""
-
-    _none = NullSession()
-
-    def open_session(self, app: Flask, request: Request) -> NullSession:
-        return self._none
-
-
 class Application(Flask):
     """The Flask application; routes, blueprints, hooks and error handlers are Flask's own.
 
@@ -77,9 +70,12 @@ class Application(Flask):
     answers with a ``RoutedResponse``, whatever a view returns.
     """
 
-    session_interface = _NoSessions()
     request_class = _Request
     response_class = RoutedResponse
+
+    def request_context(self, environ: WSGIEnvironment) -> RequestContext:
+        """Return the context of a request; all have one session, which nothing can write."""
+        return RequestContext(self, environ, session=_NO_SESSION)
 
     def process_response(self, response: Response) -> Response:
         """Return ``response``: there is no session to save, and no function to call."""
