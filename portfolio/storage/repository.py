@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -11,14 +12,17 @@ from bson import ObjectId
 from pymongo import ReturnDocument
 from pymongo.cursor import Cursor
 
-from portfolio.errors import NotFound, VersionConflict
+from portfolio.errors import NotFound, Overloaded, VersionConflict
 from portfolio.models import Portfolio, PortfolioUpdate
+from portfolio.scheduling import yield_to_hub
 from portfolio.storage.database import Database
 from portfolio.storage.documents import PROJECTION, Document, from_document, to_changes
 
 T = TypeVar("T")
 
 _ID = {"_id": 1}
+# Only a thousand lists, or a MongoDB that hangs, make one wait this long.
+_TURN_TIMEOUT_S = 30.0
 
 
 class PortfolioRepository:
@@ -27,6 +31,7 @@ class PortfolioRepository:
     def __init__(self, database: Database, *, batch_size: int = 1000) -> None:
         self._database = database
         self._batch_size = batch_size
+        self._turn = threading.Lock()
 
     def get_all(self, ids: Sequence[str]) -> dict[str, Portfolio]:
         """Return the stored portfolios with these ids, each under its id in lower case."""
@@ -39,6 +44,9 @@ class PortfolioRepository:
 
     def batches(self) -> Iterator[list[Portfolio]]:
         """Yield all portfolios in the order of insertion, in batches.
+
+        Concurrent callers take turns after their first batch: decoding one takes milliseconds, and
+        other requests would wait for those of all lists.
 
         The socket timeout bounds each batch. There is no deadline, since a server would apply it to
         all batches of a cursor together.
@@ -53,11 +61,20 @@ class PortfolioRepository:
             with pymongo.timeout(None):
                 return list(map(from_document, islice(cursor, self._batch_size)))
 
+        def take_in_turn(cursor: Cursor[Document]) -> list[Portfolio]:
+            yield_to_hub()  # whoever releases the lock would get it again
+            if not self._turn.acquire(timeout=_TURN_TIMEOUT_S):
+                raise Overloaded("Too many lists are in flight")
+            try:
+                return self._database.run("getMore", lambda: take(cursor), retry=False)
+            finally:
+                self._turn.release()
+
         cursor, batch = self._database.run("find", begin, retry=True, is_read=True)
         with cursor:
             while batch:
                 yield batch
-                batch = self._database.run("getMore", lambda: take(cursor), retry=False)
+                batch = take_in_turn(cursor)
 
     def batches_by_id(self, after: str | None = None) -> Iterator[list[Portfolio]]:
         """Yield all portfolios in the order of their ids, in batches.

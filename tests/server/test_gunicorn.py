@@ -6,11 +6,13 @@ import json
 import re
 import select
 import socket
+import statistics
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -356,6 +358,31 @@ def test_a_long_list_is_streamed_in_bounded_memory(listing: Listing) -> None:
     assert tail.endswith(b"}]")
     assert count == LISTED
     assert max(highest, listing.memory) - before < 10 * MIB
+
+
+def test_many_lists_keep_others_waiting_no_longer_than_a_few_do(listing: Listing) -> None:
+    received = 0
+
+    def read(connection: socket.socket) -> None:
+        nonlocal received
+        connection.sendall(f"GET {V1} HTTP/1.0\r\n\r\n".encode())
+        while data := connection.recv(1 << 20):
+            received += data.count(b'"portfolioId"')
+
+    meanwhile = []
+    with ExitStack() as held, ThreadPoolExecutor(8) as pool:
+        for _ in range(8):
+            connection = held.enter_context(closing(connect(listing.gunicorn)))
+            pool.submit(read, connection)
+            held.callback(connection.shutdown, socket.SHUT_RD)
+        wait_until(lambda: received, "the lists have begun")
+        for _ in range(9):
+            before = received
+            assert listing.gunicorn.status("/health/live") == 200
+            meanwhile.append(received - before)
+        held.close()
+    # It waits for some batches of a thousand; if each list sent one in each turn, for dozens.
+    assert statistics.median(meanwhile) < 10_000, meanwhile
 
 
 def test_clients_that_leave_midway_cost_nothing_more(listing: Listing) -> None:
