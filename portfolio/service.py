@@ -57,7 +57,7 @@ class PortfolioService:
         self._search = search
         self._writer = writer
         self._by_id = BatchLoader(repository.get_all)
-        self._pages = BatchLoader(self._find_pages, group=_shared_query, max_callers=_MAX_SEARCHES)
+        self._pages = BatchLoader(self._find_pages, max_callers=_MAX_SEARCHES)
 
     def list_all(self) -> Iterator[list[Portfolio]]:
         """Return all portfolios in the order of insertion, in batches.
@@ -159,7 +159,9 @@ class PortfolioService:
 
     def search(self, search: Search) -> Page:
         """Return one page of the portfolios that match, newest first."""
-        page = self._pages.get(search)
+        # First pages of names share a query; any other search shares one with its equals alone.
+        group = None if search.name is not None and not search.offset else search
+        page = self._pages.get(search, group)
         return page if page is not None else self._find_page(search)
 
     def search_after(
@@ -279,8 +281,3 @@ class PortfolioService:
         elif not found and search.offset:
             total = self._search.count(search)
         return Page(found, total, has_next=end is not None)
-
-
-def _shared_query(search: Search) -> Search | None:
-    """Return what concurrent searches must have in common to share a query: a name, or all."""
-    return None if search.name is not None and not search.offset else search

@@ -27,7 +27,6 @@ class BatchLoader(Generic[Key, Value]):
 
     Args:
         load: returns the values of distinct keys, without those that have none.
-        group: returns what the keys of one batch have in common; by default, all share one.
         max_callers: the most callers in one batch.
         pause: yields to other callers, as ``time.sleep`` does.
     """
@@ -36,12 +35,10 @@ class BatchLoader(Generic[Key, Value]):
         self,
         load: Callable[[Sequence[Key]], dict[Key, Value]],
         *,
-        group: Callable[[Key], Hashable] | None = None,
         max_callers: int = sys.maxsize,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._load = load
-        self._group = group
         self._max_callers = max_callers
         self._pause = pause
         self._lock = threading.Lock()
@@ -52,14 +49,13 @@ class BatchLoader(Generic[Key, Value]):
         """How many callers have joined a batch whose query is not sent yet."""
         return sum(map(len, self._open.values()))
 
-    def get(self, key: Key) -> Value | None:
-        """Return the value of ``key``, or None.
+    def get(self, key: Key, group: Hashable = None) -> Value | None:
+        """Return the value of ``key``, or None, loaded together with keys of the same ``group``.
 
         Raises:
             DeadlineExceeded: the deadline passed before the batch was done.
             Exception: whatever ``load`` raises for this caller.
         """
-        group = self._group(key) if self._group else None
         with self._lock:
             batch = self._open.get(group)
             is_leader = batch is None or len(batch) >= self._max_callers

@@ -49,7 +49,7 @@ def at_the_same_moment(
 
     def ask(key: str, seconds: float) -> int | None:
         with budget(seconds):
-            return loader.get(key)
+            return loader.get(key, group(key))
 
     def others_join(_seconds: float) -> None:
         if len(answers) > 1:
@@ -61,7 +61,7 @@ def at_the_same_moment(
                 f"{key} is asked for",
             )
 
-    loader = BatchLoader(load, group=group, pause=others_join)
+    loader = BatchLoader(load, pause=others_join)
     with ThreadPoolExecutor(len(keys)) as pool:
         answers.append(pool.submit(copy_context().run, ask, keys[0], budgets[0]))
         answers[0].exception()  # the pool takes no more once it is left
