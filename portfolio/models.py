@@ -99,12 +99,9 @@ class CreateResult(NamedTuple):
 
 
 class IdempotencyKey(NamedTuple):
-    """Identifies a creation.
+    """Identifies a creation: the client's own key, and digests of the request and the API key.
 
-    Attributes:
-        key: the client's own.
-        fingerprint: a digest of the request.
-        caller: a digest of the client's API key; None where there are no API keys.
+    ``caller`` is None where there are no API keys.
     """
 
     key: str

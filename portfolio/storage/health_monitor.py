@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 # Readiness must change within 5 s after MongoDB goes away, hangs or comes back (CONTRACT.md,
 # section 5): one ping a second with a timeout of two leaves room for a late start of either.
-_PING_INTERVAL_S = 1.0
+PING_INTERVAL_S = 1.0
 _FIRST_PING_TIMEOUT_S = 1.0
 _STALE_AFTER_S = 4.0
 # A ping costs a pod as much as a request: while calls succeed all the time, one in so many seconds
@@ -42,20 +42,13 @@ class HealthMonitor:
         fails_fast: whether a call would be in vain, since MongoDB is known to be down.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        on_success: Callable[[], None],
-        *,
-        interval_s: float = _PING_INTERVAL_S,
-    ) -> None:
+    def __init__(self, connection: Connection, on_success: Callable[[], None]) -> None:
         self.ping_ms = 0.0
         self.started = False
         self.last_success = _NEVER
         self.fails_fast = False
         self._connection = connection
         self._on_success = on_success
-        self._interval_s = interval_s
         self._first_check_done = threading.Event()
         self._stopped = threading.Event()
         self._pinged_at = _NEVER
@@ -94,7 +87,7 @@ class HealthMonitor:
     def _monitor(self) -> None:
         self._check_health(_FIRST_PING_TIMEOUT_S)
         self._first_check_done.set()
-        while not self._stopped.wait(self._interval_s):
+        while not self._stopped.wait(PING_INTERVAL_S):
             if not self._has_just_answered():
                 self._check_health(PING_TIMEOUT_S)
 
@@ -103,7 +96,7 @@ class HealthMonitor:
         now = time.monotonic()
         return (
             self._failing_since is None
-            and now - self.last_success < self._interval_s / 2
+            and now - self.last_success < PING_INTERVAL_S / 2
             and now - self._pinged_at < _MAX_PAUSE_S
         )
 

@@ -51,31 +51,18 @@ T = TypeVar("T")
 
 
 class PortfolioSearch:
-    """Finds stored portfolios.
-
-    Args:
-        parallel_threshold: from how many on a search for a substring runs in parallel.
-        substring_searches: the most searches for substrings at once; as many as use half of the
-            pool by default.
-        queue_timeout_s: how many seconds others wait.
-    """
+    """Finds stored portfolios, substrings in parallel if ``parallel_threshold`` are stored."""
 
     def __init__(
-        self,
-        database: Database,
-        *,
-        parallel_threshold: int = _PARALLEL_THRESHOLD,
-        substring_searches: int | None = None,
-        queue_timeout_s: float = _QUEUE_TIMEOUT_S,
+        self, database: Database, *, parallel_threshold: int = _PARALLEL_THRESHOLD
     ) -> None:
-        if substring_searches is None:
-            substring_searches = max(database.pool.max // _CONNECTIONS_PER_SEARCH, 1)
         self._database = database
         self._parallel_threshold = parallel_threshold
         self._median: datetime | None = None
         self._median_expires = 0.0
-        self._substring_searches = threading.BoundedSemaphore(substring_searches)
-        self._queue_timeout_s = queue_timeout_s
+        self._substring_searches = threading.BoundedSemaphore(
+            max(database.pool.max // _CONNECTIONS_PER_SEARCH, 1)
+        )
 
     def find(
         self, search: Search, after: SortKey | None = None
@@ -159,7 +146,7 @@ class PortfolioSearch:
             DeadlineExceeded: the deadline passed while it waited for its turn.
             Overloaded: too many are in flight.
         """
-        if not self._substring_searches.acquire(timeout=min(time_left(), self._queue_timeout_s)):
+        if not self._substring_searches.acquire(timeout=min(time_left(), _QUEUE_TIMEOUT_S)):
             if not time_left():
                 raise DeadlineExceeded
             raise Overloaded("Too many searches are in flight")

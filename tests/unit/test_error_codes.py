@@ -164,10 +164,15 @@ def test_a_passed_deadline_is_told_from_a_database_that_is_gone(
 
 @pytest.mark.parametrize(("seconds", "code"), [(0.01, "timeout"), (5.0, "overloaded")])
 def test_a_search_that_waits_in_vain_is_overloaded_unless_its_deadline_passed(
-    unit_client: FlaskClient, seconds: float, code: str
+    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch, seconds: float, code: str
 ) -> None:
     database = unit_client.application.extensions["portfolio"].database
-    search = PortfolioSearch(database, substring_searches=0, queue_timeout_s=0.05)
-    with budget(seconds), pytest.raises(Unavailable) as raised:
+    search = PortfolioSearch(database)
+
+    def find_again(*_: object, **__: object) -> None:
         search.find(Search(name_like="a"))
+
+    monkeypatch.setattr(database, "find", find_again)
+    with budget(seconds), pytest.raises(Unavailable) as raised:
+        find_again()
     assert raised.value.code == code

@@ -11,11 +11,17 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
 from portfolio.config import Settings
+from portfolio.storage import health_monitor
 from portfolio.storage.connection import PING_TIMEOUT_S, Connection
 from portfolio.storage.health_monitor import HealthMonitor
 from tests.support.gunicorn import wait_until
 
 INTERVAL_S = 0.1
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_monitor, "PING_INTERVAL_S", INTERVAL_S)
 
 
 @contextmanager
@@ -28,7 +34,7 @@ def monitoring(pings: list[float], failures: int = 0) -> Iterator[HealthMonitor]
             return 1.0
 
     connection = Pinged(Settings.from_environment({}), MongoClient)
-    monitor = HealthMonitor(connection, lambda: None, interval_s=INTERVAL_S)
+    monitor = HealthMonitor(connection, lambda: None)
     monitor.start()
     try:
         yield monitor
