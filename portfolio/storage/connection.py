@@ -105,7 +105,8 @@ class Connection:
     def topology(self) -> str:
         """``standalone``, ``replica set``, ``sharded`` or ``unknown``, as last seen by PyMongo."""
         kinds = {server.server_type_name for server in self.servers()}
-        if kinds & {"RSPrimary", "RSSecondary"}:
+        type_name = self.client.topology_description.topology_type_name
+        if type_name.startswith("ReplicaSet") or "RSPrimary" in kinds:
             self._topology = "replica set"
         elif kinds & {"Mongos", "LoadBalancer"}:
             self._topology = "sharded"
