@@ -20,14 +20,18 @@ from portfolio.storage.failures import is_unreachable
 TRANSFER_BUDGET_S = 75.0
 
 
+def is_command() -> bool:
+    """Tell whether a ``flask`` command runs, rather than a server."""
+    return click.get_current_context(silent=True) is not None
+
+
 def cli_environment() -> Mapping[str, str]:
     """Return the variables to read the settings from.
 
     In a checkout, a command uses the MongoDB of ``tox -e serve``, unless ``MONGODB_URI`` is set. A
     server uses the environment as it is.
     """
-    in_server = click.get_current_context(silent=True) is None
-    if in_server or os.environ.get("MONGODB_URI", "").strip():
+    if not is_command() or os.environ.get("MONGODB_URI", "").strip():
         return os.environ
     try:
         # Deferred: the image does not contain this package.

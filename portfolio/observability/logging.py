@@ -120,22 +120,23 @@ class LogLevelController:
         logging.getLogger("gunicorn.error").setLevel(_gunicorn_level(self.level))
 
 
-def logging_config(settings: Settings) -> dict[str, Any]:
-    """Return the configuration for ``logging.config.dictConfig``.
+def logging_config(settings: Settings, stream: str = "stdout") -> dict[str, Any]:
+    """Return the configuration for ``logging.config.dictConfig``; ``stream`` is one of ``sys``.
 
     ``LOG_LEVEL`` applies to the service's own loggers. Libraries log from WARNING up: at DEBUG,
     PyMongo would log whole documents. OpenTelemetry is throttled, since it logs each failed export
     three times.
     """
-    on_terminal = sys.stdout.isatty()
+    output = getattr(sys, stream)  # None if it is closed
+    on_terminal = output is not None and output.isatty()
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and on_terminal)
     no_colors = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"  # no-color.org
     handler = {
         "class": "logging.StreamHandler",
         "formatter": "text" if as_text else "json",
-        "stream": "ext://sys.stdout",
+        "stream": f"ext://sys.{stream}",
     }
-    to_stdout = {"handlers": ["stdout"], "propagate": False}
+    own = {"handlers": ["all"], "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -144,13 +145,13 @@ def logging_config(settings: Settings) -> dict[str, Any]:
             "text": {"()": TextFormatter, "colors": on_terminal and not no_colors},
         },
         "handlers": {
-            "stdout": {**handler, "filters": [is_no_probe] if as_text else []},
+            "all": {**handler, "filters": [is_no_probe] if as_text else []},
             "seldom": {**handler, "filters": [AtIntervals(60)]},
         },
-        "root": {"level": "WARNING", "handlers": ["stdout"]},
+        "root": {"level": "WARNING", "handlers": ["all"]},
         "loggers": {
-            "portfolio": {"level": settings.log_level, **to_stdout},
-            "gunicorn.error": {"level": _gunicorn_level(settings.log_level), **to_stdout},
+            "portfolio": {"level": settings.log_level, **own},
+            "gunicorn.error": {"level": _gunicorn_level(settings.log_level), **own},
             "opentelemetry": {"handlers": ["seldom"], "propagate": False},
         },
     }

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _ID = {"_id": 1}
 # Only a thousand lists, or a MongoDB that hangs, make one wait this long.
 _TURN_TIMEOUT_S = 30.0
+_LOWEST_ID = ObjectId(bytes(12))
 
 
 class PortfolioRepository:
@@ -88,7 +89,9 @@ class PortfolioRepository:
         Raises:
             Unavailable: MongoDB is down; the caller can resume after the last id.
         """
-        beyond: Document = {} if after is None else {"_id": {"$gt": ObjectId(after)}}
+        # Never without an id: MongoDB compares ids of one type only, so that behind a foreign one
+        # no portfolio would be found.
+        beyond = {"_id": {"$gte": _LOWEST_ID} if after is None else {"$gt": ObjectId(after)}}
         while documents := self._database.find(beyond, sort=_ID, limit=self._batch_size):
             yield list(map(from_document, documents))
             beyond = {"_id": {"$gt": documents[-1]["_id"]}}

@@ -9,6 +9,7 @@ import io
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,16 @@ def test_what_existed_all_along_comes_once_whatever_others_do_meanwhile(
     written = ids(file)
     assert len(written) == len(set(written))
     assert set(IDS) - gone <= set(written)
+
+
+def test_documents_with_foreign_ids_hide_no_portfolio(
+    app: Flask, stored: Documents, file: Path
+) -> None:
+    others: list[Any] = ["a string", 5, {"a": "document"}, True]
+    dated = {"name": "Other", "dateCreated": datetime(2024, 1, 1)}
+    stored.insert_many({"_id": other, **dated} for other in others)
+    export(app, file)
+    assert ids(file) == IDS
 
 
 def test_an_export_begins_anew_where_that_is_asked_for(

@@ -293,6 +293,17 @@ def test_a_file_without_any_portfolio_is_an_error(app: Flask, tmp_path: Path) ->
     assert f"No line of {file} holds a portfolio: 0 imported, 0 there already, 2 skipped" in told
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "idna"])
+def test_a_file_that_is_not_in_the_named_encoding_is_refused(
+    app: Flask, tmp_path: Path, encoding: str
+) -> None:
+    file = tmp_path / "all.ndjson"
+    file.write_bytes(LINES)
+    told = refused(app, "import", file, "--encoding", encoding)
+    assert f"after line 0: not {encoding}: " in told
+    assert "--encoding names another encoding" in told
+
+
 def test_unknown_fields_are_named_once(app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "all.ndjson"
     file.write_text('{"name": "A"}\n' + '{"name": "B", "versoin": 1}\n' * 3)

@@ -141,6 +141,14 @@ def test_two_imports_of_one_file_at_once_store_it_once(
     assert stored(collection) == Counter(NAMES)
 
 
+def test_what_was_imported_before_a_stop_counts_as_there_already(app: Flask, file: Path) -> None:
+    stop_midway(app, file)
+    good = file.read_text().splitlines()[:300]
+    file.write_text("\n".join([*good, "bad"]))
+    told = imported(app, file, "--bad-lines", "skip")
+    assert told.splitlines()[-1] == "0 imported, 300 there already, 1 skipped"
+
+
 def test_a_file_that_another_import_reads_is_refused(app: Flask, file: Path) -> None:
     with file.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)

@@ -24,6 +24,13 @@ atexit.register(lambda: print(*[each.name for each in threading.enumerate()], fi
 from flask.cli import main; main()
 """
 
+# Logs what PyMongo's threads may log at any time.
+LOGS = """
+import atexit, logging
+atexit.register(lambda: logging.getLogger("pymongo.client").error("a thread failed"))
+from flask.cli import main; main()
+"""
+
 
 def exported_names(lines: bytes) -> list[str]:
     return sorted(json.loads(line)["name"] for line in lines.splitlines())
@@ -40,6 +47,12 @@ def test_a_pipe_is_read_and_written(
     assert exported.stderr == b""
     again = run_process(settings, "import", "-", "--format", "ndjson", input=exported.stdout)
     assert again.stdout == b"0 imported, 30 there already, 0 skipped\n"
+
+
+def test_what_is_logged_is_not_in_the_output(app: Flask, settings: Settings) -> None:
+    ran = run_process(settings, "export", "-", program=LOGS)
+    assert (ran.returncode, ran.stdout) == (0, b"")
+    assert b'"msg":"a thread failed"' in ran.stderr
 
 
 @pytest.mark.slow

@@ -151,10 +151,10 @@ class Lines:
             return self._text.readline(_MAX_LINE + 1)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise TransferError(f"after line {self.line}: broken gzip data: {error}") from error
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:  # such as the lack of a byte order mark
             raise TransferError(
-                f"after line {self.line}: not {self._encoding}: {error.reason}; --encoding names "
-                "another encoding"
+                f"after line {self.line}: not {self._encoding}: {getattr(error, 'reason', error)}; "
+                "--encoding names another encoding"
             ) from error
 
 

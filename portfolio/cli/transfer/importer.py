@@ -140,7 +140,8 @@ class Importer:
         self._resumes = True
         click.echo(f"Going on after line {self._done.line}")
         # Read them again: the ids of later rows depend on equal ones here.
-        for _ in self._entries:
+        for entry in self._entries:
+            self.known += isinstance(entry, _Entry)
             here = self._position()
             if here == self._done:
                 return

@@ -165,4 +165,4 @@ def test_one_setting_chooses_the_format(
     config = logging_config(Settings.from_environment(variables))
     assert {handler["formatter"] for handler in config["handlers"].values()} == {formatter}
     assert config["formatters"]["text"]["colors"] is colors
-    assert (is_no_probe in config["handlers"]["stdout"]["filters"]) == (formatter == "text")
+    assert (is_no_probe in config["handlers"]["all"]["filters"]) == (formatter == "text")
