@@ -1,8 +1,4 @@
-"""The OpenAPI 3.1 document, built from the routes, their descriptions and their schemas.
-
-Schemas of requests are Marshmallow's, which load them. Those of responses are ``schemas.yaml``:
-they describe and do not serialize. Tests validate real responses against the document.
-"""
+"""The OpenAPI 3.1 document, built from the routes, their descriptions and Marshmallow schemas."""
 
 from __future__ import annotations
 
@@ -19,16 +15,13 @@ from werkzeug.routing import Rule
 
 from portfolio import errors
 from portfolio.api.fields import InputField, Integer
+from portfolio.api.openapi import response_schemas
 from portfolio.api.openapi.annotations import ATTRIBUTE, JSON, Body, Result, describe
 from portfolio.api.responses import EXAMPLE, TOO_LARGE
 from portfolio.config import VERSION, Settings
 
-_HERE = Path(__file__).parent
-
 # What is the same in all documents.
-_COMPONENTS = yaml.safe_load((_HERE / "components.yaml").read_text())
-_SCHEMAS = yaml.safe_load((_HERE / "schemas.yaml").read_text())
-_SCHEMAS["Portfolio"]["examples"] = [EXAMPLE]
+_COMPONENTS = yaml.safe_load(Path(__file__).with_name("components.yaml").read_text())
 _COMPONENTS["parameters"]["portfolio_id"]["example"] = EXAMPLE["portfolioId"]
 _HEADERS = _COMPONENTS["headers"]
 
@@ -114,9 +107,17 @@ def _describe_parameter(_converter: Any, field: fields.Field[Any], ret: dict[str
 
 
 def _add_components(spec: APISpec, settings: Settings) -> None:
-    for name, schema in _SCHEMAS.items():
-        required = list(schema["properties"])
-        spec.components.schema(name, {"type": "object", "required": required} | schema)
+    spec.components.schema(
+        "Portfolio", {"examples": [EXAMPLE]}, schema=response_schemas.PortfolioSchema
+    )
+    spec.components.schema(
+        "PartialPortfolio",
+        {"description": "The fields that `fields` of the request names"},
+        schema=response_schemas.partial_portfolio,
+    )
+    # Named here since a field of PortfolioPage refers to either.
+    spec.components.schema("Pagination", schema=response_schemas.PaginationSchema)
+    spec.components.schema("CursorPagination", schema=response_schemas.CursorPaginationSchema)
     meaning = "the kind of an error; the reference says which to retry"
     codes = {"type": "string", "enum": list(errors.ErrorCode), "description": meaning}
     spec.components.schema("ErrorCode", codes)
@@ -180,8 +181,7 @@ def _result(result: Result) -> dict[str, Any]:
             if result.schema is None:
                 continue
             schema = _schema(result.schema)
-            # With ``fields``, which only lists and pages take.
-            if f"Partial{result.schema}" in _SCHEMAS and result.schema != "Portfolio":
+            if hasattr(response_schemas, f"Partial{result.schema}Schema"):
                 schema = {"anyOf": [schema, _schema(f"Partial{result.schema}")]}
             if result.many:
                 schema = {"type": "array", "items": schema}
@@ -210,5 +210,5 @@ def _error(name: str) -> dict[str, Any]:
     return described
 
 
-def _schema(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
+def _schema(name: str) -> Any:
+    return getattr(response_schemas, f"{name}Schema")
