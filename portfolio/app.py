@@ -12,7 +12,6 @@ from portfolio.api.fast import blueprint as fast
 from portfolio.api.flask_app import Application
 from portfolio.api.health import blueprint as health
 from portfolio.api.pagination import CursorCodec
-from portfolio.api.requests import require_api_key
 from portfolio.api.responses import register_error_handlers
 from portfolio.api.services import Services
 from portfolio.api.v1 import blueprint as v1
@@ -21,6 +20,7 @@ from portfolio.api.validation_cache import ValidationCache
 from portfolio.cli import Commands
 from portfolio.config import Settings
 from portfolio.middleware.admission import Admission, AdmissionMiddleware
+from portfolio.middleware.auth import require_api_key
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController

@@ -12,7 +12,7 @@ from flask.sessions import NullSession
 from werkzeug.http import is_resource_modified
 from werkzeug.routing import MapAdapter
 
-from portfolio.api.compression import compress
+from portfolio.middleware.compression import compress
 from portfolio.observability.metrics import ENDPOINT, route_template
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What applies to every request: request id, deadline, common headers, CORS, metrics, request log.
+"""What applies to every request: request id, deadline, common headers, metrics, request log.
 
 WSGI middleware instead of Flask hooks, so that it covers responses that Flask never sees.
 """
@@ -10,13 +10,14 @@ import os
 import random
 import re
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from portfolio.config import Settings
 from portfolio.errors import ErrorCode, error_body
+from portfolio.middleware.cors import cors_headers
 from portfolio.observability.logging import LogLevelController, request_id
 from portfolio.observability.metrics import ENDPOINT, REJECTED, Metrics
 from portfolio.observability.trace_context import parse, trace_context
@@ -41,40 +42,10 @@ _PRODUCTION_HEADERS = [
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 ]
 
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-# What a page may read beside the headers that browsers always show.
-_EXPOSED = ("Access-Control-Expose-Headers", "ETag, Link, Retry-After, X-Request-ID")
-_PREFLIGHT_HEADERS = [
-    ("Access-Control-Max-Age", "600"),
-    ("Access-Control-Allow-Methods", ", ".join(_METHODS)),
-]
-
 
 def common_headers(settings: Settings) -> list[tuple[str, str]]:
     """Return the headers of every response, apart from its request id."""
     return _SECURITY_HEADERS + (_PRODUCTION_HEADERS if settings.profile == "production" else [])
-
-
-def _cors_headers(environ: WSGIEnvironment, allowed: Container[str]) -> list[tuple[str, str]]:
-    """Return the headers that let the page of a browser call the service.
-
-    There are none if its origin is not ``allowed``, which has them in lower case; ``*`` allows any,
-    without credentials.
-    """
-    origin = environ["HTTP_ORIGIN"]
-    if "*" in allowed:
-        headers = [("Access-Control-Allow-Origin", "*"), _EXPOSED]
-    elif origin.lower() in allowed:
-        headers = [("Access-Control-Allow-Origin", origin), _EXPOSED, ("Vary", "Origin")]
-    else:
-        return []
-    method = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD", "").upper()
-    if environ["REQUEST_METHOD"] == "OPTIONS" and method in _METHODS:
-        headers += _PREFLIGHT_HEADERS
-        if requested := environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS"):
-            names = sorted(name.strip() for name in requested.split(","))
-            headers.append(("Access-Control-Allow-Headers", ", ".join(names)))
-    return headers
 
 
 def error_app(status: str, code: ErrorCode, detail: str, *more: tuple[str, str]) -> WSGIApplication:
@@ -164,7 +135,7 @@ class _RequestScope:
         """Add the headers that all responses have; those that this one sets itself win."""
         self._status = status
         if self._environ.get("HTTP_ORIGIN"):
-            headers += _cors_headers(self._environ, self._middleware.origins)
+            headers += cors_headers(self._environ, self._middleware.origins)
         given = dict(headers)
         headers += [header for header in self._middleware.headers if header[0] not in given]
         headers.append(("X-Request-ID", request_id.get()))

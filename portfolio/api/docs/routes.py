@@ -18,8 +18,8 @@ import orjson
 from flask import Blueprint, Response, current_app, request, send_file
 from werkzeug.exceptions import NotFound
 
-from portfolio.api.compression import accepts_gzip
 from portfolio.api.services import services
+from portfolio.middleware.compression import accepts_gzip
 
 blueprint = Blueprint("pages", __name__)
 

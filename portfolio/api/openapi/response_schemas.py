@@ -295,9 +295,7 @@ class ServiceMetricsSchema(_Response):
     validation_cache = _nested("the validation cache", CacheReportSchema)
     pool = _nested("the connections of all workers", PoolSchema)
     process = _nested("all workers together", ProcessMetricsSchema)
-    workers = _list(
-        "each worker, the one that responds first", fields.Nested(ProcessMetricsSchema)
-    )
+    workers = _list("each worker, the one that responds first", fields.Nested(ProcessMetricsSchema))
 
 
 class FastHealthSchema(_Response):

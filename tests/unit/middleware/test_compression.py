@@ -9,8 +9,8 @@ import pytest
 from flask import Response
 from flask.testing import FlaskClient
 
-from portfolio.api.compression import MIN_BYTES
 from portfolio.api.flask_app import Application
+from portfolio.middleware.compression import MIN_BYTES
 
 LONG = b'{"name": "Growth Fund"}, ' * 200
 SHORT = b"x" * (MIN_BYTES - 1)
