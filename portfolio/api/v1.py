@@ -50,7 +50,7 @@ def list_portfolios() -> Response:
     """List all portfolios."""
     batches = services().portfolios.list_all()
     if _prefers_lines(request.headers.get("Accept", "")):
-        response = Response(filter(None, map(json_lines, batches)), mimetype=_NDJSON)
+        response = Response(_encoded(batches, json_lines), mimetype=_NDJSON)
     else:
         response = Response(_as_json_array(batches), mimetype=JSON)
     response.headers["Vary"] = "Accept"
@@ -196,9 +196,16 @@ def _prefers_lines(accept: str) -> bool:
 
 
 def _as_json_array(batches: Iterator[list[Portfolio]]) -> Iterator[bytes]:
-    separator = b"["
-    for batch in batches:
-        if batch:
-            yield separator + orjson.dumps(batch, to_json)[1:-1]
-            separator = b","
-    yield b"]" if separator == b"," else b"[]"
+    parts = _encoded(batches, lambda batch: b"," + orjson.dumps(batch, to_json)[1:-1])
+    yield b"[" + next(parts, b"")[1:]
+    yield from parts
+    yield b"]"
+
+
+def _encoded(
+    batches: Iterator[list[Portfolio]], encode: Callable[[list[Portfolio]], bytes]
+) -> Iterator[bytes]:
+    for batch in filter(None, batches):
+        part = encode(batch)
+        batch.clear()  # a client may take long to read the part
+        yield part

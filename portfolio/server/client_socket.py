@@ -19,6 +19,13 @@ IO_TIMEOUT_S = 10.0
 # Connections that may be open beyond the limit while those closed for them are ending.
 RESERVED_CONNECTIONS = 256
 
+# The kernel's buffer for what a client has not read yet; Linux doubles it. It has room for a page
+# of a thousand portfolios, and for more than a worker produces in a round trip of a millisecond.
+SEND_BUFFER_BYTES = 96 * 1024
+# The most memory that waits for clients to read: parts of responses, their copies framed as chunks,
+# and the kernel's buffers.
+_MAX_STALLED_BYTES = 24 * 1024 * 1024
+
 # The most that one call receives. Gunicorn asks for up to a mebibyte and buffers what it does not
 # need yet, which would be memory that is not accounted for.
 _MAX_RECEIVE_BYTES = 8 * 1024
@@ -26,6 +33,8 @@ _MAX_RECEIVE_BYTES = 8 * 1024
 # Where Linux's struct tcp_info has tcpi_last_data_recv.
 _LAST_DATA_RECEIVED = 52
 _TCP_INFO_BYTES = 56
+# Linux's struct linger: close at once.
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class AllowanceExceeded(Exception):
@@ -36,7 +45,7 @@ class ClientSocket:
     """The gevent socket of one connection, with a deadline that every ``recv`` counts against.
 
     Waits are bounded by socket timeouts in the greenlet that waits: nothing interrupts it anywhere
-    else.
+    else. ``table`` knows those that wait for the client to read.
 
     Attributes:
         deadline: until when ``recv`` waits, on the monotonic clock, in seconds.
@@ -47,8 +56,9 @@ class ClientSocket:
         closing: whether the connection ends with its next response, or without one.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, table: ConnectionTable) -> None:
         self._client = client
+        self._table = table
         self._sending = False
         self.deadline = 0.0
         self.allowance = 0
@@ -83,7 +93,7 @@ class ClientSocket:
         """Send ``data``, nearly always without waiting: the buffer has room if the client reads.
 
         Raises:
-            TimeoutError: the client did not read in time.
+            OSError: the client did not read in time, or the connection ended.
         """
         client = self._client
         client.settimeout(0.0)
@@ -96,8 +106,14 @@ class ClientSocket:
             self.stalled_since = time.monotonic()
             client.settimeout(IO_TIMEOUT_S)
             try:
+                self._table.hold(self, 2 * (len(data) + SEND_BUFFER_BYTES))
                 client.sendall(memoryview(data)[sent:])
+            except OSError:
+                # The kernel would keep its buffer, and try to send it, for minutes after the close.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                raise
             finally:
+                self._table.release(self)
                 self._sending = False
                 self.stalled_since = None
 
@@ -161,6 +177,7 @@ class ConnectionTable:
         self._limit = limit
         self._open: set[ClientSocket] = set()
         self._closing = 0
+        self._held: dict[ClientSocket, int] = {}
         self.waiting: dict[ClientSocket, None] = {}
 
     def __len__(self) -> int:
@@ -190,6 +207,21 @@ class ConnectionTable:
         self._open.discard(connection)
         self.waiting.pop(connection, None)
         self._closing -= connection.closing
+
+    def hold(self, connection: ClientSocket, size: int) -> None:
+        """Count ``size`` bytes that are in memory until the client reads.
+
+        If that is too much in all, close those that have waited longest for their clients to read.
+        """
+        self._held[connection] = size
+        while sum(self._held.values()) > _MAX_STALLED_BYTES and len(self._held) > 1:
+            longest = next(iter(self._held))
+            self.release(longest)  # its memory is free as soon as its greenlet runs
+            self._end(longest)
+
+    def release(self, connection: ClientSocket) -> None:
+        """Count the bytes of ``hold`` no more."""
+        self._held.pop(connection, None)
 
     def end_idle(self) -> None:
         """Close the connections that wait for a request of which nothing has arrived."""
@@ -221,4 +253,4 @@ class ConnectionTable:
         if not connection.closing:
             connection.closing = True
             self._closing += 1
-            connection.wake()
+        connection.wake()

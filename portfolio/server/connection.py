@@ -48,7 +48,7 @@ class Connection:
         self._log = worker.log
         self._listener_name = listener_name
         self._address = address
-        self._socket = ClientSocket(client)
+        self._socket = ClientSocket(client, self._table)
         self._parser = RequestParser(self._config, self._socket, address)
         self._answered_at = 0.0
         self._rejected = False

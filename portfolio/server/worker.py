@@ -14,6 +14,7 @@ import resource
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 import gevent
@@ -23,7 +24,11 @@ from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from portfolio.api.services import Services
-from portfolio.server.client_socket import RESERVED_CONNECTIONS, ConnectionTable
+from portfolio.server.client_socket import (
+    RESERVED_CONNECTIONS,
+    SEND_BUFFER_BYTES,
+    ConnectionTable,
+)
 from portfolio.server.connection import Connection
 
 # How long new connections are still accepted after the signal: load balancers need a moment to
@@ -80,6 +85,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         listeners = []
         for listening in self.sockets:
             listening.setblocking(True)
+            listening.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited by accept()
             listeners.append(Listener(listening, self))
             listeners[-1].start()
         while self.alive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from portfolio.server.client_socket import RESERVED_CONNECTIONS, ConnectionTable
 
 LIMIT = 3
+MIB = 1 << 20
 
 
 class FakeConnection:
@@ -60,6 +61,39 @@ def test_one_that_has_ended_leaves_its_place() -> None:
     assert (len(table), table.is_full) == (LIMIT, True)
     table.remove(connections[1])
     assert (len(table), table.is_full) == (LIMIT - 1, False)
+
+
+def test_where_too_much_waits_for_clients_to_read_the_one_that_has_waited_longest_ends() -> None:
+    table = ConnectionTable(LIMIT)
+    longest, second, third = (FakeConnection(table) for _ in range(LIMIT))
+    table.hold(longest, 10 * MIB)
+    table.hold(second, 10 * MIB)
+    assert not longest.closing
+    table.hold(third, 10 * MIB)
+    assert [each.woken for each in (longest, second, third)] == [1, 0, 0]
+    assert longest.closing
+    table.release(second)
+    table.hold(second, 10 * MIB)
+    assert [each.woken for each in (longest, second, third)] == [1, 0, 0]
+
+
+def test_one_whose_last_response_waits_to_be_read_ends_too() -> None:
+    table = ConnectionTable(LIMIT)
+    last, other = FakeConnection(table), FakeConnection(table)
+    table.end_idle()
+    table.hold(last, 20 * MIB)
+    table.hold(other, 20 * MIB)
+    assert (last.woken, other.woken) == (2, 1)
+    table.remove(last)
+    table.remove(other)
+    assert not table.is_full
+
+
+def test_a_response_of_any_size_is_sent_where_it_is_the_only_one() -> None:
+    table = ConnectionTable(LIMIT)
+    connection = FakeConnection(table)
+    table.hold(connection, 1000 * MIB)
+    assert not connection.closing
 
 
 def test_idle_ones_end_and_those_whose_request_has_begun_do_not() -> None:

@@ -1,19 +1,21 @@
-"""What hundreds of clients send slowly is held in bounded memory."""
+"""What clients send slowly, or do not read, is held in bounded memory."""
 
 from __future__ import annotations
 
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import psutil
 import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from tests.server.clients import connections
+from tests.server.clients import connections, wait_readable
 from tests.support.gunicorn import Gunicorn, wait_until
-from tests.support.slow import LARGEST_BODY
+from tests.support.slow import LARGEST_BODY, open_slow_reader
 
 SLOW = pytest.mark.slow
 _MIB = 1 << 20
@@ -83,6 +85,37 @@ def test_hundreds_of_slow_requests_stay_within_bounds(
         highest = max(highest, worker.memory_info().rss)
         wait_until(lambda: create(service) == 201, "a small body is served", 5.0)
     assert highest - before < _MAX_GROWTH, f"{(highest - before) / _MIB:.1f} MiB"
+
+
+def test_readers_of_the_list_that_do_not_read_stay_within_bounds(
+    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str
+) -> None:
+    with replica_set.client() as client:
+        longest = "\N{GRINNING FACE}" * 200
+        client[database_name]["portfolio"].insert_many({"name": longest} for _ in range(3000))
+    service = serve(replica_set.uri, WEB_CONCURRENCY="1", MONGODB_DB=database_name)
+    service.wait_ready()
+    (worker,) = service.workers()
+    before = worker.memory_info().rss
+    highest = before
+    with ExitStack() as held:
+        for _ in range(40):
+            reader = held.enter_context(closing(open_slow_reader(service)))
+            wait_readable([reader])
+            assert reader.recv(12) == b"HTTP/1.1 200"
+            highest = max(highest, worker.memory_info().rss)
+        wait_until(lambda: unread_bytes(service) < 4 * _MIB, "the kernel holds little", 5.0)
+        # Those that still wait are no hindrance.
+        response = requests.get(f"{service.url}/api/v1/portfolios", timeout=10)
+        assert len(response.json()) == 3000
+    assert highest - before < 60 * _MIB, f"{(highest - before) / _MIB:.1f} MiB"
+
+
+def unread_bytes(service: Gunicorn) -> int:
+    """Return what the kernel holds of responses, those of closed connections included."""
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    port = f":{service.port:04X}"
+    return sum(int(each[4].partition(":")[0], 16) for each in sockets if each[1].endswith(port))
 
 
 def send_next(client: socket.socket, parts: Iterator[bytes]) -> bool:
