@@ -15,7 +15,7 @@ from werkzeug.routing import Rule
 
 from portfolio import errors
 from portfolio.api.fields import InputField, Integer
-from portfolio.api.openapi import response_schemas
+from portfolio.api.openapi import health_schemas, response_schemas
 from portfolio.api.openapi.annotations import ATTRIBUTE, JSON, Body, Result, describe
 from portfolio.api.responses import EXAMPLE, TOO_LARGE
 from portfolio.config import VERSION, Settings
@@ -24,6 +24,7 @@ from portfolio.config import VERSION, Settings
 _COMPONENTS = yaml.safe_load(Path(__file__).with_name("components.yaml").read_text())
 _COMPONENTS["parameters"]["portfolio_id"]["example"] = EXAMPLE["portfolioId"]
 _HEADERS = _COMPONENTS["headers"]
+_SCHEMAS = vars(response_schemas) | vars(health_schemas)
 
 
 class _URITooLong(errors.BadRequest):
@@ -181,7 +182,7 @@ def _result(result: Result) -> dict[str, Any]:
             if result.schema is None:
                 continue
             schema = _schema(result.schema)
-            if hasattr(response_schemas, f"Partial{result.schema}Schema"):
+            if f"Partial{result.schema}Schema" in _SCHEMAS:
                 schema = {"anyOf": [schema, _schema(f"Partial{result.schema}")]}
             if result.many:
                 schema = {"type": "array", "items": schema}
@@ -211,4 +212,4 @@ def _error(name: str) -> dict[str, Any]:
 
 
 def _schema(name: str) -> Any:
-    return getattr(response_schemas, f"{name}Schema")
+    return _SCHEMAS[f"{name}Schema"]
