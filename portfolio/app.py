@@ -71,10 +71,7 @@ def _nest_middleware(app: Flask, services: Services) -> None:
     """Put the WSGI middleware around Flask, outermost first."""
     telemetry = services.telemetry
     app.wsgi_app = RequestContextMiddleware(  # type: ignore[method-assign]
-        AdmissionMiddleware(
-            (telemetry and telemetry.tracing) or app.wsgi_app,
-            services.admission,
-        ),
+        AdmissionMiddleware((telemetry and telemetry.tracing) or app.wsgi_app, services.admission),
         services.settings,
         services.metrics,
         services.log_level_controller,

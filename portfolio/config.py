@@ -194,6 +194,11 @@ class Settings:
         switches = {"metrics": self.enable_metrics, "traces": self.enable_tracing}
         return [name for name, on in switches.items() if on and not self.otel_sdk_disabled]
 
+    @property
+    def traces_commands(self) -> bool:
+        """Whether database commands have spans."""
+        return "traces" in self.signals and self.enable_database_tracing
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the settings; an empty variable counts as absent.

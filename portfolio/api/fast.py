@@ -122,8 +122,7 @@ def stats() -> Response:
             },
             "environment": {
                 "profile": settings.profile,
-                "databaseTracing": "traces" in settings.signals
-                and settings.enable_database_tracing,
+                "databaseTracing": settings.traces_commands,
             },
             "endpoints": {
                 rule.rule: current_app.view_functions[rule.endpoint].__doc__

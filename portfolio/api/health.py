@@ -36,7 +36,7 @@ def index() -> Response:
             "status": "operational",
             "features": {
                 "tracing": "traces" in signals,
-                "database_tracing": "traces" in signals and settings.enable_database_tracing,
+                "database_tracing": settings.traces_commands,
                 "metrics": "metrics" in signals,
                 "validation_cache": settings.enable_validation_caching,
                 "circuit_breaker": settings.enable_circuit_breaker,

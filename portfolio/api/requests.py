@@ -11,12 +11,7 @@ from flask import Request, g, request
 from marshmallow import Schema
 
 from portfolio.api.schemas import load
-from portfolio.errors import (
-    BadRequest,
-    FieldError,
-    MalformedJSON,
-    UnsupportedMediaType,
-)
+from portfolio.errors import BadRequest, FieldError, MalformedJSON, UnsupportedMediaType
 from portfolio.models import IdempotencyKey
 
 # A mebibyte of brackets would take a worker half a second to parse, and 90 MiB of its memory.

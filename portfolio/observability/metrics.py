@@ -197,9 +197,10 @@ class Metrics:
             "mongodb.connection_pool.max": lambda: {(): database.pool.max},
             "mongodb.connection_pool.waiting": lambda: {(): database.pool.waiting},
             "mongodb.operation.duration": lambda: self.operations,
-            "process.cpu.time": lambda: dict(
-                zip((("user",), ("system",)), os.times(), strict=False)
-            ),
+            "process.cpu.time": lambda: {
+                ("user",): os.times().user,
+                ("system",): os.times().system,
+            },
             "process.memory.usage": lambda: {(): resident_bytes()},
             "process.open_file_descriptor.count": lambda: {(): len(os.listdir("/dev/fd"))},
             "cpython.gc.collections": lambda: {

@@ -116,14 +116,15 @@ def collect(metrics: Metrics, started_ns: int) -> list[Metric]:
     now_ns, readers, found = time.time_ns(), metrics.readers(), []
     for spec in METRICS:
         try:
-            values = readers[spec.name]()
+            points = [
+                _point(
+                    dict(zip(spec.attributes, attributes, strict=True)), started_ns, now_ns, value
+                )
+                for attributes, value in readers[spec.name]().items()
+            ]
         except Exception:  # costs no other metric
             log.exception("metric not read", extra={"metric": spec.name})
             continue
-        points = [
-            _point(dict(zip(spec.attributes, attributes, strict=True)), started_ns, now_ns, value)
-            for attributes, value in values.items()
-        ]
         data: Gauge | Histogram | Sum
         if spec.kind == HISTOGRAM:
             data = Histogram(points, _CUMULATIVE)

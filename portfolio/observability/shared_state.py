@@ -153,7 +153,8 @@ class WorkerCoordinator:
         self._log_level_controller = log_level_controller
         self._level: str | None = None
         self._resets: dict[str, float] = {}
-        self._failed = False
+        # Whether the last turn failed; None before the first.
+        self._failed: bool | None = None
         self._stopped = threading.Event()
 
     def start(self, describe: Callable[[], State], reset_breaker: Callable[[str], None]) -> None:
@@ -166,17 +167,14 @@ class WorkerCoordinator:
         self.shared.read()  # removes the files of workers that were killed
 
         def watch() -> None:
-            is_open = False
             while not self._stopped.is_set():
                 try:
-                    if not is_open:
+                    if self._failed is not False:
                         self.shared.open()
                     revision = self._apply(reset_breaker)
                     self.shared.publish({"applied_revision": revision, **describe()})
-                    is_open = True
                     self._report(None)
                 except Exception as error:  # must not end the thread
-                    is_open = False
                     self._report(error)
                 self._stopped.wait(_INTERVAL_S)
             # Only here can it not be written again.

@@ -84,7 +84,7 @@ class TracingMiddleware:
         # This middleware has decided before a span begins.
         provider = TracerProvider(ALWAYS_ON, origin, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(exporter))
-        if self._settings.enable_database_tracing:
+        if self._settings.traces_commands:
             self._listeners.append(CommandSpans(provider.get_tracer(__name__)))
         # PRIVATE API: opentelemetry-instrumentation-flask==0.66b1, that its hooks are the last of
         # Flask's before and after a request, and what they read of the environ. The bypass for
