@@ -23,9 +23,6 @@ _REPEATED = FieldError("Parameter should be given once", "repeated")
 def json_body() -> Any:
     """Return the parsed body of the request.
 
-    The parser is the standard library's, since orjson accepts an object that has a key twice: two
-    parsers on the way of a request would read such a body differently.
-
     Raises:
         UnsupportedMediaType: the body is not declared as JSON, or has a content coding.
         MalformedJSON: it is not JSON, an object has a key twice, or it has too many arrays and
@@ -42,7 +39,7 @@ def json_body() -> Any:
         text = itself.get_data().decode()
         if text.count("[") + text.count("{") > _MAX_CONTAINERS:
             raise MalformedJSON(f"more than {_MAX_CONTAINERS} arrays and objects")
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         raise MalformedJSON(f"{error.msg} at position {error.pos}") from None
     except UnicodeDecodeError:
@@ -51,6 +48,19 @@ def json_body() -> Any:
         raise MalformedJSON("nested too deeply") from None
     except ValueError as error:
         raise MalformedJSON(str(error)) from None
+
+
+def parse_json(text: str) -> Any:
+    """Return what ``text`` means.
+
+    The parser is the standard library's, since orjson accepts an object that has a key twice: two
+    parsers on the way of a request would read such a body differently.
+
+    Raises:
+        ValueError: it is not JSON, or an object has a key twice.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_reject_constant)
 
 
 def load_query(schema: Schema, *more: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from pathlib import Path
 
 import click
@@ -14,20 +13,21 @@ from portfolio.cli.helpers import database_errors, print_table
 from portfolio.cli.transfer import files
 from portfolio.cli.transfer.exporter import Exporter
 from portfolio.cli.transfer.formats import FORMATS
-from portfolio.cli.transfer.importer import Importer, ImportOptions
-from portfolio.cli.transfer.notes import Note, describe_target
+from portfolio.cli.transfer.importer import Importer
 from portfolio.models import Search
+from portfolio.redaction import redact_uri
 
 portfolios = AppGroup("portfolios", help="Import, export and find portfolios.")
 
 
 def _encoding(name: str) -> str:
-    """Return the usual name of an encoding."""
+    """Check that ``name`` is an encoding in which lines end as in ASCII."""
     try:
-        "".encode(name)  # refuses also those of codecs.lookup() that do not encode text
-    except (LookupError, ValueError):
-        raise click.BadParameter(f"{name!r} is no encoding of text") from None
-    return codecs.lookup(name).name.replace("utf-8-sig", "utf-8")
+        if b"\n".decode(name) == "\n":
+            return name
+    except (LookupError, ValueError):  # not an encoding of text, or of more bytes a character
+        pass
+    raise click.BadParameter(f"{name!r} can't be read; convert FILE to UTF-8, as by iconv")
 
 
 _format = click.option(
@@ -47,7 +47,7 @@ _format = click.option(
     metavar="ENCODING",
     default="utf-8",
     show_default=True,
-    help="Encoding of FILE, such as cp1252 or utf-16.",
+    help="Encoding of FILE, such as cp1252.",
 )
 @click.option(
     "--bad-lines",
@@ -57,17 +57,10 @@ _format = click.option(
     help="What to do at a bad line.",
 )
 @click.option(
-    "--restart",
-    is_flag=True,
-    help="Begin at the first line, even if the note of progress is of another file or database. "
-    "What is stored already is left alone.",
-)
-@click.option(
     "--label",
     help="Distinguishes the rows of FILE from equal rows of other files; by default its name. With "
     "another label the same file is stored again.",
 )
-@click.option("--no-resume", is_flag=True, help="Write no note of progress beside FILE.")
 @click.option("--spreadsheet-safe", is_flag=True, help="Undo export --spreadsheet-safe.")
 def import_file(
     file: Path,
@@ -76,31 +69,29 @@ def import_file(
     bad_lines: str,
     label: str | None,
     *,
-    restart: bool,
-    no_resume: bool,
     spreadsheet_safe: bool,
 ) -> None:
     """Import portfolios from FILE: JSON, one portfolio a line, or CSV with a header line.
 
-    FILE is decompressed if its name ends in .gz; - is the standard input. A portfolio with a
-    portfolioId keeps it, and is left alone if it is stored already. Any other gets an id that
-    depends on its row, so that importing FILE again stores nothing twice. If the import stops, the
-    same command resumes it.
+    FILE may be compressed with gzip; - is the standard input. A portfolio with a portfolioId keeps
+    it, and is left alone if it is stored already. Any other gets an id that depends on its row, so
+    that importing FILE again stores only what is missing. So does a repetition after a stop.
     """
-    options = ImportOptions(
-        files.label_of(file, label), files.format_of(file, given), spreadsheet_safe
-    )
     with files.file_errors(file), files.open_source(file, encoding) as lines:
-        target = describe_target(services(), create=True)
-        note = None
-        if lines.size is not None and not no_resume:
-            note = Note(file.with_name(f"{file.name}.progress"), target, options._asdict())
-        importer = Importer(services().portfolios, lines, options, note, bad_lines == "skip")
-        importer.run(restart=restart)
+        importer = Importer(
+            services().portfolios,
+            lines,
+            files.format_of(file, given),
+            files.label_of(file, label),
+            spreadsheet_safe,
+            skip=bad_lines == "skip",
+        )
+        importer.run()
     if importer.derived:
         click.echo(
             f"{importer.derived} rows without a portfolioId were imported before under the label "
-            f"{options.label!r}: they are left alone. --label TEXT stores them once more.",
+            f"{importer.label!r}: they are left alone. If they are other portfolios, import them "
+            "with --label TEXT.",
             err=True,
         )
     stored, known, skipped = importer.stored, importer.known, importer.skipped
@@ -136,7 +127,9 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
             with stream:
                 exporter.write_stream(stream)
             return
-        count = exporter.write_file(describe_target(services()), restart=restart)
+        settings = services().settings
+        database = f"{settings.mongodb_db} at {redact_uri(settings.mongodb_uri)}"
+        count = exporter.write_file(database, restart=restart)
     click.echo(f"{count} written to {click.format_filename(file)}")
 
 

@@ -198,7 +198,7 @@ def test_a_compressed_export_does_not_go_on_uncompressed(
     interrupt(app, tmp_path / "all.ndjson.gz", KeyboardInterrupt())
     refused = run(app, "export", tmp_path / "all.ndjson")
     assert refused.exit_code == 1
-    assert "is of other options" in refused.output
+    assert "as ndjson, compressed; this is" in refused.output
 
 
 def test_an_export_goes_on_after_kill_9_midway(
@@ -274,7 +274,7 @@ def test_an_export_does_not_go_on_from_another_database(
     refused = run(other, "export", file)
     other.extensions["portfolio"].database.close()
     assert refused.exit_code == 1
-    assert f"{note_of(file)} is of a transfer with {settings.mongodb_db} at" in refused.output
+    assert f"{part_of(file)} has portfolios of {settings.mongodb_db} at" in refused.output
     assert not file.exists()
     export(app, file)
     assert ids(file) == IDS
@@ -287,9 +287,10 @@ def test_an_export_does_not_go_on_where_nothing_tells_the_database(
     note_of(file).unlink()
     refused = run(app, "export", file)
     assert refused.exit_code == 1
-    assert f"{note_of(file)} is missing" in refused.output
-    note_of(file).write_text("{")
-    assert f"{note_of(file)} is damaged" in run(app, "export", file).output
+    assert f"{note_of(file)} is missing or damaged" in refused.output
+    for damaged in ("{", "[]", "{}", '{"line": 100}', "\0" * 100):
+        note_of(file).write_text(damaged)
+        assert f"{note_of(file)} is missing or damaged" in run(app, "export", file).output
     export(app, file, "--restart")
     assert ids(file) == IDS
     assert not note_of(file).exists()

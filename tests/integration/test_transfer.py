@@ -109,6 +109,14 @@ def test_compressed_files_are_written_and_read_by_their_names(
     assert sorted(names(filled)) == sorted(NAMES)
 
 
+def test_a_compressed_file_is_known_by_what_it_holds(
+    app: Flask, collection: Documents, tmp_path: Path
+) -> None:
+    for name, content in (("a.ndjson", gzip.compress(LINES)), ("b.ndjson.gz", LINES)):
+        (tmp_path / name).write_bytes(content)
+        assert "30 imported" in run(app, "import", tmp_path / name).output
+
+
 @pytest.mark.parametrize("name", ["all.csv", "all.csv.gz"])
 def test_no_portfolios_are_a_header_alone(app: Flask, tmp_path: Path, name: str) -> None:
     file = tmp_path / name
@@ -145,7 +153,7 @@ def test_an_export_has_reached_the_disk_when_it_ends(
 
     monkeypatch.setattr(os, "fsync", fsync)
     assert run(app, "export", file).exit_code == 0
-    assert synchronized[-2:] == [(tmp_path / "all.ndjson.part", False), (tmp_path, True)]
+    assert synchronized == [(tmp_path / "all.ndjson.part", False), (tmp_path, True)]
 
 
 def test_an_unfinished_export_is_as_private_as_the_file_that_it_replaces(
@@ -181,7 +189,7 @@ def test_a_link_in_the_place_of_an_unfinished_export_is_not_followed(
 
 def test_a_missing_folder_is_named(app: Flask, tmp_path: Path) -> None:
     told = refused(app, "export", tmp_path / "none" / "all.ndjson")
-    assert f"there is no folder {tmp_path}/none" in told
+    assert f"{tmp_path}/none/all.ndjson.part: No such file or directory" in told
 
 
 def test_a_full_disk_ends_an_export_in_a_line_and_it_goes_on_later(
@@ -215,7 +223,7 @@ def test_a_byte_order_mark_is_left_out(app: Flask, collection: Documents, tmp_pa
     assert names(collection) == NAMES
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-16-le", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-8-sig"])
 def test_other_encodings_can_be_named(
     app: Flask, collection: Documents, tmp_path: Path, encoding: str
 ) -> None:
@@ -238,9 +246,7 @@ def test_a_line_in_another_encoding_is_named_and_the_import_goes_on_as_it_says(
 
 
 FAULTS = {
-    "UTF-16": ("a.csv", "name\nGrowth\n".encode("utf-16"), "line 1: this is UTF-16"),
-    "gzip": ("a.ndjson", gzip.compress(LINES), "its name should end in .gz"),
-    "no gzip": ("a.ndjson.gz", LINES, "after line 0: broken gzip data: Not a gzipped file"),
+    "UTF-16": ("a.csv", "name\nA\n".encode("utf-16"), "line 1: not utf-8: byte 0xff at column 1"),
     "cut gzip": ("a.ndjson.gz", gzip.compress(LINES)[:-9], "broken gzip data: "),
     "cell": (
         "a.csv",
@@ -254,7 +260,7 @@ FAULTS = {
     "semicolons": ("a.csv", b"name;version\nA;1\n", "should be separated by commas, not ';'"),
     "twice": ("a.csv", b"name,version,name\nA,1,B\n", "name stands there more than once"),
     "no columns": ("a.csv", b"", "name is missing. It has nothing."),
-    "JSON twice": ("a.ndjson", b'{"name": "A", "name": "B"}\n', "line 1: name more than once"),
+    "JSON twice": ("a.ndjson", b'{"name": "A", "name": "B"}\n', "line 1: a key stands twice"),
     "array": ("a.ndjson", b'[\n{"name": "A"}\n]\n', "each line should hold one whole portfolio"),
 }
 
@@ -293,17 +299,6 @@ def test_a_file_without_any_portfolio_is_an_error(app: Flask, tmp_path: Path) ->
     assert f"No line of {file} holds a portfolio: 0 imported, 0 there already, 2 skipped" in told
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "idna"])
-def test_a_file_that_is_not_in_the_named_encoding_is_refused(
-    app: Flask, tmp_path: Path, encoding: str
-) -> None:
-    file = tmp_path / "all.ndjson"
-    file.write_bytes(LINES)
-    told = refused(app, "import", file, "--encoding", encoding)
-    assert f"after line 0: not {encoding}: " in told
-    assert "--encoding names another encoding" in told
-
-
 def test_unknown_fields_are_named_once(app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "all.ndjson"
     file.write_text('{"name": "A"}\n' + '{"name": "B", "versoin": 1}\n' * 3)
@@ -312,13 +307,13 @@ def test_unknown_fields_are_named_once(app: Flask, tmp_path: Path) -> None:
     assert told.output.count("Left out: 'versoin' (line 2) is none of portfolioId, name") == 1
 
 
-def test_an_encoding_that_does_not_exist_is_refused(app: Flask, tmp_path: Path) -> None:
+def test_an_encoding_that_can_not_be_read_is_refused(app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "all.csv"
     file.write_text("name\nGrowth\n")
-    for encoding in ("utf-9", "rot13", "\0"):
+    for encoding in ("utf-9", "rot13", "\0", "utf-16", "utf-32-le", "cp037"):
         result = run(app, "import", file, "--encoding", encoding)
         assert result.exit_code == 2
-        assert "is no encoding of text" in result.output
+        assert "convert FILE to UTF-8" in result.output
 
 
 # Spreadsheets

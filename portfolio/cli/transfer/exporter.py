@@ -1,13 +1,14 @@
 """Writing every portfolio to a file or a stream, in the order of their ids.
 
-A regular file appears when all is written. Until then the rows are in ``FILE.part``, and a note
-says how far they go and which database they come from, so that an export that was stopped can go
-on.
+A regular file appears when all is written. Until then the rows are in ``FILE.part``, and the note
+``FILE.part.note`` says how far they go and which database they come from, so that an export that
+was stopped can go on.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,16 +19,10 @@ from typing import IO, NamedTuple
 import click
 
 from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, progress_bar
-from portfolio.cli.transfer.files import (
-    RESTART,
-    TransferError,
-    file_errors,
-    is_compressed,
-    open_part,
-)
+from portfolio.cli.transfer.files import TransferError, file_errors, is_compressed, open_part
 from portfolio.cli.transfer.formats import CSV_HEADER, encode_rows
-from portfolio.cli.transfer.notes import Note, Target
 from portfolio.models import Portfolio, Search
+from portfolio.observability.shared_state import replace_file
 from portfolio.service import PortfolioService
 
 # Enough to tell one step from another: it has an id, or a checksum.
@@ -35,8 +30,19 @@ _TAIL_SIZE = 64
 
 
 class _Progress(NamedTuple):
-    """What is written: its size and its last bytes, the number of portfolios and the last id."""
+    """The note: what ``FILE.part`` holds.
 
+    Attributes:
+        database: where its rows come from.
+        format: how they are written.
+        size: its bytes up to the last complete step.
+        tail: the last of these bytes, in hexadecimal.
+        rows: the number of portfolios.
+        last: the id of the last one.
+    """
+
+    database: str
+    format: str
     size: int = 0
     tail: str = ""
     rows: int = 0
@@ -57,14 +63,14 @@ class Exporter:
 
     def write_stream(self, out: IO[bytes]) -> None:
         """Write all portfolios to an open stream."""
-        for rows, _ in self._steps(_Progress()):
+        for rows, _ in self._steps():
             out.write(rows)
             out.flush()
 
-    def write_file(self, source: Target, *, restart: bool) -> int:
+    def write_file(self, database: str, *, restart: bool) -> int:
         """Write all portfolios to a regular file, or to the one that a link leads to.
 
-        ``restart`` begins anew, whatever an earlier export has left.
+        ``database`` names the source. ``restart`` begins anew, whatever an earlier export has left.
 
         Returns:
             how many the file holds.
@@ -73,80 +79,88 @@ class Exporter:
             TransferError: it can't be written, or what an earlier export has left does not fit.
         """
         target = Path(os.path.realpath(self.file))
-        if not target.parent.is_dir():
-            raise TransferError(f"{self.file}: there is no folder {target.parent}")
         if target.exists() and not os.access(target, os.W_OK):
             raise TransferError(f"{self.file}: Permission denied")
-        path = target.with_name(f"{target.name}.part")
-        options = {
-            "format": self.format,
-            "spreadsheet_safe": self.spreadsheet_safe,
-            "compressed": is_compressed(self.file),
-        }
-        note = Note(path.with_name(f"{path.name}.note"), source, options)
-        resumable = f"What was written stays in {path}; the same command goes on from there."
-        with open_part(path, target) as out, file_errors(path, resumable):
-            done = _Progress() if restart else self._find_progress(path, out, note)
-            note.write(done._asdict())
+        part = target.with_name(f"{target.name}.part")
+        note = target.with_name(f"{part.name}.note")
+        compressed = ", compressed" if is_compressed(self.file) else ""
+        escaped = ", spreadsheet-safe" if self.spreadsheet_safe else ""
+        done = _Progress(database, f"{self.format}{compressed}{escaped}")
+        resumable = f"What was written stays in {part}; the same command goes on from there."
+        with open_part(part, target) as out, file_errors(part, resumable):
+            if not restart and os.fstat(out.fileno()).st_size:
+                done = _read_progress(out, part, note, done)
             out.truncate(done.size)
             out.seek(done.size)
             with database_errors(TRANSFER_BUDGET_S):
                 total = self.service.search(Search(limit=1)).total
             with progress_bar(total, "Exporting") as bar:
                 bar.update(done.rows)
-                for rows, batch in self._steps(done):
+                for rows, batch in self._steps(done.size, done.last):
                     out.write(rows)
                     out.flush()  # killing this process does not lose it
-                    tail = rows[-_TAIL_SIZE:].hex()
-                    last = batch[-1].id if batch else None
-                    done = _Progress(out.tell(), tail, done.rows + len(batch), last)
-                    note.write(done._asdict())
+                    done = done._replace(
+                        size=out.tell(),
+                        tail=rows[-_TAIL_SIZE:].hex(),
+                        rows=done.rows + len(batch),
+                        last=batch[-1].id if batch else None,
+                    )
+                    replace_file(note, json.dumps(done._asdict(), indent=1).encode(), draft="new")
                     bar.update(len(batch))
             with suppress(FileNotFoundError, PermissionError):
                 os.fchown(out.fileno(), target.stat().st_uid, target.stat().st_gid)
             os.fsync(out.fileno())
-            path.replace(target)
+            part.replace(target)
             _synchronize(target.parent)
-            note.remove()
+            note.unlink(missing_ok=True)
         return done.rows
 
-    def _steps(self, done: _Progress) -> Iterator[tuple[bytes, list[Portfolio]]]:
-        """Yield the bytes of each step and its portfolios; the header comes first."""
-        header = CSV_HEADER if self.format == "csv" and not done.size else b""
-        batches = self.service.list_by_id(done.last)
+    def _steps(
+        self, size: int = 0, last: str | None = None
+    ) -> Iterator[tuple[bytes, list[Portfolio]]]:
+        """Yield the bytes of each step behind ``size`` and ``last``, and its portfolios."""
+        if self.format == "csv" and not size:
+            yield self._pack(CSV_HEADER), []
+        batches = self.service.list_by_id(last)
         while True:
             with database_errors(TRANSFER_BUDGET_S):
-                batch = next(batches, [])
-            rows = encode_rows(batch, self.format, spreadsheet_safe=self.spreadsheet_safe)
-            step, header = header + rows, b""
-            if step:
-                yield gzip.compress(step, 6, mtime=0) if is_compressed(self.file) else step, batch
+                batch = next(batches, None)
             if not batch:
                 return
+            rows = encode_rows(batch, self.format, spreadsheet_safe=self.spreadsheet_safe)
+            yield self._pack(rows), batch
 
-    def _find_progress(self, path: Path, out: IO[bytes], note: Note) -> _Progress:
-        """Return how far the export in ``path``, which is opened as ``out``, has come."""
-        if not os.fstat(out.fileno()).st_size:
-            return _Progress()
-        noted = note.read()
-        if noted is None:
-            raise TransferError(
-                f"{note.path} is missing: it can't be told which database {path} comes from. Look "
-                "what it is; --restart overwrites it."
-            )
-        begun = _Progress(**noted)
-        tail = bytes.fromhex(begun.tail)
-        out.seek(begun.size - len(tail))
-        if out.read(len(tail)) != tail:
-            raise TransferError(
-                f"{path} is not what {note.path} is of: it was cut or exchanged. {RESTART}"
-            )
-        if begun.rows:
-            click.echo(
-                f"Going on after {begun.rows} portfolios, behind {begun.last}; --restart begins "
-                "anew"
-            )
-        return begun
+    def _pack(self, rows: bytes) -> bytes:
+        return gzip.compress(rows, 6) if is_compressed(self.file) else rows
+
+
+def _read_progress(out: IO[bytes], part: Path, note: Path, begin: _Progress) -> _Progress:
+    """Return how far the export in ``out``, which is ``part``, has come.
+
+    Raises:
+        TransferError: it is not the beginning of this export, whose note would be ``begin``.
+    """
+    restart = "--restart overwrites it."
+    try:
+        done = _Progress(**json.loads(note.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        raise TransferError(
+            f"{note} is missing or damaged: what {part} holds is not known. {restart}"
+        ) from None
+    if done[:2] != begin[:2]:
+        raise TransferError(
+            f"{part} has portfolios of {done.database} as {done.format}; this is {begin.database} "
+            f"as {begin.format}. {restart}"
+        )
+    tail = bytes.fromhex(done.tail)
+    out.seek(done.size - len(tail))
+    if out.read(len(tail)) != tail:
+        raise TransferError(f"{part} is not what {note} is of: it was cut or exchanged. {restart}")
+    if done.rows:
+        click.echo(
+            f"Going on after {done.rows} portfolios, behind {done.last}; --restart begins anew"
+        )
+    return done
 
 
 def _synchronize(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import fcntl
 import gzip
 import io
@@ -13,18 +12,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
 
-RESTART = "--restart begins anew: an import leaves alone what is stored already."
 _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
-_UTF_16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_GZIP = b"\x1f\x8b"
 # A portfolio takes some hundred bytes; far longer lines are from files without line ends.
 _MAX_LINE = 2**20
-# A byte that is not text, as Python's error handler surrogateescape decodes it.
-_NOT_TEXT = re.compile("[\udc80-\udcff]")
 
 
 class TransferError(click.ClickException):
@@ -82,25 +78,12 @@ def _uncompressed_name(file: Path) -> str:
     return file.stem if is_compressed(file) else file.name
 
 
-def _lock(file: IO[bytes], refusal: str) -> None:
-    """Lock ``file`` until it is closed, at the latest by the end of the process.
-
-    Raises:
-        TransferError: another process has locked it; ``refusal`` is the message.
-        OSError: the file system has no locks.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise TransferError(refusal) from None
-
-
 class LineError(Exception):
     """One line can't be read, the next may be; the message says why."""
 
 
 class Lines:
-    """The lines of a file or a stream as text, without a byte order mark.
+    """The lines of a file or a stream as text, decompressed, without a byte order mark.
 
     Attributes:
         raw: what is read.
@@ -108,17 +91,12 @@ class Lines:
         line: how many lines were read.
     """
 
-    def __init__(
-        self, raw: Any, encoding: str, *, compressed: bool = False, size: int | None = None
-    ) -> None:
+    def __init__(self, raw: io.BufferedReader, encoding: str, size: int | None = None) -> None:
         self.raw = raw
         self.size = size
         self.line = 0
         self._encoding = encoding
-        # Only where a character begins at any byte can the next line be found behind a bad one.
-        errors = "strict" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
-        data: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
-        self._text = io.TextIOWrapper(data, encoding, errors, newline="\n")
+        self._data = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP else raw
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -135,54 +113,38 @@ class Lines:
             raise StopIteration
         self.line += 1
         if len(line) > _MAX_LINE:
-            while line and not line.endswith("\n"):
+            while line and not line.endswith(b"\n"):
                 line = self._read()
             raise LineError(f"longer than {_MAX_LINE:,} bytes")
-        bad = _NOT_TEXT.search(line)
-        if bad:
-            raise LineError(
-                f"not {self._encoding}: byte 0x{ord(bad[0]) - 0xDC00:02x} at column "
-                f"{bad.start() + 1}; --encoding names another encoding, such as cp1252"
-            )
-        return line.removeprefix("\ufeff") if self.line == 1 else line
-
-    def _read(self) -> str:
         try:
-            return self._text.readline(_MAX_LINE + 1)
+            text = line.decode(self._encoding)
+        except UnicodeError as error:
+            start = getattr(error, "start", 0)
+            raise LineError(
+                f"not {self._encoding}: byte 0x{line[start]:02x} at column {start + 1}; --encoding "
+                "names another encoding, such as cp1252"
+            ) from None
+        return text.removeprefix("\ufeff") if self.line == 1 else text
+
+    def _read(self) -> bytes:
+        try:
+            return self._data.readline(_MAX_LINE + 1)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise TransferError(f"after line {self.line}: broken gzip data: {error}") from error
-        except UnicodeError as error:  # such as the lack of a byte order mark
-            raise TransferError(
-                f"after line {self.line}: not {self._encoding}: {getattr(error, 'reason', error)}; "
-                "--encoding names another encoding"
-            ) from error
 
 
 @contextmanager
 def open_source(file: Path, encoding: str) -> Iterator[Lines]:
-    """Open ``file`` for import; a regular file is locked, so that it is imported once at a time.
+    """Open ``file`` for import.
 
     Raises:
-        TransferError: another import reads it, or its content is of another kind.
         OSError: it can't be opened.
     """
     descriptor = descriptor_of(file, dash=0)
-    is_path = descriptor is None
-    with open(file if descriptor is None else descriptor, "rb", closefd=is_path) as raw:
+    opened = file if descriptor is None else descriptor
+    with open(opened, "rb", closefd=descriptor is None) as raw:
         status = os.fstat(raw.fileno())
-        size = status.st_size if is_path and stat.S_ISREG(status.st_mode) else None
-        if size is not None:
-            # A network file system may have no locks. Two imports at once waste time, no more.
-            with suppress(OSError):
-                _lock(raw, f"Another import is reading {file}: wait until it has ended.")
-        compressed = is_compressed(file)
-        if not compressed and raw.peek(2).startswith(b"\x1f\x8b"):
-            raise TransferError(
-                "This is compressed with gzip: its name should end in .gz; or pipe it through zcat."
-            )
-        if not compressed and encoding == "utf-8" and raw.peek(2).startswith(_UTF_16_STARTS):
-            raise TransferError("line 1: this is UTF-16: add --encoding utf-16")
-        yield Lines(raw, encoding, compressed=compressed, size=size)
+        yield Lines(raw, encoding, status.st_size if stat.S_ISREG(status.st_mode) else None)
 
 
 @contextmanager
@@ -193,20 +155,22 @@ def open_part(path: Path, like: Path) -> Iterator[IO[bytes]]:
 
     Raises:
         TransferError: another export writes it.
-        OSError: it can't be opened.
+        OSError: it can't be opened, or the file system has no locks.
     """
-    while True:
-        # Never through a link: in a folder for everybody, others may have put one there.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        with os.fdopen(descriptor, "rb+") as out:
-            _lock(out, f"Another export is writing {path}")
+    # Never through a link: in a folder for everybody, others may have put one there.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(descriptor, "rb+") as out:
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The previous owner of the lock may have put this very file in place.
-            if not (path.exists() and os.path.samefile(path, descriptor)):
-                continue
-            with suppress(FileNotFoundError):
-                os.fchmod(descriptor, stat.S_IMODE(like.stat().st_mode))
-            yield out
-            return
+            is_free = path.exists() and os.path.samefile(path, descriptor)
+        except BlockingIOError:
+            is_free = False
+        if not is_free:
+            raise TransferError(f"Another export is writing {path}")
+        with suppress(FileNotFoundError):
+            os.fchmod(descriptor, stat.S_IMODE(like.stat().st_mode))
+        yield out
 
 
 def open_stream(file: Path) -> IO[bytes] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from portfolio.api.requests import parse_json
 from portfolio.api.responses import FIELDS, json_lines, to_json
 from portfolio.cli.transfer.files import LineError, Lines, TransferError
 from portfolio.models import Portfolio
@@ -82,28 +83,17 @@ def read_rows(
 def _json_rows(lines: Lines) -> Iterator[dict[str, Any] | None]:
     """Return the objects in ``lines``, and None for blank ones; goes on behind an exception."""
     known = set(FIELDS)
-    decode = json.JSONDecoder(object_pairs_hook=_unique).decode
 
     def to_row(line: str) -> dict[str, Any] | None:
         if line.isspace():
             return None
-        row = decode(line)
+        row = parse_json(line)
         if not isinstance(row, dict):
             raise LineError("Input should be an object")
         _report_unknown(row, known, lines.line)
         return row
 
     return map(to_row, lines)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = [name for name in FIELDS if names.count(name) > 1]
-        if repeated:
-            raise ValueError(f"{', '.join(repeated)} more than once")
-    return members
 
 
 def _report_unknown(names: Iterable[str], known: set[str], line: int) -> None:

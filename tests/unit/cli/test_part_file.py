@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.cli.transfer.files import open_part
+from portfolio.cli.transfer.files import TransferError, open_part
 
 
 def test_a_part_that_was_put_in_place_meanwhile_is_not_written_to(
@@ -23,7 +23,6 @@ def test_a_part_that_was_put_in_place_meanwhile_is_not_written_to(
         flock(out, operation)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fcntl, "flock", finish_first)
-    with open_part(path, file) as part:
+    with pytest.raises(TransferError, match="Another export"), open_part(path, file) as part:
         part.truncate(0)
     assert file.read_bytes() == b"finished\n"
-    assert path.read_bytes() == b""

@@ -75,8 +75,12 @@ def test_ids_stay_as_they_are() -> None:
     ]
 
 
-def read(content: bytes, encoding: str = "utf-8") -> list[str]:
-    lines = Lines(io.BytesIO(content), encoding)
+def lines_of(content: bytes) -> Lines:
+    return Lines(io.BufferedReader(io.BytesIO(content)), "utf-8")
+
+
+def read(content: bytes) -> list[str]:
+    lines = lines_of(content)
     found = []
     while True:
         try:
@@ -97,10 +101,9 @@ def test_lines_go_on_behind_one_that_can_not_be_read() -> None:
     ]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_only_line_feeds_end_lines(encoding: str) -> None:
+def test_only_line_feeds_end_lines() -> None:
     # Unicode has other line separators, which JSON allows within strings.
-    assert read("a\u2028b\x85\n\x0cc".encode(encoding), encoding) == ["a\u2028b\x85\n", "\x0cc"]
+    assert read("a\u2028b\x85\n\x0cc".encode()) == ["a\u2028b\x85\n", "\x0cc"]
 
 
 @pytest.mark.parametrize(
@@ -112,12 +115,12 @@ def test_only_line_feeds_end_lines(encoding: str) -> None:
     ],
 )
 def test_rows_of_csv_and_their_lines(content: bytes, expected: list[tuple[int, str]]) -> None:
-    lines = Lines(io.BytesIO(content), "utf-8")
+    lines = lines_of(content)
     rows = read_rows(lines, "csv", spreadsheet_safe=False)
     assert [(lines.line, row["name"]) for row in rows] == expected
 
 
 def test_a_field_within_a_field_is_no_repetition() -> None:
     line = b'{"name": "A", "owner": {"name": "B"}, "note": "\\"name\\" again"}\n'
-    rows = read_rows(Lines(io.BytesIO(line), "utf-8"), "ndjson", spreadsheet_safe=False)
+    rows = read_rows(lines_of(line), "ndjson", spreadsheet_safe=False)
     assert [row["name"] for row in rows] == ["A"]
