@@ -16,7 +16,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from portfolio.devserver.mongod_log import explain_exit, first_error, read_log
+from portfolio.devserver.mongod_log import first_error, read_log
 from portfolio.devserver.processes import die_with_parent, free_port
 
 _START_TIMEOUT_S = 60.0
@@ -36,10 +36,6 @@ _PARAMETERS = {
 
 class MongodError(RuntimeError):
     """``mongod`` did not start or has ended; the message gives the reason if it is known."""
-
-
-class CancelledError(RuntimeError):
-    """The caller has cancelled the start."""
 
 
 def find_mongod() -> Path | None:
@@ -66,8 +62,6 @@ class Mongod:
         parameters: server parameters, as for ``--setParameter``.
         binary: the program; found by default.
         arguments: further command line arguments.
-        pass_fds: file descriptors that it inherits.
-        is_cancelled: polled during the start; true cancels it.
     """
 
     def __init__(
@@ -79,8 +73,6 @@ class Mongod:
         parameters: dict[str, str] | None = None,
         binary: Path | None = None,
         arguments: tuple[str, ...] = (),
-        pass_fds: tuple[int, ...] = (),
-        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.folder = folder
         self.replica_set = replica_set
@@ -89,8 +81,6 @@ class Mongod:
         self._parameters = _PARAMETERS | (parameters or {})
         self._binary = binary or find_mongod()
         self._arguments = arguments
-        self._pass_fds = pass_fds
-        self._is_cancelled = is_cancelled
         self._log_start = 0
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -110,7 +100,6 @@ class Mongod:
 
         Raises:
             MongodError: there is no binary, it ends, or it does not answer within a minute.
-            CancelledError: the start was cancelled; the process is stopped.
         """
         if self._binary is None:
             raise MongodError("no mongod was found")
@@ -134,7 +123,6 @@ class Mongod:
                     # Ctrl-C must reach the caller only, which then decides.
                     start_new_session=True,
                     preexec_fn=die_with_parent,
-                    pass_fds=self._pass_fds,
                 )
         except OSError as error:
             raise MongodError(f"{error.filename or command[0]}: {error.strerror}") from error
@@ -147,7 +135,6 @@ class Mongod:
 
         Raises:
             MongodError: it ends, or there is no primary within a minute.
-            CancelledError: the start was cancelled; the process is stopped.
         """
         members = [{"_id": i, "host": each.address} for i, each in enumerate((self, *others))]
         try:
@@ -207,7 +194,8 @@ class Mongod:
         """
         if self.process is not None and self.process.poll() is not None:
             raise MongodError(
-                explain_exit(self.process.returncode, self._read_log(), self.folder, self.log)
+                f"mongod ended with code {self.process.returncode}{first_error(self._read_log())}. "
+                f"Its log: {self.log}"
             )
 
     def _await_end(self) -> None:
@@ -228,9 +216,6 @@ class Mongod:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not condition():
             self.check()
-            if self._is_cancelled():
-                self.stop()
-                raise CancelledError
             if time.monotonic() > deadline:
                 self.stop()
                 raise MongodError(f"mongod did not answer in time{first_error(self._read_log())}")

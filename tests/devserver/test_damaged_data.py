@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio.devserver.data_folder import DataFolder, DataFolderError, Holder, local_environment
+from portfolio.devserver.data_folder import DataFolderError, local_environment, lock_folder
 from portfolio.devserver.mongod import Mongod, MongodError, find_mongod
 from tests.devserver.conftest import LocalRun
 
@@ -71,17 +71,20 @@ def test_a_folder_that_can_not_be_written_is_told(
 @needs_mongod
 @needs_root
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["4k", "400k"], ids=["from the start", "a little later"])
-def test_a_full_disk_is_told(local: Callable[..., LocalRun], tmp_path: Path, size: str) -> None:
-    with small_disk(tmp_path / ".data", f"size={size}"):
-        assert "o space left on" in only_error(local())
+@pytest.mark.parametrize("filled", [4096, 0], ids=["from the start", "a little later"])
+def test_a_full_disk_is_told(local: Callable[..., LocalRun], tmp_path: Path, filled: int) -> None:
+    with small_disk(tmp_path / ".data", f"size={filled or 400 * 1024}"):
+        (tmp_path / ".data" / "other").write_bytes(bytes(filled))
+        assert "No space left on device" in only_error(local())
 
 
 @needs_mongod
 @pytest.mark.slow
 def test_damaged_files_are_told(local: Callable[..., LocalRun], data: Path) -> None:
     (data / "WiredTiger.wt").write_bytes(b"garbage" * 1000)
-    assert "WiredTiger.wt is corrupted. Its log: .data/mongodb/mongod.log" in only_error(local())
+    told = only_error(local())
+    assert "WiredTiger.wt is corrupted" in told
+    assert told.endswith("Its log: .data/mongodb/mongod.log")
 
 
 @needs_mongod
@@ -91,18 +94,12 @@ def test_files_of_another_version_are_told(local: Callable[..., LocalRun], data:
         content = bytearray(journal.read_bytes())
         content[content.index(_LOG_MAGIC) + len(_LOG_MAGIC)] = 99
         journal.write_bytes(content)
-    assert "the files in .data/mongodb are of another version of MongoDB" in only_error(local())
+    assert "unsupported WiredTiger file version: this build only" in only_error(local())
 
 
-def test_the_exit_code_for_another_version_is_told(tmp_path: Path) -> None:
-    mongod = pretend(tmp_path, "exit 62")
-    with pytest.raises(MongodError, match="are of another version of MongoDB"):
-        mongod.start()
-
-
-def test_a_missing_library_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_library_is_told(tmp_path: Path) -> None:
     mongod = pretend(tmp_path, "echo 'mongod: libcurl.so.4: cannot open shared object'; exit 127")
-    with pytest.raises(MongodError, match=r"libcurl\.so\.4: cannot open .* libcurl4.*MONGODB_URI"):
+    with pytest.raises(MongodError, match=r"code 127: mongod: libcurl\.so\.4: cannot open"):
         mongod.start()
 
 
@@ -130,31 +127,21 @@ def test_another_mongod_on_its_port_is_not_taken_for_its_own(
         mongod.start()
 
 
-# The notes
+# The note
 
 
-@pytest.mark.parametrize("note", [b"", b"\xff\xfe", b"seven", b"-1", b"70000", b"27017 27018"])
-def test_a_port_that_is_none_counts_as_unknown(tmp_path: Path, note: bytes) -> None:
-    folder = DataFolder(tmp_path)
-    folder.mongodb.mkdir()
-    (folder.mongodb / "port").write_bytes(note)
-    assert folder.read_port() is None
-
-
-@pytest.mark.parametrize("note", [b"", b"\xff\xfe", b"[]", b'{"pid": "x", "port": 1}', b"{}"])
-def test_a_holder_that_is_none_counts_as_unknown(tmp_path: Path, note: bytes) -> None:
-    (tmp_path / "lock").write_bytes(note)
-    assert DataFolder(tmp_path).read_holder() is None
-    assert local_environment(DataFolder(tmp_path)) == {}
+@pytest.mark.parametrize("note", [b"", b"\xff\xfe", b"{"])
+def test_a_note_that_can_not_be_read_counts_as_none(tmp_path: Path, note: bytes) -> None:
+    with lock_folder({"PORT": "8000"}, tmp_path):
+        (tmp_path / "run.json").write_bytes(note)
+        assert local_environment(tmp_path) == {}
 
 
 def test_a_folder_in_use_names_who_uses_it(tmp_path: Path) -> None:
-    first, second = DataFolder(tmp_path), DataFolder(tmp_path)
-    first.acquire(Holder(pid=7, port=8000), bool)
-    assert second.in_use
-    with pytest.raises(DataFolderError, match=r"already: http://localhost:8000 \(PID 7\)"):
-        second.acquire(Holder(pid=8, port=8001), lambda pid: pid == 7)
-    first.release()
-    assert not second.in_use
-    second.acquire(Holder(pid=8, port=8001), bool)
-    second.release()
+    with lock_folder({"PORT": "8000"}, tmp_path):
+        assert local_environment(tmp_path) == {"PORT": "8000"}
+        with pytest.raises(DataFolderError, match="already: http://localhost:8000"):
+            lock_folder({"PORT": "8001"}, tmp_path)
+    assert local_environment(tmp_path) == {}
+    with lock_folder({"PORT": "8001"}, tmp_path):
+        assert local_environment(tmp_path) == {"PORT": "8001"}
