@@ -75,7 +75,7 @@ def import_file(
 
     FILE may be compressed with gzip; - is the standard input. A portfolio with a portfolioId keeps
     it, and is left alone if it is stored already. Any other gets an id that depends on its row, so
-    that importing FILE again stores only what is missing. So does a repetition after a stop.
+    that importing FILE again stores only what is missing. If the import stops, run it again.
     """
     with files.file_errors(file), files.open_source(file, encoding) as lines:
         importer = Importer(
@@ -104,7 +104,7 @@ def import_file(
 @portfolios.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 @_format
-@click.option("--restart", is_flag=True, help="Begin anew instead of resuming an earlier export.")
+@click.option("--restart", is_flag=True, help="Start again instead of resuming an earlier export.")
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,

@@ -153,8 +153,7 @@ class WorkerCoordinator:
         self._log_level_controller = log_level_controller
         self._level: str | None = None
         self._resets: dict[str, float] = {}
-        # Whether the last turn failed; None before the first.
-        self._failed: bool | None = None
+        self._failed = False
         self._stopped = threading.Event()
 
     def start(self, describe: Callable[[], State], reset_breaker: Callable[[str], None]) -> None:
@@ -169,8 +168,7 @@ class WorkerCoordinator:
         def watch() -> None:
             while not self._stopped.is_set():
                 try:
-                    if self._failed is not False:
-                        self.shared.open()
+                    self.shared.open()
                     revision = self._apply(reset_breaker)
                     self.shared.publish({"applied_revision": revision, **describe()})
                     self._report(None)

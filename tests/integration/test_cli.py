@@ -73,7 +73,7 @@ def test_csv_may_name_what_it_has_alone(app: Flask, client: FlaskClient, tmp_pat
     file.write_text('\ufeffname,version,other\nGrowth,3,x\n"Two\nlines",,\n')
     result = run(app, "import", file, "--bad-lines", "skip")
     assert "line 4: name: Name should have printable characters only" in result.output
-    assert "Left out: 'other' (line 1)" in result.output
+    assert "Ignored: 'other' (line 1)" in result.output
     assert [(each["name"], each["version"]) for each in every(client)] == [("Growth", 3)]
 
 

@@ -142,7 +142,7 @@ def test_a_resumed_export_equals_a_whole_one(
     expected = whole(app, file)
     interrupt(app, file, error)
     told = export(app, file).splitlines()
-    assert told[0].startswith(f"Going on after {2 * BATCH} portfolios, behind {IDS[2 * BATCH - 1]}")
+    assert told[0].startswith(f"Resuming after {2 * BATCH} portfolios")
     assert told[-1] == f"{COUNT} written to {file}"
     assert content(file) == expected
     assert not part_of(file).exists()
@@ -154,7 +154,7 @@ def test_an_export_goes_on_as_often_as_it_is_interrupted(
     expected = whole(app, file)
     for _ in range(3):
         interrupt(app, file, KeyboardInterrupt())
-    assert f"Going on after {6 * BATCH} portfolios" in export(app, file)
+    assert f"Resuming after {6 * BATCH} portfolios" in export(app, file)
     assert content(file) == expected
 
 
@@ -169,12 +169,12 @@ def test_an_export_goes_on_wherever_its_last_step_was_torn(
     for end in range(0, len(step) + 1, len(step) // 10):
         part_of(file).write_bytes(part + step[:end])
         note_of(file).write_bytes(note)
-        assert f"Going on after {2 * BATCH} portfolios" in export(app, file)
+        assert f"Resuming after {2 * BATCH} portfolios" in export(app, file)
         assert content(file) == expected, step[:end]
         file.unlink()
 
 
-def test_a_part_that_was_cut_or_exchanged_is_refused(
+def test_a_part_that_was_truncated_or_replaced_is_refused(
     app: Flask, stored: Documents, file: Path
 ) -> None:
     interrupt(app, file, KeyboardInterrupt())
@@ -183,7 +183,7 @@ def test_a_part_that_was_cut_or_exchanged_is_refused(
         part_of(file).write_bytes(other)
         refused = run(app, "export", file)
         assert refused.exit_code == 1
-        assert f"{part_of(file)} is not what {note_of(file)} is of" in refused.output
+        assert f"{part_of(file)} does not match {note_of(file)}" in refused.output
         assert part_of(file).read_bytes() == other
     export(app, file, "--restart")
     assert ids(file) == IDS
@@ -210,7 +210,7 @@ def test_an_export_goes_on_after_kill_9_midway(
     assert not file.exists()
     # Three lists of 70, whatever the buffers of files hold.
     assert ids(part_of(file)) == IDS[: 3 * 70]
-    assert "Going on after" in export(app, file)
+    assert "Resuming after" in export(app, file)
     assert content(file) == expected
 
 
@@ -245,7 +245,7 @@ def test_an_export_begins_anew_where_that_is_asked_for(
 ) -> None:
     interrupt(app, file, KeyboardInterrupt())
     stored.update_one({"_id": IDS[0]}, {"$set": {"name": "Changed"}})
-    assert "Going on" not in export(app, file, "--restart")
+    assert "Resuming" not in export(app, file, "--restart")
     assert ids(file) == IDS
     assert b"Changed" in content(file)
 

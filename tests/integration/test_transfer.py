@@ -205,11 +205,11 @@ def test_a_full_disk_ends_an_export_in_a_line_and_it_goes_on_later(
     assert failed.returncode == 1
     assert re.fullmatch(
         rb"Error: \S+all.ndjson.part: File too large. What was written stays in \S+.part; the same "
-        rb"command goes on from there.\n",
+        rb"command resumes from there.\n",
         failed.stderr,
     )
     assert (tmp_path / "all.ndjson.part").stat().st_size == 120_000
-    assert "Going on after 1000 portfolios" in run(app, "export", file).output
+    assert "Resuming after 1000 portfolios" in run(app, "export", file).output
     assert exported_names(file.read_bytes()) == sorted(map(str, range(1500)))
 
 
@@ -258,7 +258,7 @@ FAULTS = {
     "cells": ("a.csv", b"name\nGrowth, Income\n", "line 2: 2 cells under 1 columns"),
     "quotes": ("a.csv", b'name\n"Growth" x\n', "line 2: not CSV: "),
     "semicolons": ("a.csv", b"name;version\nA;1\n", "should be separated by commas, not ';'"),
-    "twice": ("a.csv", b"name,version,name\nA,1,B\n", "name stands there more than once"),
+    "twice": ("a.csv", b"name,version,name\nA,1,B\n", "name is there more than once"),
     "no columns": ("a.csv", b"", "name is missing. It has nothing."),
     "JSON twice": ("a.ndjson", b'{"name": "A", "name": "B"}\n', "line 1: a key stands twice"),
     "array": ("a.ndjson", b'[\n{"name": "A"}\n]\n', "each line should hold one whole portfolio"),
@@ -304,7 +304,7 @@ def test_unknown_fields_are_named_once(app: Flask, tmp_path: Path) -> None:
     file.write_text('{"name": "A"}\n' + '{"name": "B", "versoin": 1}\n' * 3)
     told = run(app, "import", file)
     assert told.exit_code == 0
-    assert told.output.count("Left out: 'versoin' (line 2) is none of portfolioId, name") == 1
+    assert told.output.count("Ignored: 'versoin' (line 2) is none of portfolioId, name") == 1
 
 
 def test_an_encoding_that_can_not_be_read_is_refused(app: Flask, tmp_path: Path) -> None:

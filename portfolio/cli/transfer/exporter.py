@@ -2,7 +2,7 @@
 
 A regular file appears when all is written. Until then the rows are in ``FILE.part``, and the note
 ``FILE.part.note`` says how far they go and which database they come from, so that an export that
-was stopped can go on.
+was stopped can be resumed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Exporter:
     def write_file(self, database: str, *, restart: bool) -> int:
         """Write all portfolios to a regular file, or to the one that a link leads to.
 
-        ``database`` names the source. ``restart`` begins anew, whatever an earlier export has left.
+        ``database`` names the source. ``restart`` overwrites what an earlier export has left.
 
         Returns:
             how many the file holds.
@@ -86,7 +86,7 @@ class Exporter:
         compressed = ", compressed" if is_compressed(self.file) else ""
         escaped = ", spreadsheet-safe" if self.spreadsheet_safe else ""
         done = _Progress(database, f"{self.format}{compressed}{escaped}")
-        resumable = f"What was written stays in {part}; the same command goes on from there."
+        resumable = f"What was written stays in {part}; the same command resumes from there."
         with open_part(part, target) as out, file_errors(part, resumable):
             if not restart and os.fstat(out.fileno()).st_size:
                 done = _read_progress(out, part, note, done)
@@ -155,11 +155,11 @@ def _read_progress(out: IO[bytes], part: Path, note: Path, begin: _Progress) -> 
     tail = bytes.fromhex(done.tail)
     out.seek(done.size - len(tail))
     if out.read(len(tail)) != tail:
-        raise TransferError(f"{part} is not what {note} is of: it was cut or exchanged. {restart}")
-    if done.rows:
-        click.echo(
-            f"Going on after {done.rows} portfolios, behind {done.last}; --restart begins anew"
+        raise TransferError(
+            f"{part} does not match {note}: it was truncated or replaced. {restart}"
         )
+    if done.rows:
+        click.echo(f"Resuming after {done.rows} portfolios; --restart starts again")
     return done
 
 

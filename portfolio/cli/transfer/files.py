@@ -1,4 +1,4 @@
-"""The files and streams of a transfer: what their names say, opening, locking and reading them."""
+"""The files and streams of a transfer: their names, opening and locking them, reading lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_LINE = 2**20
 
 
 class TransferError(click.ClickException):
-    """The transfer can't go on; the message says why and what to do."""
+    """The transfer can't continue; the message says why and what to do."""
 
 
 @contextmanager
@@ -105,7 +105,7 @@ class Lines:
         """Return the next line, with its end.
 
         Raises:
-            LineError: it is too long or can't be decoded; the next call goes on behind it.
+            LineError: it is too long or can't be decoded; the next call continues after it.
             TransferError: nothing more can be read.
         """
         line = self._read()

@@ -51,14 +51,13 @@ def unescape_cell(cell: str) -> str:
 def read_rows(
     lines: Lines, format: str, *, spreadsheet_safe: bool
 ) -> Iterator[dict[str, Any] | LineError]:
-    """Yield the rows of ``lines``; after each, ``lines`` tells the position behind it.
+    """Yield the rows of ``lines``; for a row that can't be read, a ``LineError`` that says why.
 
-    In the place of a row that can't be read is a ``LineError``, which says why. Fields that
-    portfolios do not have are reported on stderr, each once. ``spreadsheet_safe`` unescapes the
-    cells of CSV.
+    ``lines.line`` is the last line of the row. Fields that portfolios do not have are reported on
+    stderr, each once. ``spreadsheet_safe`` unescapes the cells of CSV.
 
     Raises:
-        TransferError: nothing behind this place can be read.
+        TransferError: the rest can't be read.
     """
     rows = _csv_rows(lines, spreadsheet_safe) if format == "csv" else _json_rows(lines)
     while True:
@@ -81,7 +80,10 @@ def read_rows(
 
 
 def _json_rows(lines: Lines) -> Iterator[dict[str, Any] | None]:
-    """Return the objects in ``lines``, and None for blank ones; goes on behind an exception."""
+    """Return the objects in ``lines``, and None for blank ones.
+
+    Like ``_csv_rows`` it continues with the next row after an exception, as a generator could not.
+    """
     known = set(FIELDS)
 
     def to_row(line: str) -> dict[str, Any] | None:
@@ -100,11 +102,11 @@ def _report_unknown(names: Iterable[str], known: set[str], line: int) -> None:
     for name in names:
         if name not in known:
             known.add(name)
-            click.echo(f"Left out: {name!r} (line {line}) is none of {', '.join(FIELDS)}", err=True)
+            click.echo(f"Ignored: {name!r} (line {line}) is none of {', '.join(FIELDS)}", err=True)
 
 
 def _csv_rows(lines: Lines, spreadsheet_safe: bool) -> Iterator[dict[str, Any] | None]:
-    """Return the rows of CSV, and None for blank lines; goes on behind an exception."""
+    """Return the rows of CSV, and None for blank lines."""
     reader = csv.reader(lines, strict=True)
     columns = _read_header(reader, lines)
 
@@ -127,7 +129,7 @@ def _read_header(reader: Iterator[list[str]], lines: Lines) -> list[str]:
     repeated = {name for name in named if named.count(name) > 1}
     if repeated:
         raise TransferError(
-            f"{_NAMES_OF_COLUMNS}, each once; {', '.join(repeated)} stands there more than once."
+            f"{_NAMES_OF_COLUMNS}, each once; {', '.join(repeated)} is there more than once."
         )
     if "name" not in columns:
         found = ", ".join(map(repr, columns)) or "nothing"
