@@ -17,10 +17,10 @@ from portfolio.app import create_app
 from portfolio.config import SERVICE, Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.mongomock_client import MongomockClient
+from portfolio.devserver.processes import free_port
 from portfolio.storage.connection import COLLECTION, IDEMPOTENCY_COLLECTION
 from tests.support.gunicorn import ROOT, Gunicorn
 from tests.support.mongod import QUICK_JOURNAL, TEST_PARAMETERS
-from tests.support.ports import free_port
 
 # The folders whose files take longest, which must not be left for the end of a parallel run.
 _FIRST = ("code", "telemetry", "faults", "server", "storage", "devserver")

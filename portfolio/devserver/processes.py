@@ -8,6 +8,8 @@ import socket
 import sys
 
 _PR_SET_PDEATHSIG = 1
+# Kept until the process ends: a server may be started late, and again.
+_reserved: list[socket.socket] = []
 
 
 class PortError(RuntimeError):
@@ -15,10 +17,16 @@ class PortError(RuntimeError):
 
 
 def free_port() -> int:
-    """Return a free TCP port of the loopback interface."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free TCP port of the loopback interface that stays reserved for this process.
+
+    The kernel gives a port that is bound to nobody who asks for any port, be it to listen or to
+    connect. A server that names the port, and sets SO_REUSEADDR as servers do, gets it.
+    """
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _reserved.append(holder)
+    return int(holder.getsockname()[1])
 
 
 def check_port(port: int) -> None:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import requests
 import yaml
 
+from portfolio.devserver.processes import free_port
 from tests.support.gunicorn import wait_until
-from tests.support.ports import free_port
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "k8s" / "monitoring"
 _STOP_TIMEOUT_S = 10

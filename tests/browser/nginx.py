@@ -9,8 +9,8 @@ from pathlib import Path
 
 import requests
 
+from portfolio.devserver.processes import free_port
 from tests.support.gunicorn import wait_until
-from tests.support.ports import free_port
 
 # The prefix is the one of the documentation. Under the other ones, nginx itself answers for the
 # health endpoints, as one does that asks for a login or forwards some paths alone.

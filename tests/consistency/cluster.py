@@ -20,9 +20,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.support.gunicorn import wait_until
 from tests.support.mongod import TEST_PARAMETERS
-from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
 _SET = "rs"

@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from portfolio.config import settings_fields
+from portfolio.devserver.processes import free_port
 from tests.deploy.conftest import (
     DEPLOY,
     KUSTOMIZATIONS,
@@ -32,7 +33,6 @@ from tests.deploy.conftest import (
     run,
     tool,
 )
-from tests.support.ports import free_port
 from tests.support.requirements import pins
 
 DOCKERFILE = ROOT / "Dockerfile"

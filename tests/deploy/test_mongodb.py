@@ -13,7 +13,7 @@ import pytest
 from pymongo import MongoClient
 
 from portfolio.devserver.mongod import find_mongod
-from tests.support.ports import free_port
+from portfolio.devserver.processes import free_port
 
 from .conftest import K8S, run, tool
 

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.support.gunicorn import ROOT, wait_until
-from tests.support.ports import free_port
 
 
 class LocalRun:

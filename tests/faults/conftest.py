@@ -18,10 +18,10 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.harness import RECOVERY_S, Ledger, Load, audit
 from tests.support.mongod import TEST_PARAMETERS, is_primary
-from tests.support.ports import free_port
 
 _COLUMNS = (
     "fault",

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.faults.conftest import StartDrill
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
-from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
 

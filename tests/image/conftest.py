@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.support.collector import Collector
-from tests.support.ports import free_port
 
 from . import engine
 

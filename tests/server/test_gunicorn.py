@@ -21,9 +21,9 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.support.calls import V1, V2, one
 from tests.support.gunicorn import ROOT, Gunicorn, running, wait_until
-from tests.support.ports import free_port
 
 SLOW = pytest.mark.slow
 MIB = 1 << 20

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.ports import free_port
+from portfolio.devserver.processes import free_port
 
 
 def test_a_free_port_is_kept_for_the_server_that_names_it() -> None:

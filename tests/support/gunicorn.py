@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import requests
 
-from tests.support.ports import free_port
+from portfolio.devserver.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 30.0

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from portfolio.devserver.processes import free_port
 from portfolio.observability.logging import AtIntervals
 from portfolio.observability.otlp import GuardedExporter
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
-from tests.support.ports import free_port
 from tests.telemetry.conftest import Script
 
 SLOW = pytest.mark.slow

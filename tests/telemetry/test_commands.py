@@ -16,9 +16,9 @@ import requests
 
 from portfolio.cli.config import failure_reason
 from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
-from tests.support.ports import free_port
 from tests.telemetry.conftest import PROTOCOLS, two_workers
 
 needs_tools = pytest.mark.skipif(

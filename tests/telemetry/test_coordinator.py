@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
+from portfolio.devserver.processes import free_port
 from tests.support.gunicorn import Gunicorn, wait_until
-from tests.support.ports import free_port
 from tests.telemetry.conftest import Script, two_workers
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from portfolio.devserver.processes import free_port
 from portfolio.observability.otlp import HTTPTransport, Result
 from tests.support.collector import Collector
-from tests.support.ports import free_port
 
 
 class Recorder(Collector):
