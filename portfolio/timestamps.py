@@ -10,7 +10,7 @@ _ISO_8601 = re.compile(
     r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
 )
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
-_EPOCH = datetime(1970, 1, 1)
+EPOCH = datetime(1970, 1, 1)
 # The rule of the original service: a number beyond is milliseconds.
 _MAX_SECONDS = 2e10
 
@@ -39,7 +39,7 @@ def parse_date(value: object) -> datetime:
             value = float(value) if _NUMBER.fullmatch(value) else None
         if isinstance(value, int | float) and not isinstance(value, bool):
             unit = "milliseconds" if abs(value) > _MAX_SECONDS else "seconds"
-            return _EPOCH + timedelta(**{unit: value})
+            return EPOCH + timedelta(**{unit: value})
     except OverflowError:
         pass
     raise ValueError("not a date in the years 1 to 9999")

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import bson
-from bson import ObjectId
 from bson.errors import BSONError
 from flask import request
 from itsdangerous import BadData, Signer, base64_decode, base64_encode
@@ -159,9 +158,8 @@ class CursorCodec(Signer):
                 raise ValueError("the date is too large")
             criteria = bson.decode(content, CODEC_OPTIONS)
             after = SortKey(criteria.pop("created"), criteria.pop("identity"))
-            is_same = _given(criteria) == _given(_criteria(search))
-            if not (is_same and isinstance(after.identity, ObjectId)):
-                raise ValueError("it belongs to another search, or the id has the wrong type")
+            if _given(criteria) != _given(_criteria(search)):
+                raise ValueError("it belongs to another search")
         except (BadData, BSONError, KeyError, RecursionError, ValueError):
             raise BadRequest(
                 "Invalid cursor: take nextCursor from the page before, for the same search"

@@ -20,7 +20,7 @@ from portfolio.models import (
     Portfolio,
     PortfolioUpdate,
 )
-from portfolio.timestamps import parse_date
+from portfolio.timestamps import EPOCH, parse_date
 
 Document = dict[str, Any]
 
@@ -32,21 +32,26 @@ CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
 _CLAMP: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
 
 
-def _read_name(value: Any, _id: ObjectId) -> str:
+def _read_name(value: Any, _id: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _read_date(value: Any, id: ObjectId) -> datetime:
-    """Return a stored date, clamped to Python's range; where there is none, that of the id."""
+def _read_date(value: Any, id: Any) -> datetime:
+    """Return a stored date, clamped to Python's range.
+
+    Where there is none, that of the id, or the epoch: only an ObjectId has a date.
+    """
     if isinstance(value, DatetimeMS):
         return value.as_datetime(_CLAMP)
     try:
         return parse_date(float(str(value)) if isinstance(value, Decimal128) else value)
     except ValueError:
-        return id.generation_time.replace(tzinfo=None)
+        if isinstance(id, ObjectId):
+            return id.generation_time.replace(tzinfo=None)
+        return EPOCH
 
 
-def _read_version(value: Any, _id: ObjectId) -> int:
+def _read_version(value: Any, _id: Any) -> int:
     """Return a stored version; the default where there is none of 64 bits."""
     try:
         version = int(value.to_decimal() if isinstance(value, Decimal128) else value)
@@ -69,7 +74,7 @@ class _Field(NamedTuple):
     attribute: str
     key: str
     kind: type
-    read: Callable[[Any, ObjectId], Any]
+    read: Callable[[Any, Any], Any]
 
 
 # All fields but the id, in the order of ``Portfolio``.

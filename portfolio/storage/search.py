@@ -234,7 +234,8 @@ def _after(after: SortKey) -> list[Document]:
     # operators. Expressions compare values of all types, as sorting does. An array sorts by its
     # greatest element, and a missing date as null, which is what $max makes of them.
     stored, end = {"$max": ["$dateCreated"]}, {"$max": [{"$literal": after.created}]}
-    same_date = {"_id": {"$lt": after.identity}, "$expr": {"$eq": [stored, end]}}
+    lower_id = {"$lt": ["$_id", {"$literal": after.identity}]}
+    same_date: Document = {"$expr": {"$and": [lower_id, {"$eq": [stored, end]}]}}
     earlier: Document = {"$expr": {"$lt": [stored, end]}}
     if after.created is None:
         earlier["dateCreated"] = {"$lte": MinKey()}
