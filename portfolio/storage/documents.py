@@ -24,10 +24,10 @@ from portfolio.timestamps import EPOCH, parse_date
 
 Document = dict[str, Any]
 
-# Other services may have written dates outside Python's range, which must not make a page fail:
-# they are read as DatetimeMS.
+# Other services may have written dates outside Python's range, and text that is not UTF-8, which
+# must not make a page fail: such dates are read as DatetimeMS, such bytes as U+FFFD.
 CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
 )
 _CLAMP: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import bson
 import pytest
-from bson import Decimal128, Int64, ObjectId
+from bson import CodecOptions, Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
 from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
@@ -68,6 +70,16 @@ def test_a_document_that_another_service_wrote_is_served_and_updated(
     extra = set(fields) - {"name", "dateCreated", "version"}
     assert extra <= set(collection.find_one(IDENTITY) or {})
     assert client.delete(f"{path}?version={changed.json['version']}").status_code == 204
+
+
+def test_a_name_that_is_no_utf_8_is_shown(client: FlaskClient, collection: Documents) -> None:
+    content = bson.encode({"_id": IDENTITY, "name": "M?ller"}).replace(b"M?", b"M\xfc")
+    collection.with_options(CodecOptions(RawBSONDocument)).insert_one(RawBSONDocument(content))
+    (shown,) = client.get(V1).json
+    assert shown["name"] == "M\ufffdller"
+    assert client.get(V2).json["portfolios"] == [shown]
+    changed = client.put(one(str(IDENTITY)), json=shown | {"name": "Müller"})
+    assert changed.json["name"] == "Müller"
 
 
 def test_a_document_without_a_version_is_deleted_as_version_one(
