@@ -190,9 +190,15 @@ class Settings:
 
     @property
     def signals(self) -> list[str]:
-        """OpenTelemetry's signals that are on: ``metrics``, ``traces``."""
+        """OpenTelemetry's signals that are exported: ``metrics``, ``traces``."""
         switches = {"metrics": self.enable_metrics, "traces": self.enable_tracing}
-        return [name for name, on in switches.items() if on and not self.otel_sdk_disabled]
+        return [
+            signal
+            for signal, on in switches.items()
+            if on
+            and not self.otel_sdk_disabled
+            and os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() != "none"
+        ]
 
     @property
     def traces_commands(self) -> bool:

@@ -77,7 +77,7 @@ def check_telemetry() -> None:
         destination = f"{otlp.endpoint(signal)} ({otlp.protocol(signal)})"
         reason = redact_in(failure_reason(messages.buffer), destination)
         outcome = f"accepted in {took_ms:.0f} ms" if sent else f"FAILED: {reason}"
-        note = "" if signal in settings.signals else " (switched off in this profile)"
+        note = "" if signal in settings.signals else " (switched off)"
         click.echo(f"{signal:8} {redact_uri(destination)}: {outcome}{note}")
         failed |= not sent
     if failed:

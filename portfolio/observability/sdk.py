@@ -62,11 +62,7 @@ class Telemetry:
         self._metrics = metrics
         self._stopped = Event()
         self._thread: Thread | None = None
-        self._exporters = {
-            signal: GuardedExporter(signal)
-            for signal in settings.signals
-            if os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() != "none"
-        }
+        self._exporters = {signal: GuardedExporter(signal) for signal in settings.signals}
         metrics.breakers += [exporter.breaker for exporter in self._exporters.values()]
 
     def start(self) -> None:
@@ -80,7 +76,8 @@ class Telemetry:
                 target=self._export_metrics, args=(exporter, origin), name="metrics", daemon=True
             )
             self._thread.start()
-        if self.tracing and (exporter := self._exporters.get("traces")):
+        if self.tracing is not None:
+            exporter = self._exporters["traces"]
             exporter.connect()
             self.tracing.start(origin, exporter)
 

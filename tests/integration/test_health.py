@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dns.resolver
@@ -171,6 +172,21 @@ def test_detailed_shows_every_part_as_the_runbook_reads_it(
     assert (cache["hits"], cache["misses"], cache["hit_rate"]) == (1, 1, 0.5)
 
     assert "status" in checks["telemetry"]
+
+
+@pytest.mark.parametrize("signal", ["metrics", "traces"])
+def test_a_signal_without_an_exporter_is_shown_as_off(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, signal: str
+) -> None:
+    monkeypatch.setenv(f"OTEL_{signal.upper()}_EXPORTER", "none")
+    app = create_app(replace(settings, otel_sdk_disabled=False, enable_tracing=True))
+    client, on = app.test_client(), {"metrics": signal != "metrics", "tracing": signal != "traces"}
+    checks = client.get("/health/detailed").json["checks"]
+    assert checks["telemetry"] == {"status": "healthy", **on}
+    assert {name: client.get("/").json["features"][name] for name in on} == on
+    breakers = {f"telemetry_{other}" for other in {"metrics", "traces"} - {signal}}
+    assert checks["circuit_breakers"]["breakers"].keys() == breakers | {"database"}
+    app.extensions["portfolio"].database.close()
 
 
 def test_metrics_show_requests_and_the_use_of_resources(watched: FlaskClient) -> None:
