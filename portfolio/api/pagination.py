@@ -107,21 +107,21 @@ class PageQuery(NamedTuple):
         }
 
     def links(self, path: str, page: Page) -> str:
-        """Return the ``Link`` header (RFC 8288) of a page by offset, relative to the host."""
+        """Return the ``Link`` header (RFC 8288) of a page by offset; ``path`` is the request's."""
         limit, offset = self.search.limit, self.search.offset
         offsets = {"first": 0, "last": max(page.total - 1, 0) // limit * limit}
         if offset:
             offsets["prev"] = max(offset - limit, 0)
         if page.has_next:
             offsets["next"] = offset + limit
-        return _links(f"{path}?{self.parameters}offset=", offsets)
+        return _links(path, f"{self.parameters}offset=", offsets)
 
     def cursor_links(self, path: str, following: str | None) -> str:
         """Return the ``Link`` header of a page by cursor."""
         pages = {"first": ""}
         if following is not None:
             pages["next"] = following
-        return _links(f"{path}?{self.parameters}cursor=", pages)
+        return _links(path, f"{self.parameters}cursor=", pages)
 
 
 class CursorCodec(Signer):
@@ -167,7 +167,9 @@ class CursorCodec(Signer):
         return after
 
 
-def _links(target: str, pages: Mapping[str, object]) -> str:
+def _links(path: str, parameters: str, pages: Mapping[str, object]) -> str:
+    # Relative to the URL of the request, which may have a prefix that only a reverse proxy knows.
+    target = f"{path.rpartition('/')[2]}?{parameters}"
     return ", ".join([f'<{target}{page}>; rel="{relation}"' for relation, page in pages.items()])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from portfolio.api import schemas
 from portfolio.api.openapi.annotations import BULK_EXAMPLE, PAGE_EXAMPLE, Body, Result, describe
@@ -18,7 +18,6 @@ from portfolio.rules import MAX_BULK, check_bulk_size
 
 blueprint = Blueprint("v2", __name__, url_prefix="/api/v2")
 
-_PATH = "/api/v2/portfolios"
 _bulk_schema = schemas.StrictPortfolioCreateSchema(many=True)
 _bulk_query_schema = schemas.BulkQuerySchema()
 _lookup_schema = schemas.LookupSchema()
@@ -41,11 +40,11 @@ def search_portfolios() -> Response:
     query = PageQuery.parse(s.validation_cache, cursors=True)
     if query.cursor is None:
         page = s.portfolios.search(query.search)
-        return json_response(query.body(page), headers={"Link": query.links(_PATH, page)})
+        return json_response(query.body(page), headers={"Link": query.links(request.path, page)})
     after = s.cursors.decode(query.search, query.cursor)
     portfolios, end = s.portfolios.search_after(query.search, after)
     following = s.cursors.encode(query.search, end) if end is not None else None
-    links = query.cursor_links(_PATH, following)
+    links = query.cursor_links(request.path, following)
     return json_response(query.cursor_body(portfolios, following), headers={"Link": links})
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
+from urllib.parse import urljoin
 
 import bson
 import pytest
@@ -323,8 +324,11 @@ def test_the_last_page_reads_no_more_than_the_first(settings: Settings, search: 
     database.close()
 
 
-def follow(link: str) -> dict[str, str]:
-    return {rel: target for target, rel in re.findall(r'<([^>]*)>; rel="(\w+)"', link)}
+def follow(link: str, url: str = PATH) -> dict[str, str]:
+    """Return the links of the page at ``url``, by their relation."""
+    return {
+        rel: urljoin(url, target) for target, rel in re.findall(r'<([^>]*)>; rel="(\w+)"', link)
+    }
 
 
 def test_links_lead_through_pages_by_cursor(client: FlaskClient, collection: Stored) -> None:
@@ -352,6 +356,18 @@ def test_links_lead_through_pages_by_offset(client: FlaskClient, collection: Sto
     last = client.get(links["last"])
     assert len(last.json["portfolios"]) == 2
     assert "next" not in follow(last.headers["Link"])
+
+
+@pytest.mark.parametrize("prefix", ["", "/some/prefix"])
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("start", ["", "cursor=&"])
+def test_links_keep_the_path_of_the_request_and_the_prefix_of_a_proxy(
+    client: FlaskClient, collection: Stored, prefix: str, slash: str, start: str
+) -> None:
+    store(collection, 3)
+    response = client.get(f"{PATH}{slash}?{start}limit=2")
+    links = follow(response.headers["Link"], f"{prefix}{PATH}{slash}?{start}limit=2")
+    assert links["next"].startswith(f"{prefix}{PATH}{slash}?limit=2&")
 
 
 def test_links_keep_a_name_with_spaces(client: FlaskClient, collection: Stored) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
@@ -233,7 +234,7 @@ def test_fields_leave_the_other_fields_out_of_a_search(
 def follow(client: FlaskClient, response: TestResponse) -> TestResponse:
     """Follow the link to the next page."""
     (target,) = re.findall(r'<([^>]+)>; rel="next"', response.headers["Link"])
-    return client.get(target)
+    return client.get(urljoin(V2, target))
 
 
 @pytest.mark.parametrize("start", ["", "cursor=&"])
