@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,13 +10,15 @@ from flask.cli import AppGroup
 
 from portfolio.api.responses import FIELDS, to_json
 from portfolio.api.services import services
-from portfolio.cli.helpers import database_errors, print_table
+from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, print_table
 from portfolio.cli.transfer import files
 from portfolio.cli.transfer.exporter import Exporter
 from portfolio.cli.transfer.formats import FORMATS
 from portfolio.cli.transfer.importer import Importer
 from portfolio.models import Search
 from portfolio.redaction import redact_uri
+from portfolio.storage.connection import COLLECTION
+from portfolio.storage.database import Database
 
 portfolios = AppGroup("portfolios", help="Import, export and find portfolios.")
 
@@ -120,17 +123,30 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
     format = files.format_of(file, given)
     if spreadsheet_safe and format != "csv":
         raise click.UsageError("--spreadsheet-safe is for CSV alone.")
-    exporter = Exporter(services().portfolios, file, format, spreadsheet_safe)
+    s = services()
+    _check_collection(s.database)
+    exporter = Exporter(s.portfolios, file, format, spreadsheet_safe)
     with files.file_errors(file):
         stream = files.open_stream(file)
         if stream is not None:
             with stream:
                 exporter.write_stream(stream)
             return
-        settings = services().settings
-        database = f"{settings.mongodb_db} at {redact_uri(settings.mongodb_uri)}"
+        database = f"{s.settings.mongodb_db} at {redact_uri(s.settings.mongodb_uri)}"
         count = exporter.write_file(database, restart=restart)
     click.echo(f"{count} written to {click.format_filename(file)}")
+
+
+def _check_collection(database: Database) -> None:
+    """End the command where MongoDB has no portfolios: a mistyped name must not empty a file."""
+    list_names = partial(database.database.list_collection_names, authorizedCollections=True)
+    with database_errors(TRANSFER_BUDGET_S):
+        names = database.run("listCollections", list_names, retry=True)
+    if COLLECTION not in names:
+        raise click.ClickException(
+            f"The database {database.database.name!r} has no collection {COLLECTION!r}. Check "
+            "MONGODB_DB."
+        )
 
 
 @portfolios.command("find")

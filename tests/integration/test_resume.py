@@ -271,6 +271,7 @@ def test_an_export_does_not_go_on_from_another_database(
 ) -> None:
     interrupt(app, file, KeyboardInterrupt())
     other = create_app(replace(settings, mongodb_db=f"{settings.mongodb_db}-other"))
+    other.extensions["portfolio"].database.ensure_indexes()
     refused = run(other, "export", file)
     other.extensions["portfolio"].database.close()
     assert refused.exit_code == 1

@@ -10,6 +10,7 @@ import re
 import resource
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from click.testing import Result
 from flask import Flask
 from pymongo.collection import Collection
 
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.storage.repository import PortfolioRepository
 from tests.support.commands import run, run_process
@@ -123,6 +125,24 @@ def test_no_portfolios_are_a_header_alone(app: Flask, tmp_path: Path, name: str)
     assert run(app, "export", file).exit_code == 0
     content = gzip.decompress(file.read_bytes()) if name.endswith("gz") else file.read_bytes()
     assert content == b"portfolioId,name,dateCreated,version\r\n"
+
+
+@pytest.mark.parametrize("name", ["all.ndjson", "all.csv.gz", "-"])
+def test_an_export_from_a_mistyped_database_leaves_the_earlier_file(
+    app: Flask, filled: Documents, settings: Settings, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name if name != "-" else "-"
+    earlier = run(app, "export", file).output
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = create_app(replace(settings, mongodb_db="portfolo"))
+    refused = run(other, "export", file)
+    other.extensions["portfolio"].database.close()
+    assert earlier
+    assert (refused.exit_code, refused.output) == (
+        1,
+        "Error: The database 'portfolo' has no collection 'portfolio'. Check MONGODB_DB.\n",
+    )
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_what_a_link_leads_to_is_written_with_its_mode(
