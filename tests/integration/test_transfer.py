@@ -127,17 +127,16 @@ def test_no_portfolios_are_a_header_alone(app: Flask, tmp_path: Path, name: str)
     assert content == b"portfolioId,name,dateCreated,version\r\n"
 
 
-@pytest.mark.parametrize("name", ["all.ndjson", "all.csv.gz", "-"])
+@pytest.mark.parametrize("name", ["all.ndjson", "all.csv.gz"])
 def test_an_export_from_a_mistyped_database_leaves_the_earlier_file(
     app: Flask, filled: Documents, settings: Settings, tmp_path: Path, name: str
 ) -> None:
-    file = tmp_path / name if name != "-" else "-"
-    earlier = run(app, "export", file).output
+    file = tmp_path / name
+    run(app, "export", file)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = create_app(replace(settings, mongodb_db="portfolo"))
     refused = run(other, "export", file)
     other.extensions["portfolio"].database.close()
-    assert earlier
     assert (refused.exit_code, refused.output) == (
         1,
         "Error: The database 'portfolo' has no collection 'portfolio'. Check MONGODB_DB.\n",
