@@ -5,13 +5,14 @@ The table of those that are open decides which of them are closed when there are
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import struct
-import termios
 import time
 from contextlib import closing, suppress
+from itertools import islice
 from typing import Any
+
+from portfolio.server import tcp
 
 # How long the client may take to send a head or a body, or to read a part of a response.
 IO_TIMEOUT_S = 10.0
@@ -24,15 +25,18 @@ RESERVED_CONNECTIONS = 256
 SEND_BUFFER_BYTES = 96 * 1024
 # The most memory that waits for clients to read: parts of responses, their copies framed as chunks,
 # and the kernel's buffers.
-_MAX_STALLED_BYTES = 24 * 1024 * 1024
+_MAX_UNREAD_BYTES = 24 * 1024 * 1024
+# So much of each connection is not counted: what clients read takes a round trip to leave, too.
+_UNCOUNTED_UNREAD_BYTES = 8 * 1024
+
+# When one more waits for its client to read, the clients of so many others are checked. Each is
+# checked more than once: its kernel takes some bytes even if it reads none.
+_LOOKS = 16
 
 # The most that one call receives. Gunicorn asks for up to a mebibyte and buffers what it does not
 # need yet, which would be memory that is not accounted for.
 _MAX_RECEIVE_BYTES = 8 * 1024
 
-# Where Linux's struct tcp_info has tcpi_last_data_recv.
-_LAST_DATA_RECEIVED = 52
-_TCP_INFO_BYTES = 56
 # Linux's struct linger: close at once.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -59,7 +63,8 @@ class ClientSocket:
     def __init__(self, client: Any, table: ConnectionTable) -> None:
         self._client = client
         self._table = table
-        self._sending = False
+        self._sending_bytes = 0
+        self._is_cut = False
         self.deadline = 0.0
         self.allowance = 0
         self.stalled_since: float | None = None
@@ -102,19 +107,18 @@ class ClientSocket:
         except BlockingIOError:
             sent = 0
         if sent < len(data):
-            self._sending = True
+            self._sending_bytes = len(data)
             self.stalled_since = time.monotonic()
             client.settimeout(IO_TIMEOUT_S)
             try:
-                self._table.hold(self, 2 * (len(data) + SEND_BUFFER_BYTES))
+                self._table.hold(self)
                 client.sendall(memoryview(data)[sent:])
             except OSError:
-                # The kernel would keep its buffer, and try to send it, for minutes after the close.
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                self.cut()
                 raise
             finally:
                 self._table.release(self)
-                self._sending = False
+                self._sending_bytes = 0
                 self.stalled_since = None
 
     send = sendall  # what Gunicorn calls to let a client continue
@@ -122,19 +126,29 @@ class ClientSocket:
     @property
     def has_unread(self) -> bool:
         """Whether bytes have arrived that were not read yet."""
-        return any(fcntl.ioctl(self._client.fileno(), termios.FIONREAD, bytes(4)))
+        return tcp.unread_input(self._client) > 0
 
-    def seconds_since_last_byte(self) -> float:
-        """Return the time since the last byte arrived, or since the connection began.
+    @property
+    def unread_bytes(self) -> int:
+        """The memory that waits for the client to read, if it is much; else 0.
 
-        The kernel measures it, also while this process is throttled or the connection waits to be
-        accepted. It is 0 if the kernel is not Linux.
+        It is that of the part being sent and of its copy framed as a chunk, and the kernel's, which
+        takes about twice the bytes that it holds.
         """
-        if not hasattr(socket, "TCP_INFO"):
-            return 0.0
-        info = self._client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        (milliseconds,) = struct.unpack_from("I", info, _LAST_DATA_RECEIVED)
-        return float(milliseconds) / 1000
+        if self._is_cut:
+            return 0
+        size = 2 * (self._sending_bytes + tcp.unread_output(self._client))
+        return size if size > _UNCOUNTED_UNREAD_BYTES else 0
+
+    @property
+    def read_bytes(self) -> int:
+        """How much the client has read, or its kernel has taken."""
+        return tcp.acknowledged_bytes(self._client)
+
+    @property
+    def seconds_since_last_byte(self) -> float:
+        """The time since the last byte arrived."""
+        return tcp.seconds_since_last_byte(self._client)
 
     def wake(self) -> None:
         """End the wait of the greenlet that uses this socket.
@@ -142,10 +156,16 @@ class ClientSocket:
         A reader still gets what has arrived, so that a complete request is answered; a writer gets
         an error.
         """
-        self._shut_down(socket.SHUT_RDWR if self._sending else socket.SHUT_RD)
+        self._shut_down(socket.SHUT_RDWR if self._sending_bytes else socket.SHUT_RD)
 
     def cut(self) -> None:
-        """Break the connection."""
+        """Break the connection.
+
+        Otherwise the kernel would try for minutes to send what the client does not read.
+        """
+        self._is_cut = True
+        with suppress(OSError):
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._shut_down(socket.SHUT_RDWR)
 
     def _shut_down(self, how: int) -> None:
@@ -177,7 +197,8 @@ class ConnectionTable:
         self._limit = limit
         self._open: set[ClientSocket] = set()
         self._closing = 0
-        self._held: dict[ClientSocket, int] = {}
+        # What is unread, and how much was read by then; whose client has read last comes last.
+        self._held: dict[ClientSocket, tuple[int, int]] = {}
         self.waiting: dict[ClientSocket, None] = {}
 
     def __len__(self) -> int:
@@ -206,28 +227,40 @@ class ConnectionTable:
         """Remove a connection that has ended."""
         self._open.discard(connection)
         self.waiting.pop(connection, None)
+        self.release(connection)
         self._closing -= connection.closing
 
-    def hold(self, connection: ClientSocket, size: int) -> None:
-        """Count ``size`` bytes that are in memory until the client reads.
+    def hold(self, connection: ClientSocket) -> None:
+        """Count what is in memory until the client of ``connection`` reads.
 
-        If that is too much in all, close those that have waited longest for their clients to read.
+        If that is too much in all, close those whose clients have read nothing for longest.
         """
-        self._held[connection] = size
-        while sum(self._held.values()) > _MAX_STALLED_BYTES and len(self._held) > 1:
-            longest = next(iter(self._held))
+        held = self._held
+        for each in (connection, *islice(held, _LOOKS)):
+            self._look_at(each)
+        while len(held) > 1 and sum(size for size, _ in held.values()) > _MAX_UNREAD_BYTES:
+            longest = next(iter(held))
             self.release(longest)  # its memory is free as soon as its greenlet runs
             self._end(longest)
 
+    def _look_at(self, connection: ClientSocket) -> None:
+        """Put the connection last if its client has read since the last look."""
+        _, before = self._held.get(connection, (0, -1))
+        size, read = connection.unread_bytes, connection.read_bytes
+        if read > before:
+            self.release(connection)
+            if size:
+                self._held[connection] = size, read
+
     def release(self, connection: ClientSocket) -> None:
-        """Count the bytes of ``hold`` no more."""
+        """Count what ``hold`` has counted no more."""
         self._held.pop(connection, None)
 
     def end_idle(self) -> None:
         """Close the connections that wait for a request of which nothing has arrived."""
         for connection in list(self.waiting):
             if not connection.head_begun and not connection.has_unread:
-                self._end(connection)
+                connection.wake()
 
     def cut(self) -> None:
         """Break all connections."""
@@ -253,4 +286,7 @@ class ConnectionTable:
         if not connection.closing:
             connection.closing = True
             self._closing += 1
-        connection.wake()
+        if connection.unread_bytes:
+            connection.cut()
+        else:
+            connection.wake()

@@ -31,6 +31,8 @@ _READ_BYTES = 8192
 # at once would reset the connection, and the client would lose the response.
 _LINGER_S = 2.0
 _MAX_LINGER_BYTES = 16 * MAX_BODY_BYTES
+# How often it is looked whether a client has read the last response.
+_READER_PAUSE_S = 0.1
 
 
 class Connection:
@@ -72,6 +74,8 @@ class Connection:
         finally:
             with suppress(OSError, AllowanceExceeded):
                 self._linger()
+            with suppress(OSError):
+                self._await_reader()
             self._table.remove(self._socket)
 
     def _next_request(self) -> Any:
@@ -88,6 +92,8 @@ class Connection:
                 idle_s = self._config.keepalive if self._answered_at else IO_TIMEOUT_S
                 client.deadline = time.monotonic() + idle_s
                 client.allowance = _READ_BYTES
+                if client.unread_bytes:
+                    self._table.hold(client)
                 data = client.recv(_READ_BYTES)
                 if not data:
                     return None
@@ -98,6 +104,7 @@ class Connection:
             return next(self._parser, None)
         finally:
             waiting.pop(client, None)
+            self._table.release(client)
 
     def _handle(self, request: Any) -> bool:
         """Answer one request; return whether the connection stays open."""
@@ -163,7 +170,7 @@ class Connection:
         A pipelined request is counted from the previous response.
         """
         since_response = time.monotonic() - self._answered_at
-        return min(self._socket.seconds_since_last_byte(), since_response)
+        return min(self._socket.seconds_since_last_byte, since_response)
 
     def _send_error(self, request: Any, error: Exception) -> None:
         """Send the error response to a request that was invalid or made the application fail."""
@@ -190,3 +197,22 @@ class Connection:
             client.allowance = _MAX_LINGER_BYTES
             while client.recv(_READ_BYTES):
                 pass
+
+    def _await_reader(self) -> None:
+        """Wait until the client has read what was sent; if it reads nothing, cut the connection.
+
+        What a connection that was closed earlier leaves unread is memory that nothing counts.
+        """
+        client = self._socket
+        if unread := client.unread_bytes:
+            client.end_output()
+            client.stalled_since = time.monotonic()
+            client.deadline = client.stalled_since + IO_TIMEOUT_S
+            self._table.hold(client)
+        while unread:
+            time.sleep(_READER_PAUSE_S)
+            before, unread = unread, client.unread_bytes
+            if unread < before:
+                client.deadline = time.monotonic() + IO_TIMEOUT_S
+            elif time.monotonic() > client.deadline:
+                client.cut()

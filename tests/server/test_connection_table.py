@@ -16,7 +16,9 @@ class FakeConnection:
         self.closing = False
         self.stalled_since: float | None = None
         self.has_unread = False
+        self.unread_bytes = self.read_bytes = 0
         self.woken = 0
+        self.table = table
         self.added = table.add(self)
         table.waiting[self] = None
 
@@ -25,6 +27,12 @@ class FakeConnection:
 
     def cut(self) -> None:
         self.wake()
+        self.unread_bytes = 0
+
+    def hold(self, size: int) -> None:
+        """Hold ``size`` bytes that its client does not read."""
+        self.unread_bytes = size
+        self.table.hold(self)
 
 
 def test_the_one_that_has_waited_longest_for_a_request_ends() -> None:
@@ -66,14 +74,14 @@ def test_one_that_has_ended_leaves_its_place() -> None:
 def test_where_too_much_waits_for_clients_to_read_the_one_that_has_waited_longest_ends() -> None:
     table = ConnectionTable(LIMIT)
     longest, second, third = (FakeConnection(table) for _ in range(LIMIT))
-    table.hold(longest, 10 * MIB)
-    table.hold(second, 10 * MIB)
+    longest.hold(10 * MIB)
+    second.hold(10 * MIB)
     assert not longest.closing
-    table.hold(third, 10 * MIB)
+    third.hold(10 * MIB)
     assert [each.woken for each in (longest, second, third)] == [1, 0, 0]
     assert longest.closing
     table.release(second)
-    table.hold(second, 10 * MIB)
+    second.hold(10 * MIB)
     assert [each.woken for each in (longest, second, third)] == [1, 0, 0]
 
 
@@ -81,18 +89,30 @@ def test_one_whose_last_response_waits_to_be_read_ends_too() -> None:
     table = ConnectionTable(LIMIT)
     last, other = FakeConnection(table), FakeConnection(table)
     table.end_idle()
-    table.hold(last, 20 * MIB)
-    table.hold(other, 20 * MIB)
+    last.hold(20 * MIB)
+    other.hold(20 * MIB)
     assert (last.woken, other.woken) == (2, 1)
     table.remove(last)
     table.remove(other)
     assert not table.is_full
 
 
+def test_one_whose_client_reads_stays() -> None:
+    table = ConnectionTable(LIMIT)
+    slow, done, stalled = (FakeConnection(table) for _ in range(LIMIT))
+    for each in (slow, done, stalled):
+        each.hold(4 * MIB)
+    slow.read_bytes = 1
+    done.read_bytes, done.unread_bytes = 4 * MIB, 0
+    table.waiting.clear()
+    FakeConnection(table).hold(20 * MIB)
+    assert [each.closing for each in (slow, done, stalled)] == [False, False, True]
+
+
 def test_a_response_of_any_size_is_sent_where_it_is_the_only_one() -> None:
     table = ConnectionTable(LIMIT)
     connection = FakeConnection(table)
-    table.hold(connection, 1000 * MIB)
+    connection.hold(1000 * MIB)
     assert not connection.closing
 
 
@@ -101,4 +121,4 @@ def test_idle_ones_end_and_those_whose_request_has_begun_do_not() -> None:
     idle, unread, begun = (FakeConnection(table) for _ in range(LIMIT))
     unread.has_unread = begun.head_begun = True
     table.end_idle()
-    assert [idle.closing, unread.closing, begun.closing] == [True, False, False]
+    assert [idle.woken, unread.woken, begun.woken] == [1, 0, 0]

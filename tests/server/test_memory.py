@@ -111,6 +111,36 @@ def test_readers_of_the_list_that_do_not_read_stay_within_bounds(
     assert highest - before < 60 * _MIB, f"{(highest - before) / _MIB:.1f} MiB"
 
 
+@pytest.mark.parametrize("ending", ["keep-alive", "close", "half-closed"])
+def test_whole_responses_that_clients_do_not_read_stay_within_bounds(
+    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, ending: str
+) -> None:
+    with replica_set.client() as client:
+        client[database_name]["portfolio"].insert_many({"name": f"{i:050}"} for i in range(600))
+    service = serve(replica_set.uri, WEB_CONCURRENCY="1", MONGODB_DB=database_name)
+    service.wait_ready()
+    connection = "close" if ending == "close" else "keep-alive"
+    request = (
+        f"GET /api/v2/portfolios?limit=1000 HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n"
+    ).encode()
+    with ExitStack() as held:
+        slow = held.enter_context(closing(open_slow_reader(service, request)))
+        read = b""
+        for _ in range(400):
+            reader = held.enter_context(closing(open_slow_reader(service, request)))
+            if ending == "half-closed":
+                reader.shutdown(socket.SHUT_WR)
+            wait_readable([reader])
+            read += b"" if read.endswith(b"}}") else slow.recv(400)
+        wait_until(lambda: unread_bytes(service) < 14 * _MIB, "the kernel holds little", 5.0)
+        # One that reads, however slowly, gets all of it.
+        slow.settimeout(5.0)
+        while not read.endswith(b"}}"):
+            data = slow.recv(65536)
+            assert data, f"torn after {len(read)} bytes"
+            read += data
+
+
 def unread_bytes(service: Gunicorn) -> int:
     """Return what the kernel holds of responses, those of closed connections included."""
     sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

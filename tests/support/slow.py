@@ -70,6 +70,8 @@ def _connect(service: Gunicorn, receive_buffer: int | None = None) -> socket.soc
     connection = socket.socket()
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        # As on Ethernet: in segments of the loopback interface the buffer would take far more.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
     connection.connect(("127.0.0.1", service.port))
     return connection
 
