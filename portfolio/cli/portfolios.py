@@ -10,7 +10,7 @@ from flask.cli import AppGroup
 
 from portfolio.api.responses import FIELDS, to_json
 from portfolio.api.services import services
-from portfolio.cli.helpers import TRANSFER_BUDGET_S, database_errors, print_table
+from portfolio.cli.helpers import database_errors, print_table
 from portfolio.cli.transfer import files
 from portfolio.cli.transfer.exporter import Exporter
 from portfolio.cli.transfer.formats import FORMATS
@@ -81,6 +81,8 @@ def import_file(
     that importing FILE again stores only what is missing. If the import stops, run it again.
     """
     with files.file_errors(file), files.open_source(file, encoding) as lines:
+        with database_errors():
+            services().database.ping()  # a bulk may take far longer, and so would a wrong URI
         importer = Importer(
             services().portfolios,
             lines,
@@ -140,7 +142,7 @@ def export_file(file: Path, given: str | None, *, restart: bool, spreadsheet_saf
 def _check_collection(database: Database) -> None:
     """End the command where MongoDB has no portfolios: a mistyped name must not empty a file."""
     list_names = partial(database.database.list_collection_names, authorizedCollections=True)
-    with database_errors(TRANSFER_BUDGET_S):
+    with database_errors():
         names = database.run("listCollections", list_names, retry=True)
     if COLLECTION not in names:
         raise click.ClickException(

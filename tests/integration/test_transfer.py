@@ -280,7 +280,9 @@ FAULTS = {
     "twice": ("a.csv", b"name,version,name\nA,1,B\n", "name is there more than once"),
     "no columns": ("a.csv", b"", "name is missing. It has nothing."),
     "JSON twice": ("a.ndjson", b'{"name": "A", "name": "B"}\n', "line 1: a key stands twice"),
-    "array": ("a.ndjson", b'[\n{"name": "A"}\n]\n', "each line should hold one whole portfolio"),
+    "array": ("a.ndjson", b'[\n{"name": "A"}\n]\n', "line 1: a JSON array; `jq -c '.[]'` makes"),
+    "response": ("a.json", b'[{"name": "A"}]', "line 1: a JSON array; `jq -c '.[]'` makes"),
+    "Macintosh": ("a.csv", b"name\rGrowth\r", "line 1: a line ends with CR alone"),
 }
 
 

@@ -115,7 +115,7 @@ class Lines:
         if len(line) > _MAX_LINE:
             while line and not line.endswith(b"\n"):
                 line = self._read()
-            raise LineError(f"longer than {_MAX_LINE:,} bytes")
+            raise LineError(f"longer than {_MAX_LINE:,} bytes; each line should hold one portfolio")
         try:
             text = line.decode(self._encoding)
         except UnicodeError as error:

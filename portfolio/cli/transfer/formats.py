@@ -89,6 +89,8 @@ def _json_rows(lines: Lines) -> Iterator[dict[str, Any] | None]:
     def to_row(line: str) -> dict[str, Any] | None:
         if line.isspace():
             return None
+        if line.lstrip().startswith("["):
+            raise LineError("a JSON array; `jq -c '.[]'` makes one portfolio a line of it")
         row = parse_json(line)
         if not isinstance(row, dict):
             raise LineError("Input should be an object")
@@ -151,6 +153,8 @@ def _explain(error: Exception) -> str:
     # The module's own words for an unclosed quote, and for a cell that is too long.
     if "unexpected end of data" in str(error):
         return "the file ends within quotes"
+    if "new-line character" in str(error):
+        return "a line ends with CR alone; each should end with LF, or CR and LF"
     if "field limit" in str(error):
         return f"a cell of more than {csv.field_size_limit():,} characters"
     return f"not CSV: {error}"

@@ -96,7 +96,7 @@ def test_lines_go_on_behind_one_that_can_not_be_read() -> None:
         "a\n",
         "2: not utf-8: byte 0xff at column 1; --encoding names another encoding, such as cp1252",
         "b\n",
-        "4: longer than 1,048,576 bytes",
+        "4: longer than 1,048,576 bytes; each line should hold one portfolio",
         "c",
     ]
 
