@@ -68,3 +68,15 @@ def test_what_nobody_uses_of_a_body_is_freed_before_mongodb_is_asked(
         tracemalloc.stop()
     assert answer.status_code == 404
     assert held < 2 * MIB
+
+
+@pytest.mark.parametrize(
+    ("header", "value"), [("Content-Type", "text/plain"), ("Content-Encoding", "gzip")]
+)
+def test_a_refused_body_says_which_header_is_wrong(
+    unit_client: FlaskClient, header: str, value: str
+) -> None:
+    headers = {"Content-Type": "application/json", header: value}
+    refused = unit_client.post("/api/v1/portfolios", data="{}", headers=headers)
+    assert refused.status_code == 415
+    assert header in refused.json["detail"]
