@@ -80,7 +80,12 @@ def import_file(
     it, and is left alone if it is stored already. Any other gets an id that depends on its row, so
     that importing FILE again stores only what is missing. If the import stops, run it again.
     """
-    with files.file_errors(file), files.open_source(file, encoding) as lines:
+    resumable = "What is imported stays; the same command imports the rest."
+    with (
+        files.file_errors(file),
+        files.open_source(file, encoding) as lines,
+        files.file_errors(file, resumable),
+    ):
         with database_errors():
             services().database.ping()  # a bulk may take far longer, and so would a wrong URI
         importer = Importer(

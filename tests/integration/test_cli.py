@@ -142,6 +142,23 @@ def test_an_import_that_lost_the_database_goes_on_without_gap_or_double(
     assert names(client) == [f"Fund {n}" for n in range(250)]
 
 
+def test_an_import_that_is_interrupted_says_how_to_go_on(
+    app: Flask, client: FlaskClient, lines: Path
+) -> None:
+    class Interrupted(PortfolioWriter):
+        def insert_missing(self, portfolios: Sequence[Portfolio]) -> None:
+            super().insert_missing(portfolios)
+            raise KeyboardInterrupt
+
+    with storage(app, writer=Interrupted):
+        stopped = run(app, "import", lines)
+    assert (stopped.exit_code, stopped.output) == (
+        1,
+        "Error: Interrupted. What is imported stays; the same command imports the rest.\n",
+    )
+    assert "150 imported, 100 there already" in run(app, "import", lines).output
+
+
 def test_an_export_that_fails_leaves_the_file_as_it_was(
     app: Flask, client: FlaskClient, tmp_path: Path
 ) -> None:

@@ -140,7 +140,9 @@ def test_a_resumed_export_equals_a_whole_one(
     app: Flask, stored: Documents, file: Path, error: Any
 ) -> None:
     expected = whole(app, file)
-    interrupt(app, file, error)
+    stopped = interrupt(app, file, error)
+    if isinstance(error, KeyboardInterrupt):
+        assert f"Error: Interrupted. What was written stays in {part_of(file)}; the same" in stopped
     told = export(app, file).splitlines()
     assert told[0].startswith(f"Resuming after {2 * BATCH} portfolios")
     assert told[-1] == f"{COUNT} written to {file}"

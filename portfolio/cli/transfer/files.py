@@ -31,8 +31,8 @@ class TransferError(click.ClickException):
 def file_errors(file: Path, consequence: str = "") -> Iterator[None]:
     """Turn an ``OSError`` into a ``TransferError`` that names the file, or ``file`` if it does not.
 
-    A broken pipe is left to end the command in silence, as it ends others. ``consequence`` is a
-    sentence that follows.
+    Ctrl-C becomes one too. A broken pipe is left to end the command in silence, as it ends others.
+    ``consequence`` is a sentence that follows.
     """
     try:
         yield
@@ -41,6 +41,8 @@ def file_errors(file: Path, consequence: str = "") -> Iterator[None]:
     except OSError as error:
         message = f"{error.filename or file}: {error.strerror or error}. {consequence}".rstrip()
         raise TransferError(message) from error
+    except KeyboardInterrupt:
+        raise TransferError(f"Interrupted. {consequence}".rstrip()) from None
 
 
 def descriptor_of(file: Path, dash: int) -> int | None:
