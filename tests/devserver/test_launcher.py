@@ -185,6 +185,25 @@ def test_a_signal_while_it_starts_ends_it_too(local: Callable[..., LocalRun]) ->
     assert "Traceback" not in run.said
 
 
+# Types Ctrl-C when pymongo is imported.
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "pymongo":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+runpy.run_module("portfolio.devserver", run_name="__main__")
+"""
+
+
+def test_a_signal_before_it_has_begun_ends_it_too(local: Callable[..., LocalRun]) -> None:
+    run = local((sys.executable, "-c", INTERRUPTED))
+    assert (run.wait(), run.said) == (0, "")
+
+
 def test_a_port_in_use_is_told(local: Callable[..., LocalRun]) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         run = local(PORT=str(taken.getsockname()[1]))
