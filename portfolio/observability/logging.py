@@ -124,8 +124,9 @@ def logging_config(settings: Settings, stream: str = "stdout") -> dict[str, Any]
     """Return the configuration for ``logging.config.dictConfig``; ``stream`` is one of ``sys``.
 
     ``LOG_LEVEL`` applies to the service's own loggers. Libraries log from WARNING up: at DEBUG,
-    PyMongo would log whole documents. OpenTelemetry is throttled, since it logs each failed export
-    three times.
+    PyMongo would log whole documents. An outage is logged once, by the health monitor: PyMongo's
+    client would log a traceback every few seconds. OpenTelemetry is throttled, since it logs each
+    failed export three times.
     """
     output = getattr(sys, stream)  # None if it is closed
     on_terminal = output is not None and output.isatty()
@@ -152,6 +153,7 @@ def logging_config(settings: Settings, stream: str = "stdout") -> dict[str, Any]
         "loggers": {
             "portfolio": {"level": settings.log_level, **own},
             "gunicorn.error": {"level": _gunicorn_level(settings.log_level), **own},
+            "pymongo.client": {"level": "CRITICAL"},
             "opentelemetry": {"handlers": ["seldom"], "propagate": False},
         },
     }

@@ -29,7 +29,7 @@ from portfolio.storage.documents import (
     PROJECTION,
     Document,
 )
-from portfolio.storage.failures import describe, is_outage
+from portfolio.storage.failures import describe, is_forbidden, is_outage
 from portfolio.storage.health_monitor import HealthMonitor
 
 log = logging.getLogger(__name__)
@@ -142,8 +142,8 @@ class Database(Connection):
                 reads with read concern majority would return an older state.
 
         Raises:
-            Unavailable: MongoDB is known to be down, the breaker is open, or an outage lasts until
-                the deadline.
+            Unavailable: MongoDB is known to be down, the breaker is open, an outage lasts until
+                the deadline, or the user of ``MONGODB_URI`` lacks a right.
             PyMongoError: any other failure.
         """
         if self.health.fails_fast:
@@ -155,7 +155,7 @@ class Database(Connection):
             retry_after = self.breaker.retry_after if self.breaker else 1
             raise Unavailable("Database unavailable: circuit breaker open", retry_after) from None
         except PyMongoError as error:
-            if not is_outage(error):
+            if not is_outage(error) and not is_forbidden(error):
                 raise
             log.warning("database call failed", extra={"error": describe(error)})
             raise (DeadlineExceeded if error.timeout else Unavailable) from error

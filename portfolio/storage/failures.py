@@ -27,8 +27,7 @@ _OUTAGES = frozenset(
     {
         6,  # HostUnreachable
         7,  # HostNotFound
-        _UNAUTHORIZED,  # credentials are the operator's, never the caller's
-        _AUTHENTICATION_FAILED,
+        _AUTHENTICATION_FAILED,  # credentials are the operator's, never the caller's
         50,  # MaxTimeMSExpired
         64,  # WriteConcernFailed
         89,  # NetworkTimeout
@@ -71,10 +70,15 @@ def is_outage(error: BaseException) -> bool:
     return transient or error.timeout or not _OUTAGES.isdisjoint(_codes(error))
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Tell whether the user of ``MONGODB_URI`` lacks a right, so that no retry helps."""
+    return isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Tell whether ``error`` is about the connection or the login rather than the command."""
     if isinstance(error, OperationFailure):
-        return error.code in (_AUTHENTICATION_FAILED, _UNAUTHORIZED)
+        return error.code == _AUTHENTICATION_FAILED or is_forbidden(error)
     return isinstance(error, ConnectionFailure)
 
 
@@ -106,7 +110,7 @@ def find_cause(error: BaseException, servers: Iterable[Any]) -> str:
         text = str(error).partition(", Timeout:")[0]
         if 'selector "Primary()"' in text:
             return "no server is the primary"
-        if not text.startswith("No servers found"):
+        if not text.endswith("found yet"):
             return _shorten(text)
     if isinstance(error, PyMongoError) and error.timeout:
         return "no answer in time"
@@ -128,7 +132,7 @@ def _describe_refusal(error: OperationFailure) -> str:
     if error.code == _UNAUTHORIZED:
         if "requires authentication" in text:
             return "it asks for a user and a password"
-        return f"the user may not read the collection ({_shorten(_COMMAND.sub('', text))})"
+        return f"the user lacks a right ({_shorten(_COMMAND.sub('', text))})"
     return _shorten(text)
 
 

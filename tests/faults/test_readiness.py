@@ -56,6 +56,7 @@ def test_readiness_falls_and_rises_with_a_mongod_that_hangs(
     time.sleep(20)  # long enough for the breaker and for PyMongo to have given up
     mongod.signal(signal.SIGCONT)
     assert await_readiness(service, 200) < _LIMIT_S
+    assert not [line for line in service.log_lines() if "exception" in line]
 
 
 def test_a_service_that_starts_before_mongod_becomes_ready_with_it(

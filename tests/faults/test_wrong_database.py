@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import requests
 
 from portfolio.devserver.mongod import Mongod
 from tests.support.gunicorn import Gunicorn, wait_until
@@ -15,7 +16,7 @@ _LIMIT_S = 5.0
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
-    """A MongoDB that asks for a login; ``app`` may do all, ``stranger`` may read elsewhere."""
+    """A MongoDB that asks for a login. ``app`` may do all, ``reader`` may read."""
     mongod = Mongod(tmp_path_factory.mktemp("locked"), arguments=("--auth",))
     mongod.start()
     with mongod.client() as client:
@@ -23,6 +24,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
         client.admin.command("createUser", "app", pwd="hunter2", roles=["root"])
     with mongod.client("app:hunter2@") as client:
         client.admin.command("createUser", "stranger", pwd="hunter2", roles=[])
+        client.admin.command("createUser", "reader", pwd="hunter2", roles=["readAnyDatabase"])
     yield mongod
     mongod.stop()
 
@@ -37,7 +39,7 @@ CASES = [
     case("wrong host", "mongodb://db.invalid", "db.invalid:27017: [Errno -", SLOW),
     case("wrong password", "mongodb://app:hunter3@{address}", "wrong user or password (", SLOW),
     case("no login", "mongodb://{address}", "it asks for a user and a password", SLOW),
-    case("no right", "mongodb://stranger:hunter2@{address}", "the user may not read", SLOW),
+    case("no right", "mongodb://stranger:hunter2@{address}", "the user lacks a right", SLOW),
     case("wrong set", "mongodb://{address}/?replicaSet=other", "No replica set members", SLOW),
 ]
 
@@ -71,3 +73,19 @@ def test_with_the_right_login_it_is_ready(serve: Callable[..., Gunicorn], locked
     gunicorn = serve(f"mongodb://app:hunter2@{locked.address}", WEB_CONCURRENCY="1")
     gunicorn.wait_ready()
     assert "hunter2" not in gunicorn.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_user_who_may_only_read_is_served_reads_and_refused_writes(
+    serve: Callable[..., Gunicorn], locked: Mongod
+) -> None:
+    gunicorn = serve(f"mongodb://reader:hunter2@{locked.address}", WEB_CONCURRENCY="1")
+    gunicorn.wait_ready()
+    for _ in range(10):  # more than open the circuit breaker
+        response = requests.post(f"{gunicorn.url}/api/v1/portfolios", json={"name": "Growth"})
+        assert response.status_code == 503
+    assert gunicorn.status("/api/v2/portfolios") == 200
+    assert any("not authorized" in line.get("error", "") for line in gunicorn.log_lines())
+    told = gunicorn.flask("db", "indexes")
+    assert told.returncode == 1
+    assert "the user lacks a right" in told.stderr

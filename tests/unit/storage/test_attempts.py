@@ -8,6 +8,7 @@ import pytest
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from portfolio.config import Settings
+from portfolio.errors import Unavailable
 from portfolio.storage.database import Database
 from portfolio.storage.inserts import KeyTakenError
 
@@ -48,6 +49,20 @@ def test_a_refusal_is_told_and_raised(
     with pytest.raises(OperationFailure):
         database.run("insert", operation, retry=True)
     assert [attempt[:2] for attempt in attempts] == [("insert", "failure")]
+
+
+def test_a_right_that_is_missing_is_told_at_once_and_does_not_stop_what_is_allowed(
+    database: Database, attempts: list[tuple[str, str, float]]
+) -> None:
+    def operation() -> None:
+        raise OperationFailure("not authorized on portfolio", 13)
+
+    calls = 2 * Settings.from_environment({}).breaker_failures
+    for _ in range(calls):
+        with pytest.raises(Unavailable):
+            database.run("insert", operation, retry=True)
+    assert [attempt[:2] for attempt in attempts] == [("insert", "failure")] * calls
+    assert database.run("find", lambda: "found", retry=True) == "found"
 
 
 def test_what_mongodb_answered_is_no_failure_of_its_own_though_the_call_is_refused(

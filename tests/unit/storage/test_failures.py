@@ -37,6 +37,11 @@ def server(error: Exception | None, host: str = "db") -> Any:
         (SELECTION, [server(NetworkTimeout("long"))], "db:27017: no answer in time"),
         (SELECTION, [server(None)], "no answer in time"),
         (
+            ServerSelectionTimeoutError("No replica set members found yet, Timeout: 1.0s, …"),
+            [server(None)],
+            "no answer in time",
+        ),
+        (
             SELECTION,
             [server(NetworkTimeout("")), server(NetworkTimeout(""), "other"), server(None)],
             "db:27017: no answer in time; other:27017: no answer in time",
@@ -48,7 +53,7 @@ def server(error: Exception | None, host: str = "db") -> Any:
         ),
         (OperationFailure("Authentication failed.", 18), [], "wrong user or password"),
         (OperationFailure("command count requires authentication", 13), [], "it asks for a user"),
-        (OperationFailure(DUMP, 13), [], "(not authorized on portfolio)"),
+        (OperationFailure(DUMP, 13), [], "the user lacks a right (not authorized on portfolio)"),
         (ConfigurationError("no such\nname"), [], "ConfigurationError: no such name"),
     ],
 )
