@@ -138,10 +138,10 @@ class TestService:
         assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
         assert "replicas" not in spec, "the HPA owns the number of pods"
 
-    def test_probes_ask_the_three_health_paths(self, folder: str) -> None:
+    def test_an_outage_of_mongodb_takes_pods_out_and_restarts_none(self, folder: str) -> None:
         container = self.container(folder)
         for probe, path in {
-            "startupProbe": "/health/startup",
+            "startupProbe": "/health/live",
             "livenessProbe": "/health/live",
             "readinessProbe": "/health/ready",
         }.items():
