@@ -1,5 +1,6 @@
 """What a WSGI server serves: ``wsgi:app``."""
 
+import logging
 import os
 from logging.config import dictConfig
 
@@ -13,4 +14,6 @@ _environment = cli_environment()
 settings = server_settings() if _environment is os.environ else load_settings(_environment)
 # The output of a command may be a file of portfolios.
 dictConfig(logging_config(settings, "stderr" if is_command() else "stdout"))
+if is_command():  # which ends with the reason of a failed call
+    logging.getLogger("portfolio.storage.database").setLevel("ERROR")
 app = create_app(settings)

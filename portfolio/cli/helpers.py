@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,8 +48,6 @@ def database_errors(budget_s: float | None = None) -> Iterator[None]:
 
     They may take ``budget_s`` seconds; by default those of a request.
     """
-    # What ends the command says why, in one line.
-    logging.getLogger("portfolio.storage.database").setLevel(logging.ERROR)
     try:
         with nullcontext() if budget_s is None else budget(budget_s):
             yield

@@ -24,10 +24,10 @@ atexit.register(lambda: print(*[each.name for each in threading.enumerate()], fi
 from flask.cli import main; main()
 """
 
-# Logs what PyMongo's threads may log at any time.
+# Logs as a thread may do at any time.
 LOGS = """
 import atexit, logging
-atexit.register(lambda: logging.getLogger("pymongo.client").error("a thread failed"))
+atexit.register(lambda: logging.getLogger("portfolio").error("a thread failed"))
 from flask.cli import main; main()
 """
 
