@@ -15,6 +15,7 @@ from .conftest import (
     MONITORING,
     MONITORING_PARTS,
     OVERLAYS,
+    ROOT,
     Manifest,
     containers,
     find,
@@ -29,6 +30,7 @@ kubernetes_validate = pytest.importorskip(
 # The oldest that the scripts accept, and the newest.
 KUBERNETES_VERSIONS = ["1.30", "1.36", "1.37"]
 NAME = "globeco-portfolio-service"
+GUNICORN_CONF = ROOT / "gunicorn.conf.py"
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +151,12 @@ class TestService:
         assert container["ports"] == [{"name": "http", "containerPort": 8000}]
 
     def test_grace_period_covers_the_pre_stop_sleep_and_the_drain(self, folder: str) -> None:
-        drain_budget = 15  # seconds, the service's own
+        drain = re.search(r"^graceful_timeout = (\d+)$", GUNICORN_CONF.read_text(), re.MULTILINE)
+        assert drain is not None
+        last_export_s = 2
         spec = find(render(folder), "Deployment", NAME)["spec"]["template"]["spec"]
         sleep = self.container(folder)["lifecycle"]["preStop"]["sleep"]["seconds"]
-        assert sleep + drain_budget < spec["terminationGracePeriodSeconds"]
+        assert sleep + int(drain[1]) + last_export_s < spec["terminationGracePeriodSeconds"]
 
     def test_profile_is_that_of_the_overlay(self, folder: str) -> None:
         environment = folder.removeprefix("overlays/")
