@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 from portfolio.api.services import services
 from portfolio.errors import PortfolioError
 from portfolio.scheduling import budget
-from portfolio.storage.failures import is_unreachable
+from portfolio.storage.failures import describe, is_unreachable
 
 # By default, MongoDB keeps the locks of a killed client for up to a minute.
 TRANSFER_BUDGET_S = 75.0
@@ -53,7 +53,7 @@ def database_errors(budget_s: float | None = None) -> Iterator[None]:
             yield
     except (PortfolioError, PyMongoError) as error:
         cause = (isinstance(error, PortfolioError) and error.__cause__) or error
-        message = f"{type(cause).__name__}: {cause}"
+        message = describe(cause)
         if is_unreachable(cause):
             message = f"{services().database.explain(cause)} Check MONGODB_URI."
         elif isinstance(error, PortfolioError):

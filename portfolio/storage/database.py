@@ -238,5 +238,4 @@ class Database(Connection):
             self.ensure_indexes()
         except Exception as error:  # the service works without them, only slower
             self._prepare_at = time.monotonic() + _INDEX_RETRY_S
-            cause = f"{type(error).__name__}: {error}"[:500]
-            log.warning("indexes could not be ensured", extra={"error": cause})
+            log.warning("indexes could not be ensured", extra={"error": describe(error)})

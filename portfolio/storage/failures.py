@@ -87,9 +87,12 @@ def location(uri: str) -> str:
     return redact_uri(uri).partition("?")[0].removesuffix("/")
 
 
-def describe(error: PyMongoError) -> str:
-    """Return the type and the text of ``error``, without a command."""
-    return f"{type(error).__name__}: {_COMMAND.sub('', str(error))}"
+def describe(error: BaseException) -> str:
+    """Return the type and the text of ``error``, without a command and a server's whole reply."""
+    reply = (isinstance(error, OperationFailure) and error.details) or {}
+    failed = next(iter(reply.get("writeErrors", ())), reply)
+    text = str(failed.get("errmsg") or error)
+    return f"{type(error).__name__}: {_COMMAND.sub('', text)}"
 
 
 def find_cause(error: BaseException, servers: Iterable[Any]) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
+from portfolio.app import create_app
+from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.models import Portfolio
 from portfolio.storage.repository import PortfolioRepository
@@ -157,6 +160,21 @@ def test_an_import_that_is_interrupted_says_how_to_go_on(
         "Error: Interrupted. What is imported stays; the same command imports the rest.\n",
     )
     assert "150 imported, 100 there already" in run(app, "import", lines).output
+
+
+def test_a_database_whose_name_differs_in_case_is_named(
+    app: Flask, client: FlaskClient, lines: Path, settings: Settings
+) -> None:
+    name = settings.mongodb_db
+    assert client.post("/api/v1/portfolios", json={"name": "Growth"}).status_code == 201
+    other = create_app(replace(settings, mongodb_db=name.title()))
+    stopped = run(other, "import", lines)
+    other.extensions["portfolio"].database.close()
+    assert stopped.exit_code == 1
+    assert stopped.output == (
+        "Error: BulkWriteError: db already exists with different case already have: "
+        f"[{name}] trying to create [{name.title()}]\n"
+    )
 
 
 def test_an_export_that_fails_leaves_the_file_as_it_was(
