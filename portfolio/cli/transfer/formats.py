@@ -108,7 +108,7 @@ def _report_unknown(names: Iterable[str], known: set[str], line: int) -> None:
 
 
 def _csv_rows(lines: Lines, spreadsheet_safe: bool) -> Iterator[dict[str, Any] | None]:
-    """Return the rows of CSV, and None for blank lines."""
+    """Return the rows of CSV, and None for those without content, which spreadsheets may append."""
     reader = csv.reader(lines, strict=True)
     columns = _read_header(reader, lines)
 
@@ -117,7 +117,7 @@ def _csv_rows(lines: Lines, spreadsheet_safe: bool) -> Iterator[dict[str, Any] |
             raise LineError(f"{len(cells)} cells under {len(columns)} columns")
         texts = map(unescape_cell, cells) if spreadsheet_safe else cells
         values = dict(zip(columns, texts, strict=False))
-        return {name: values[name] for name in FIELDS if values.get(name)} if cells else None
+        return {name: values[name] for name in FIELDS if values.get(name)} if any(cells) else None
 
     return map(to_row, reader)
 

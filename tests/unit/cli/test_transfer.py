@@ -110,7 +110,7 @@ def test_only_line_feeds_end_lines() -> None:
     ("content", "expected"),
     [
         (b'name,version\n"two\nlines",1\nA,2\n', [(3, "two\nlines"), (4, "A")]),
-        (b"name,\nA,\n", [(2, "A")]),
+        (b"name,\nA,\n,\n", [(2, "A")]),
         (b"\xef\xbb\xbf name ,x\r\nA\r\n\r\nB,1\r\n", [(2, "A"), (4, "B")]),
     ],
 )
