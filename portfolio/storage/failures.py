@@ -143,4 +143,6 @@ def _describe_server(server: Any) -> str:
     if isinstance(server.error, NetworkTimeout):
         host, port = server.address
         return f"{host}:{port}: no answer in time"
+    if isinstance(server.error, OperationFailure):
+        return _describe_refusal(server.error)
     return _TIMEOUTS.sub("", str(server.error or ""))

@@ -37,6 +37,11 @@ def server(error: Exception | None, host: str = "db") -> Any:
         (SELECTION, [server(NetworkTimeout("long"))], "db:27017: no answer in time"),
         (SELECTION, [server(None)], "no answer in time"),
         (
+            SELECTION,
+            [server(OperationFailure("no", 18, {"errmsg": "Authentication failed.", "lsid": 1}))],
+            "wrong user or password (Authentication failed.)",
+        ),
+        (
             ServerSelectionTimeoutError("No replica set members found yet, Timeout: 1.0s, …"),
             [server(None)],
             "no answer in time",
