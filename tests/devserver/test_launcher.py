@@ -74,7 +74,8 @@ def test_ctrl_c_in_tox_is_no_failure_and_the_log_is_for_people(
         (tmp_path / name).symlink_to(ROOT / name)
     # The environment that runs this test lends its libraries: to install them takes a minute.
     libraries = f"testenv:serve.set_env=PYTHONPATH={tmp_path}:{Path(pytest.__file__).parents[1]}"
-    options = ("-e", "serve", "-x", "testenv:serve.deps=", "-x", libraries)
+    python = f"testenv:serve.base_python={sys.executable}"
+    options = ("-e", "serve", "-x", "testenv:serve.deps=", "-x", libraries, "-x", python)
     run = local((sys.executable, "-m", "tox", *options), terminal=True, WEB_CONCURRENCY="2")
     run.wait_ready()
     assert "Ctrl-C ends it." in run.said
