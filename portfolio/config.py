@@ -220,7 +220,12 @@ class Settings:
                 return type.parse(text) if text else default
             except ValueError:
                 shown = redact(variable, text)
-                problems.append(f"{variable}={shown!r} is not valid: it must be {type.allowed}")
+                # Of what is shown: the fault may quote it.
+                fault = type.find_fault(shown)
+                problems.append(
+                    f"{variable}={shown!r} is not valid: it must be {type.allowed}"
+                    + (f" ({fault})" if fault else "")
+                )
                 return default
 
         named = (read(variable, _PROFILE, None) for variable in _PROFILE_VARIABLES)

@@ -19,11 +19,15 @@ _FLAGS |= {"0": False, "false": False, "no": False, "off": False}
 
 @dataclass(frozen=True)
 class SettingType:
-    """A type of setting: what texts are ``allowed``, in words, and the values that they mean."""
+    """A type of setting: what texts are ``allowed``, in words, and the values that they mean.
+
+    ``find_fault`` says what is wrong with a text, or nothing if ``allowed`` says it all.
+    """
 
     allowed: str
     convert: Callable[[str], Any] = str
     is_valid: Callable[[Any], bool] = lambda _: True
+    find_fault: Callable[[str], str] = lambda _: ""
 
     def parse(self, text: str) -> Any:
         """Return the value that ``text`` means.
@@ -53,9 +57,7 @@ def choice(*options: str) -> SettingType:
     return SettingType(f"one of {', '.join(options)}", lambda text: by_text.get(text.lower()), bool)
 
 
-def _is_mongodb_uri(text: str) -> bool:
-    if not text.startswith(("mongodb://", "mongodb+srv://")):
-        return text.startswith("mongomock://")
+def _find_fault_of_uri(text: str) -> str:
     try:
         # A client that never connects checks all that the workers' clients will, and looks up no
         # SRV name. pymongo.uri_parser would do so, and accepts a user without a password and files
@@ -63,9 +65,15 @@ def _is_mongodb_uri(text: str) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             MongoClient[Any](text, connect=False, minPoolSize=0)
-    except Exception:  # of many types: an unreadable file is an OSError
-        return False
-    return True
+    except Exception as error:  # of many types: an unreadable file is an OSError
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _is_mongodb_uri(text: str) -> bool:
+    if not text.startswith(("mongodb://", "mongodb+srv://")):
+        return text.startswith("mongomock://")
+    return not _find_fault_of_uri(text)
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -91,6 +99,7 @@ URI = SettingType(
     "a URI that starts with mongodb:// or mongodb+srv://, user and password percent-encoded, "
     "with nothing in it that PyMongo refuses or ignores",
     is_valid=_is_mongodb_uri,
+    find_fault=_find_fault_of_uri,
 )
 DATABASE_NAME = SettingType(
     'a name of 1 to 63 bytes without any of / \\ . " $ space',

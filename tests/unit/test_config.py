@@ -189,6 +189,21 @@ def test_a_value_that_does_not_parse_is_named_with_what_is_allowed(
     assert "must be" in message
 
 
+@pytest.mark.parametrize(
+    ("uri", "fault"),
+    [
+        ("mongodb://app:hunter2@h/?retryWrite=true", "Unknown option: retrywrite. Did you mean"),
+        ("mongodb://h/?tlsCAFile=/no.pem", "No such file or directory: '/no.pem'"),
+        ("mongodb://h:99999", "Port must be"),
+        ("http://h", "must begin with 'mongodb://'"),
+    ],
+)
+def test_the_fault_of_a_uri_is_named(uri: str, fault: str) -> None:
+    message = refusal(MONGODB_URI=uri)
+    assert fault in message
+    assert "hunter2" not in message
+
+
 def test_every_wrong_variable_is_named_at_once() -> None:
     message = refusal(PORT="x", WEB_CONCURRENCY="y", LOG_LEVEL="z")
     assert [name in message for name in ("PORT", "WEB_CONCURRENCY", "LOG_LEVEL")] == [True] * 3
