@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from apispec_webframeworks.flask import FlaskPlugin
 from flask import Flask
 from marshmallow import fields
 from werkzeug.routing import Rule
@@ -18,6 +17,7 @@ from portfolio.api.fields import InputField, Integer
 from portfolio.api.openapi.annotations import ATTRIBUTE, JSON, Body, Result, describe
 from portfolio.api.responses import EXAMPLE, TOO_LARGE
 from portfolio.config import VERSION, Settings
+from portfolio.observability.metrics import route_template
 
 # What is the same in all documents.
 _HERE = Path(__file__).parent
@@ -68,7 +68,7 @@ def build(app: Flask, settings: Settings) -> dict[str, Any]:
         title="GlobeCo Portfolio Service",
         version=VERSION,
         openapi_version="3.1.0",
-        plugins=[marshmallow, FlaskPlugin()],
+        plugins=[marshmallow],
         info=_COMPONENTS["info"],
         # Relative to this document's own URL, so that it holds behind any path prefix. A prefix
         # that a request's header claims is not used: anybody can send one.
@@ -162,7 +162,7 @@ def _add_path(spec: APISpec, app: Flask, rule: Rule, *, protected: bool) -> None
         **{str(_ERRORS[name].status): name for name in error_names},
     }
     (method,) = {method.lower() for method in rule.methods or ()} - {"head", "options"}
-    spec.path(view=view, app=app, operations={method: described})
+    spec.path(route_template(rule.rule), operations={method: described})
 
 
 def _body(body: Body) -> dict[str, Any]:
