@@ -124,5 +124,5 @@ def _build_telemetry(app: Flask, settings: Settings, metrics: Metrics) -> Teleme
     if "traces" in settings.signals:
         from portfolio.observability.tracing import TracingMiddleware  # noqa: PLC0415
 
-        tracing = TracingMiddleware(app.wsgi_app, settings, metrics.database.listeners)
+        tracing = TracingMiddleware(app, settings, metrics.database.listeners)
     return Telemetry(settings, metrics, tracing)

@@ -53,11 +53,6 @@ def resident_bytes() -> int:
         return 0
 
 
-def known_method(method: str) -> str:
-    """Return an HTTP method, or ``_OTHER`` for one that is unknown, as OpenTelemetry has it."""
-    return method if method in _METHODS else "_OTHER"
-
-
 def route_template(rule: str) -> str:
     """Return the template of a Flask rule: ``/portfolio/{id}`` for ``/portfolio/<id>``."""
     return rule.replace("<", "{").replace(">", "}")
@@ -217,12 +212,13 @@ class Metrics:
         """Record a request whose response was sent or abandoned.
 
         Args:
-            method: the HTTP method.
+            method: the HTTP method; unknown ones count as ``_OTHER``.
             endpoint: the route template, never the raw path.
             status: the three digits of the response's status.
             seconds: the duration, including sending the response.
         """
-        self.requests[known_method(method), endpoint, status].record(seconds)
+        method = method if method in _METHODS else "_OTHER"
+        self.requests[method, endpoint, status].record(seconds)
 
     def attempted(self, operation: str, outcome: str, seconds: float) -> None:
         """Record the duration of an attempt of a database operation; see ``Database.run``."""

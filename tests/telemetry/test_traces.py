@@ -140,7 +140,7 @@ def test_a_refused_request_has_a_span_and_an_unmatched_one_no_name_of_its_own(
 def test_a_failed_command_has_no_text_in_its_span_that_may_name_a_portfolio() -> None:
     app, listeners, exporter = Flask("failing"), [], InMemorySpanExporter()
     trace_context.set(None)  # tests before may have left one that is not sampled
-    tracing = TracingMiddleware(app.wsgi_app, Settings.from_environment({}), listeners)
+    tracing = TracingMiddleware(app, Settings.from_environment({}), listeners)
     app.wsgi_app = tracing  # type: ignore[method-assign]
     tracing.start(Resource.get_empty(), exporter)
 
