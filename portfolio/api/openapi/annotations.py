@@ -1,9 +1,9 @@
 """The description of an endpoint, as it stands beside its view.
 
 ``describe`` only attaches it: ``portfolio.api.openapi.document`` builds the OpenAPI document
-from it on demand. It refers by name to errors in that module, to responses in ``schemas.yaml``, and
-to all else that endpoints share in ``components.yaml``. None of them is loaded before the document
-is needed.
+from it on demand. It refers by name to errors in that module, to schemas in ``response_schemas``
+and ``health_schemas``, and to all else that endpoints share in ``components.yaml``. None of them is
+loaded before the document is needed.
 """
 
 from __future__ import annotations

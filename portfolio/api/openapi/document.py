@@ -14,18 +14,17 @@ from werkzeug.routing import Rule
 
 from portfolio import errors
 from portfolio.api.fields import InputField, Integer
+from portfolio.api.openapi import health_schemas, response_schemas
 from portfolio.api.openapi.annotations import ATTRIBUTE, JSON, Body, Result, describe
 from portfolio.api.responses import EXAMPLE, TOO_LARGE
 from portfolio.config import VERSION, Settings
 from portfolio.observability.metrics import route_template
 
 # What is the same in all documents.
-_HERE = Path(__file__).parent
-_COMPONENTS = yaml.safe_load((_HERE / "components.yaml").read_text())
+_COMPONENTS = yaml.safe_load(Path(__file__).with_name("components.yaml").read_text())
 _COMPONENTS["parameters"]["portfolio_id"]["example"] = EXAMPLE["portfolioId"]
 _HEADERS = _COMPONENTS["headers"]
-_SCHEMAS = yaml.safe_load((_HERE / "schemas.yaml").read_text())
-_SCHEMAS["Portfolio"]["examples"] = [EXAMPLE]
+_SCHEMAS = vars(response_schemas) | vars(health_schemas)
 
 
 class _URITooLong(errors.BadRequest):
@@ -109,14 +108,17 @@ def _describe_parameter(_converter: Any, field: fields.Field[Any], ret: dict[str
 
 
 def _add_components(spec: APISpec, settings: Settings) -> None:
-    for name, schema in _SCHEMAS.items():
-        required = sorted(schema["properties"])
-        spec.components.schema(name, {"type": "object", "required": required} | schema)
-    partial = _SCHEMAS["Portfolio"]["properties"]
-    meaning = "The fields that `fields` of the request names"
     spec.components.schema(
-        "PartialPortfolio", {"type": "object", "properties": partial, "description": meaning}
+        "Portfolio", {"examples": [EXAMPLE]}, schema=response_schemas.PortfolioSchema
     )
+    spec.components.schema(
+        "PartialPortfolio",
+        {"description": "The fields that `fields` of the request names"},
+        schema=response_schemas.partial_portfolio,
+    )
+    # Named here since a field of PortfolioPage refers to either.
+    spec.components.schema("Pagination", schema=response_schemas.PaginationSchema)
+    spec.components.schema("CursorPagination", schema=response_schemas.CursorPaginationSchema)
     meaning = "the kind of an error; the reference says which to retry"
     codes = {"type": "string", "enum": list(errors.ErrorCode), "description": meaning}
     spec.components.schema("ErrorCode", codes)
@@ -180,7 +182,7 @@ def _result(result: Result) -> dict[str, Any]:
             if result.schema is None:
                 continue
             schema = _schema(result.schema)
-            if f"Partial{result.schema}" in _SCHEMAS:
+            if f"Partial{result.schema}Schema" in _SCHEMAS:
                 schema = {"anyOf": [schema, _schema(f"Partial{result.schema}")]}
             if result.many:
                 schema = {"type": "array", "items": schema}
@@ -209,5 +211,5 @@ def _error(name: str) -> dict[str, Any]:
     return described
 
 
-def _schema(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
+def _schema(name: str) -> Any:
+    return _SCHEMAS[f"{name}Schema"]

@@ -1,0 +1,158 @@
+"""Marshmallow schemas of responses, for the OpenAPI document; ``health_schemas`` has more.
+
+They describe and do not serialize: responses are made of plain dictionaries. Tests validate real
+responses against the document.
+"""
+
+from __future__ import annotations
+
+from marshmallow import fields
+
+from portfolio.api.openapi.described import (
+    Count,
+    DateTime,
+    Flag,
+    ListOf,
+    Nested,
+    Number,
+    Response,
+    Text,
+    field,
+    map_of,
+)
+
+# Portfolios
+
+
+class PortfolioSchema(Response):
+    portfolioId = Text("the id, 24 hexadecimal digits", pattern="^[0-9a-f]{24}$")
+    name = Text("the name; several portfolios can have the same one")
+    dateCreated = DateTime("when it was created; UTC, milliseconds, with Z")
+    version = field(
+        fields.Integer, "1 at creation unless given; +1 with each change", format="int64"
+    )
+
+
+# Some fields of a portfolio: those that the parameter ``fields`` names.
+partial_portfolio = PortfolioSchema(partial=True)
+
+_portfolios = ListOf("the portfolios, in order", fields.Nested(PortfolioSchema))
+_partial_portfolios = ListOf("the portfolios, in order", fields.Nested(partial_portfolio))
+
+
+class PaginationSchema(Response):
+    totalElements = Count("portfolios that match, on all pages")
+    totalPages = Count("pages of this size")
+    currentPage = Count("offset divided by limit; the first is 0")
+    pageSize = Count("the limit of the request", minimum=1)
+    hasNext = Flag("whether a portfolio lies beyond this page")
+    hasPrevious = Flag("whether a portfolio lies before this page")
+
+
+class CursorPaginationSchema(Response):
+    pageSize = Count("the limit of the request", minimum=1)
+    hasNext = Flag("whether a portfolio lies beyond this page")
+    nextCursor = Text("the cursor of the next page; null on the last page", type=["string", "null"])
+
+
+class PortfolioPageSchema(Response):
+    portfolios = _portfolios
+    pagination = field(
+        fields.Raw,
+        "by offset, or by cursor if the request has one",
+        anyOf=[
+            {"$ref": "#/components/schemas/Pagination"},
+            {"$ref": "#/components/schemas/CursorPagination"},
+        ],
+    )
+
+
+class FastPortfolioPageSchema(Response):
+    portfolios = _portfolios
+    pagination = Nested("the place of this page among all", PaginationSchema)
+    processingTimeMs = Number("milliseconds that the service took")
+
+
+class MissingPortfoliosSchema(Response):
+    ids = ListOf("ids of the request that no portfolio has, each once", fields.String())
+    names = ListOf("spellings of names that no portfolio has, each once", fields.String())
+
+
+class PortfolioResolutionSchema(Response):
+    portfolios = _portfolios
+    missing = Nested("what no portfolio has", MissingPortfoliosSchema)
+
+
+# With ``fields``. A generated client gets either, so that without it no field is optional.
+PartialPortfolioPageSchema, PartialFastPortfolioPageSchema, PartialPortfolioResolutionSchema = (
+    schema.from_dict({"portfolios": _partial_portfolios}, name=f"Partial{schema.__name__}")
+    for schema in (PortfolioPageSchema, FastPortfolioPageSchema, PortfolioResolutionSchema)
+)
+
+
+class BulkCreateResultSchema(Response):
+    portfolios = _portfolios
+    count = Count("portfolios created")
+    processingTimeMs = Number("milliseconds that the service took")
+
+
+class IdValidationResultSchema(Response):
+    valid = ListOf("ids of portfolios that exist", fields.String())
+    invalid = ListOf("ids of portfolios that don't", fields.String())
+    inactive = ListOf("always empty", fields.String())
+
+
+# Errors
+
+
+_code = field(
+    fields.Raw,
+    "what is wrong, in a word for programs",
+    # apispec drops a bare $ref.
+    allOf=[{"$ref": "#/components/schemas/ErrorCode"}],
+)
+
+
+class ErrorSchema(Response):
+    detail = Text("what is wrong, in a sentence")
+    code = _code
+
+
+class FieldErrorSchema(Response):
+    loc = ListOf(
+        "the path to the value; body, query or path first",
+        fields.Raw(metadata={"type": ["string", "integer"]}),
+    )
+    msg = Text("what is wrong, in a sentence")
+    type = Text("the kind of error, for programs")
+
+
+class ValidationErrorSchema(Response):
+    detail = ListOf("every error of the request", fields.Nested(FieldErrorSchema))
+    code = _code
+
+
+# The fast path
+
+
+class FastHealthSchema(Response):
+    status = Text("always healthy", enum=["healthy"])
+    service = Text("the name of the fast path")
+    timestamp = DateTime("when the response was made")
+
+
+class FastPathLimitsSchema(Response):
+    enabled = Flag("always true")
+    maxBulkSize = Count("portfolios that one request can create")
+    maxRequestSizeBytes = Count("bytes that a request body can have")
+
+
+class FastPathEnvironmentSchema(Response):
+    profile = Text("the profile")
+    databaseTracing = Flag("whether database commands have spans")
+
+
+class FastPathStatsSchema(Response):
+    fastPath = Nested("the limits", FastPathLimitsSchema)
+    environment = Nested("how the service runs", FastPathEnvironmentSchema)
+    endpoints = map_of("what each endpoint does, by its path", fields.String())
