@@ -25,6 +25,8 @@ _CRASH_TIMEOUT_S = 2.0
 _PAUSE_S = 0.05
 _ALREADY_INITIALIZED = 23
 _UNAUTHORIZED = 13
+# An exit code.
+_NEEDS_OTHER_VERSION = 62
 _PARAMETERS = {
     "diagnosticDataCollectionEnabled": "false",
     # A primary waits this long for clients before it stops; 15 s by default.
@@ -193,10 +195,14 @@ class Mongod:
             MongodError: it has ended; the message gives the reason.
         """
         if self.process is not None and self.process.poll() is not None:
-            raise MongodError(
-                f"mongod ended with code {self.process.returncode}{first_error(self._read_log())}. "
-                f"Its log: {self.log}"
-            )
+            code, cause = self.process.returncode, first_error(self._read_log())
+            hint = ""
+            if code == _NEEDS_OTHER_VERSION or "unsupported WiredTiger file version" in cause:
+                hint = (
+                    f" {self.folder} is of another version of MongoDB: put its mongod on PATH, or "
+                    "move the folder away to begin anew."
+                )
+            raise MongodError(f"mongod ended with code {code}{cause}.{hint} Its log: {self.log}")
 
     def _await_end(self) -> None:
         """Wait a moment for a process that has closed its connections to end."""

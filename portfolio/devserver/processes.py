@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import shlex
 import signal
 import socket
 import sys
+
+import psutil
 
 _PR_SET_PDEATHSIG = 1
 # Kept until the process ends: a server may be started late, and again.
@@ -33,7 +36,7 @@ def check_port(port: int) -> None:
     """Check that ``port`` of the loopback interface can be listened on.
 
     Raises:
-        PortError: it can't.
+        PortError: it can't; the message names the process that uses it, if that is known.
     """
     with socket.socket() as probe:
         # As in Gunicorn: connections of an earlier run that are still closing do not count.
@@ -43,8 +46,8 @@ def check_port(port: int) -> None:
             probe.listen(1)
         except OSError as error:
             raise PortError(
-                f"Port {port} can't be used: {error.strerror}. Stop the program that uses it, or "
-                "choose another: PORT=8001"
+                f"Port {port} can't be used: {error.strerror}{_by_whom(port)}. Stop the program "
+                "that uses it, or choose another: PORT=8001"
             ) from error
 
 
@@ -55,3 +58,18 @@ def die_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _by_whom(port: int) -> str:
+    """Return `` by `` and the process that listens on ``port``, or an empty string."""
+    try:
+        listeners = [
+            each.pid
+            for each in psutil.net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN and each.laddr[1:2] == (port,) and each.pid
+        ]
+        # A server's workers share its port, and were started after it.
+        process = min(map(psutil.Process, listeners), key=psutil.Process.create_time)
+        return f" by PID {process.pid}, {shlex.join(process.cmdline()):.100}"
+    except (psutil.Error, OSError, ValueError):  # of another user, or on macOS
+        return ""

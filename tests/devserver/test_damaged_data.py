@@ -94,7 +94,12 @@ def test_files_of_another_version_are_told(local: Callable[..., LocalRun], data:
         content = bytearray(journal.read_bytes())
         content[content.index(_LOG_MAGIC) + len(_LOG_MAGIC)] = 99
         journal.write_bytes(content)
-    assert "unsupported WiredTiger file version: this build only" in only_error(local())
+    assert ".data/mongodb is of another version of MongoDB: put its mongod" in only_error(local())
+
+
+def test_the_exit_code_for_another_version_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MongodError, match="is of another version of MongoDB"):
+        pretend(tmp_path, "exit 62").start()
 
 
 def test_a_missing_library_is_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -137,7 +138,8 @@ def test_one_run_at_a_time_and_commands_find_it(
 
     elsewhere = local(folder=tmp_path / "elsewhere", PORT=str(run.port))
     assert elsewhere.wait() == 1
-    assert f"Port {run.port} can't be used: Address already in use" in elsewhere.said
+    in_use = rf"Port {run.port} can't be used: Address already in use by PID \d+, .*gunicorn"
+    assert re.search(in_use, elsewhere.said)
     assert elsewhere.remaining() == set()
     for other in (second, elsewhere):
         assert "Traceback" not in other.said
@@ -209,7 +211,7 @@ def test_a_port_in_use_is_told(local: Callable[..., LocalRun]) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         run = local(PORT=str(taken.getsockname()[1]))
         assert run.wait() == 1
-    assert "can't be used: Address already in use. Stop the program that uses it" in run.said
+    assert f"can't be used: Address already in use by PID {os.getpid()}, " in run.said
     assert run.remaining() == set()
 
 
