@@ -31,9 +31,10 @@ _NEWEST_FIRST = {"dateCreated": -1, "_id": -1}
 # Matches every document, with or without a date. With this condition MongoDB searches names in the
 # keys of the index of pages, and fetches only the documents that match.
 _ANY_DATE = {"$gte": MinKey()}
-# A page that ends deeper is not searched in parallel, since both halves would be read that deep.
-_MAX_PARALLEL_DEPTH = 2000
-# A search for a substring holds up to two connections: half of the pool stays for other calls.
+# A page that is deeper is slow: MongoDB reads all keys before it. It is not searched in parallel,
+# since both halves would be read that deep.
+_DEEP = 2000
+# A slow search holds up to two connections: half of the pool stays for other calls.
 _CONNECTIONS_PER_SEARCH = 4
 _QUEUE_TIMEOUT_S = 0.5
 # BSON types that sort above dates.
@@ -60,7 +61,7 @@ class PortfolioSearch:
         self._parallel_threshold = parallel_threshold
         self._median: datetime | None = None
         self._median_expires = 0.0
-        self._substring_searches = threading.BoundedSemaphore(
+        self._slow_searches = threading.BoundedSemaphore(
             max(database.pool.max // _CONNECTIONS_PER_SEARCH, 1)
         )
 
@@ -86,7 +87,13 @@ class PortfolioSearch:
             # With the criteria in each branch, MongoDB merges two scans of an index instead of
             # filtering a long one.
             filter = {"$or": [filter | branch for branch in _after(after)]}
-        with nullcontext() if search.name_like is None else self._limit():
+        # Behind an array, which a client's cursor may have for a date, no index bounds the search.
+        is_slow = (
+            search.name_like is not None
+            or search.offset > _DEEP
+            or (after is not None and isinstance(after.created, list))
+        )
+        with self._limit() if is_slow else nullcontext():
             documents = None
             if search.name_like is not None and after is None:
                 documents = self._find_in_halves(filter, search.offset, search.offset + limit)
@@ -140,20 +147,20 @@ class PortfolioSearch:
 
     @contextmanager
     def _limit(self) -> Iterator[None]:
-        """Limit the concurrent searches for substrings.
+        """Limit the concurrent searches that are slow: for substrings, and of deep pages.
 
         Raises:
             DeadlineExceeded: the deadline passed while it waited for its turn.
             Overloaded: too many are in flight.
         """
-        if not self._substring_searches.acquire(timeout=min(time_left(), _QUEUE_TIMEOUT_S)):
+        if not self._slow_searches.acquire(timeout=min(time_left(), _QUEUE_TIMEOUT_S)):
             if not time_left():
                 raise DeadlineExceeded
             raise Overloaded("Too many searches are in flight")
         try:
             yield
         finally:
-            self._substring_searches.release()
+            self._slow_searches.release()
 
     def _criteria(self, search: Search) -> tuple[Document, Document]:
         if search.name is not None:
@@ -171,7 +178,7 @@ class PortfolioSearch:
 
     def _find_in_halves(self, filter: Document, begin: int, end: int) -> list[Document] | None:
         """Return what is found from ``begin`` to ``end``; None where halves do not help."""
-        if end > _MAX_PARALLEL_DEPTH:
+        if end > _DEEP:
             return None
         halves = self._run_in_halves(
             lambda half: self._database.find(

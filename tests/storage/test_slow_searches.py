@@ -9,12 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from flask import Flask
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from portfolio.api.pagination import CursorCodec
 from portfolio.app import create_app
 from portfolio.config import Settings
+from portfolio.models import Search, SortKey
 from tests.support.calls import V2, create, one
 from tests.support.gunicorn import wait_until
 
@@ -30,11 +33,12 @@ def settings(settings: Settings) -> Settings:
 
 
 class SlowDatabase(Database[dict[str, Any]]):
-    """Has MongoDB search for a substring longer than any deadline here."""
+    """Has MongoDB search for all but one portfolio longer than any deadline here."""
 
     def command(self, command: Any, *arguments: Any, **options: Any) -> Any:
-        if "$regex" in options.get("filter", {}).get("name", ()):
+        if options.get("limit", 1) > 1:
             options["filter"] = _SLOW_FILTER
+            options.pop("skip", None)
         return super().command(command, *arguments, **options)
 
 
@@ -57,10 +61,10 @@ def started(app: Flask, settings: Settings) -> Iterator[Flask]:
 
 @pytest.fixture
 def slow_searches(started: Flask) -> Any:
-    """Keep so many clients busy with searches by substring that MongoDB never gets done with."""
+    """Keep so many clients busy with searches that MongoDB never gets done with."""
 
     @contextmanager
-    def search(clients: int) -> Iterator[list[int]]:
+    def search(clients: int, query: str) -> Iterator[list[int]]:
         statuses: list[int] = []
         over = False
 
@@ -68,7 +72,7 @@ def slow_searches(started: Flask) -> Any:
             client = started.test_client()
             while not over:
                 # Each its own, so that none joins another's.
-                statuses.append(client.get(f"{SLOW}{number}").status_code)
+                statuses.append(client.get(f"{V2}?{query}{number}").status_code)
 
         with ThreadPoolExecutor(clients) as pool:
             running: list[Future[None]] = [
@@ -84,14 +88,18 @@ def slow_searches(started: Flask) -> Any:
     return search
 
 
-@pytest.mark.parametrize("clients", [4, 40])
+@pytest.mark.parametrize(
+    ("clients", "query"),
+    [(4, "name_like="), (40, "name_like="), (40, "offset=9000"), (40, "cursor={}&limit=1")],
+)
 def test_while_searches_time_out_all_else_is_served(
-    started: Flask, slow_searches: Callable[[int], Any], clients: int
+    started: Flask, slow_searches: Callable[..., Any], settings: Settings, clients: int, query: str
 ) -> None:
+    behind_an_array = CursorCodec(settings).encode(Search(), SortKey([], ObjectId()))
     client = started.test_client()
     path = one(create(client)["portfolioId"])
     database = started.extensions["portfolio"].database
-    with slow_searches(clients) as searches:
+    with slow_searches(clients, query.format(behind_an_array)) as searches:
         for some in (6, 12, 18):
             # More failures in a row than open a breaker.
             wait_until(lambda: len(searches) >= some, "more searches have timed out")  # noqa: B023
