@@ -137,7 +137,7 @@ class UnsupportedMediaType(PortfolioError):
 
 
 class Unavailable(PortfolioError):
-    """The service cannot answer now; here since the database is down or the breaker is open.
+    """The service cannot answer now; unless ``detail`` says otherwise, the database is down.
 
     The client should retry after ``retry_after`` seconds.
     """

@@ -42,7 +42,7 @@ class PortfolioCreate(NamedTuple):
 
 
 class PortfolioUpdate(NamedTuple):
-    """New values of a portfolio whose stored version is ``version``; None leaves a value alone."""
+    """New values of a portfolio whose stored version is ``version``; None keeps the stored one."""
 
     name: str
     version: int
@@ -85,7 +85,7 @@ class Page(NamedTuple):
 
 
 class SortKey(NamedTuple):
-    """The stored ``dateCreated``, of whatever type or None, and id: the sort key of a portfolio."""
+    """What pages sort by: the stored ``dateCreated``, of any type or None, and the stored id."""
 
     created: Any
     identity: Any

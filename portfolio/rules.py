@@ -38,7 +38,7 @@ def is_strict_name(name: str) -> bool:
 
 
 def normalize_name(name: str) -> str:
-    """Return what equal names have in common: they are compared trimmed and without case."""
+    """Return the form in which names are compared: trimmed, in lower case, in Unicode's NFC."""
     return unicodedata.normalize("NFC", name.strip().lower())
 
 

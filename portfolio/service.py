@@ -257,7 +257,7 @@ class PortfolioService:
         if not record.done:
             if utc_now() - record.created < _IN_FLIGHT_LIMIT:
                 raise IdempotencyKeyInUse
-            # The process that began it has died or given up; this one keeps its promise.
+            # The process that began it has died or given up; this one finishes the creation.
             self._writer.complete(record)
         return CreateResult(record.portfolios, replayed=True)
 

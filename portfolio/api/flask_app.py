@@ -31,10 +31,10 @@ class _Request(Request):
 
 
 class RoutedResponse(Response):
-    """A response that stores the template of its request's route in the environ.
+    """A response that answers 304 to a client that has its ``ETag``, and is compressed if long.
 
-    Flask discards the request before the WSGI middleware gets the response. To a client that has
-    its ``ETag`` already it is 304.
+    It stores the template of the route in the environ, for the WSGI middleware: Flask discards the
+    request before that gets the response.
     """
 
     # Whether its headers lack the length alone, and its body is a list of one part.

@@ -41,8 +41,8 @@ _MAX_BYTES = 1280
 class PageQuery(NamedTuple):
     """The query string of a search.
 
-    ``parameters`` is what those of the links to other pages begin with. ``cursor`` says where the
-    page begins; it is empty for the first, None for a page by offset.
+    ``parameters`` begins the query string of each link to another page. ``cursor`` says where the
+    page begins; it is empty for the first page, and None for a page by offset.
     """
 
     search: Search

@@ -1,4 +1,4 @@
-"""The container of what the application consists of; routes and commands resolve it."""
+"""The parts of the application, as routes and commands get them."""
 
 from __future__ import annotations
 

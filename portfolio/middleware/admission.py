@@ -55,7 +55,8 @@ class Admission:
 
     Attributes:
         limit: the current limit.
-        in_flight: the requests admitted; who has admitted one counts it down at its end.
+        in_flight: the admitted requests that have not ended; whoever calls ``try_acquire``
+            subtracts each at its end.
         rejected: the requests rejected since the last overload began.
         overloaded: whether the CPU cannot keep up with the requests.
     """
@@ -98,7 +99,7 @@ class Admission:
     def _adjust_limit(self, seconds: float) -> None:
         """Adjust the limit to the waits of the window that ends now, ``seconds`` long.
 
-        There is overload while it is below the highest.
+        The worker is overloaded while the limit is below ``max_in_flight``.
         """
         if self.overloaded:
             if self._longest_wait_s > _TARGET_S:

@@ -20,8 +20,8 @@ T = TypeVar("T")
 class Breaker(pybreaker.CircuitBreakerListener):
     """A circuit breaker that bounds trial calls, and counts and logs its transitions.
 
-    ``pybreaker`` holds its lock while a function given to its ``call`` runs, so that calls would
-    run one at a time. So it only decides on the state, and is told of outcomes afterwards.
+    ``pybreaker`` holds its lock while it runs a function, so that calls would run one at a time.
+    Here it runs none: it keeps the state, and is told the outcome of each call.
 
     Args:
         name: what it guards; the ``circuit_name`` of metrics.

@@ -116,7 +116,7 @@ class Connection:
 
     @property
     def pool(self) -> Pool:
-        """The connections of all servers' pools, beside the size of one."""
+        """The connections of all servers' pools together, and the sizes allowed for one pool."""
         size, in_use = self._settings.max_pool_size, self._pool.in_use
         available = max(size - in_use, 0)
         return Pool(size, self._settings.min_pool_size, in_use, available, self._pool.waiting)

@@ -105,8 +105,8 @@ class Database(Connection):
     ) -> list[Document]:
         """Return up to ``limit``, at least 1, of the portfolios' documents that match ``filter``.
 
-        This is one command with ``options``; PyMongo's cursors cost more, and retry where ``run``
-        does.
+        It sends one command, with ``options``. PyMongo's cursors cost more, and would retry what
+        ``run`` retries already.
 
         Raises:
             Unavailable: as ``run`` does.

@@ -66,9 +66,9 @@ class _Field(NamedTuple):
     Attributes:
         attribute: its name in ``Portfolio`` and ``PortfolioUpdate``.
         key: its name in documents.
-        kind: the type of the stored values that this service writes, which are the attribute.
-        read: turns any other stored value, None where there is none, and the document's id into
-            the attribute.
+        kind: the type of the values that this service stores, which need no conversion.
+        read: converts a stored value of any other type; gets the value, None if there is none, and
+            the document's id.
     """
 
     attribute: str

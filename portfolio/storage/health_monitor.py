@@ -39,7 +39,7 @@ class HealthMonitor:
         ping_ms: the milliseconds that the last successful ping took.
         started: whether any ping has succeeded.
         last_success: when MongoDB last answered any call, by the monotonic clock.
-        fails_fast: whether a call would be in vain, since MongoDB is known to be down.
+        fails_fast: whether calls should fail at once, since MongoDB is known to be down.
     """
 
     def __init__(self, connection: Connection, on_success: Callable[[], None]) -> None:

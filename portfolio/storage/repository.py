@@ -122,7 +122,7 @@ class PortfolioRepository:
     ) -> T:
         """Apply ``change`` if ``version`` is the portfolio's version in responses.
 
-        It gets a filter for the document, and returns nothing true where that matches none.
+        ``change`` gets a filter for the document, and returns a false value if none matches it.
 
         Raises:
             NotFound: there is no such portfolio.

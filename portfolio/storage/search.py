@@ -108,8 +108,8 @@ class PortfolioSearch:
     def find_first_pages(self, searches: Sequence[Search]) -> dict[Search, list[Portfolio]]:
         """Return what several searches for a name find from offset 0, with one query.
 
-        It is nothing where that would not fit one page, or where a name equals a wanted one by the
-        collation alone.
+        The result is empty if the portfolios would not fit one page, or if a stored name equals a
+        wanted one only by the collation.
         """
         names = {str(search.name).lower() for search in searches}
         found: dict[str, list[Portfolio]] = {name: [] for name in names}

@@ -68,9 +68,9 @@ class describe:  # noqa: N801 - a decorator
     """Decorates a view with what the OpenAPI document says about its endpoint.
 
     The docstring of the view, which is one line, is the summary. Generated clients give their
-    method the ``operation_id``. ``other`` is a second ``result``. ``errors`` are those that neither
-    the body nor a parameter brings; ``parameters`` are headers, and query parameters that the
-    schema of the ``query`` lacks.
+    method the ``operation_id``. ``other`` is a second ``result``. ``errors`` names those that
+    follow from neither a body nor a parameter. ``parameters`` names headers, and query parameters
+    that the schema of the ``query`` does not have.
     """
 
     operation_id: str

@@ -20,7 +20,6 @@ from portfolio.api.responses import EXAMPLE, TOO_LARGE
 from portfolio.config import VERSION, Settings
 from portfolio.observability.metrics import route_template
 
-# What is the same in all documents.
 _COMPONENTS = yaml.safe_load(Path(__file__).with_name("components.yaml").read_text())
 _COMPONENTS["parameters"]["portfolio_id"]["example"] = EXAMPLE["portfolioId"]
 _HEADERS = _COMPONENTS["headers"]
@@ -50,8 +49,8 @@ _ERRORS: dict[str, errors.PortfolioError] = {
     "ServiceUnavailable": errors.Unavailable(),
 }
 
-# What a request with a body or such a parameter can get. 414 and 500 can happen to all, 503 to
-# those that ask for portfolios.
+# The errors that follow from a body, and from a parameter. Any request can get 414 and 500; those
+# that ask for portfolios can get 503.
 _BODY_ERRORS = ("PayloadTooLarge", "UnsupportedMediaType", "UnprocessableEntity")
 _PARAMETER_ERRORS = {
     "portfolio_id": ("NotFound",),
@@ -100,7 +99,7 @@ def _describe_field(_converter: Any, field: fields.Field[Any], ret: dict[str, An
 
 
 def _describe_parameter(_converter: Any, field: fields.Field[Any], ret: dict[str, Any]) -> Any:
-    """Return what differs for a query parameter: it has only digits, never another type."""
+    """Return what differs in a query parameter, where an integer can only be digits."""
     if not isinstance(field, Integer):
         return {}
     kept = {key: value for key, value in ret["schema"].items() if key != "anyOf"}
