@@ -65,6 +65,8 @@ _format = click.option(
     "another label the same file is stored again.",
 )
 @click.option("--spreadsheet-safe", is_flag=True, help="Undo export --spreadsheet-safe.")
+# Scripts may pass them: imports kept notes of their progress once.
+@click.option("--restart", "--no-resume", is_flag=True, hidden=True, expose_value=False)
 def import_file(
     file: Path,
     given: str | None,

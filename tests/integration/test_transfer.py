@@ -51,6 +51,15 @@ def refused(app: Flask, *arguments: Any) -> str:
     return result.output
 
 
+@pytest.mark.parametrize("option", ["--restart", "--no-resume"])
+def test_options_of_scripts_for_earlier_versions_are_accepted(
+    app: Flask, collection: Documents, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "in.ndjson").write_bytes(LINES)
+    assert run(app, "import", tmp_path / "in.ndjson", option).exit_code == 0
+    assert names(collection) == NAMES
+
+
 # Streams
 
 
