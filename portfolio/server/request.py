@@ -34,6 +34,8 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 def check_head(request: Any) -> int | None:
     """Check what Gunicorn's parser does not; section 6 of the contract.
 
+    A connection that the client wants closed is marked as such.
+
     Returns:
         the length of the body of ``request`` in bytes; None if it is chunked.
 
@@ -52,6 +54,9 @@ def check_head(request: Any) -> int | None:
             raise errors.ObsoleteFolding("")
         if name == "HOST":
             has_host = True
+        elif name == "CONNECTION":
+            # Gunicorn knows it as the only option of the first header.
+            request.must_close |= "close" in map(str.strip, value.lower().split(","))
         elif name == "CONTENT-LENGTH":
             length = int(value)
         elif name == "TRANSFER-ENCODING":

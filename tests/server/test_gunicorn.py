@@ -243,6 +243,17 @@ def test_what_is_no_http_gets_json_too(service: Gunicorn, request_: bytes, statu
     assert service.status("/health") == 200
 
 
+@pytest.mark.parametrize("options", ["TE, close", "Close , TE", "te\r\nConnection: close"])
+def test_a_client_may_close_the_connection_beside_other_options(
+    service: Gunicorn, options: str
+) -> None:
+    with closing(connect(service)) as connection:
+        head = f"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: {options}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert "connection: close" in read_answer(connection).headers.lower()
+        assert connection.recv(1) == b""
+
+
 def test_no_version_of_any_software_is_told(service: Gunicorn) -> None:
     for path in ("/", V2, "/nowhere"):
         headers = requests.get(service.url + path, timeout=10).headers
