@@ -23,6 +23,8 @@ T = TypeVar("T")
 _ID = {"_id": 1}
 # Only a thousand lists, or a MongoDB that hangs, make one wait this long.
 _TURN_TIMEOUT_S = 30.0
+# The most characters of names in a batch: other services may have stored names of megabytes.
+_MAX_NAMES = 1_000_000
 _LOWEST_ID = ObjectId(bytes(12))
 
 
@@ -59,8 +61,14 @@ class PortfolioRepository:
             return cursor, take(cursor)
 
         def take(cursor: Cursor[Document]) -> list[Portfolio]:
+            batch, size = [], 0
             with pymongo.timeout(None):
-                return list(map(from_document, islice(cursor, self._batch_size)))
+                for portfolio in map(from_document, islice(cursor, self._batch_size)):
+                    batch.append(portfolio)
+                    size += len(portfolio.name)
+                    if size > _MAX_NAMES:
+                        break
+            return batch
 
         def take_in_turn(cursor: Cursor[Document]) -> list[Portfolio]:
             yield_to_hub()  # whoever releases the lock would get it again

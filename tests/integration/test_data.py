@@ -82,6 +82,13 @@ def test_a_name_that_is_no_utf_8_is_shown(client: FlaskClient, collection: Docum
     assert changed.json["name"] == "Müller"
 
 
+def test_names_of_megabytes_are_listed_in_bounded_memory(app: Flask, collection: Documents) -> None:
+    collection.insert_many({"name": "n" * 1_000_000} for _ in range(10))
+    batches = list(app.extensions["portfolio"].portfolios.list_all())
+    assert sum(map(len, batches)) == 10
+    assert max(map(len, batches)) <= 2
+
+
 def test_a_document_without_a_version_is_deleted_as_version_one(
     client: FlaskClient, collection: Documents
 ) -> None:
