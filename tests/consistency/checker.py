@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tests.consistency.evidence import Evidence, PortfolioHistory
-from tests.consistency.history import History, Kind, Operation, Outcome, State
+from tests.consistency.history import AT_END, History, Kind, Operation, Outcome, State
 
 _READS = frozenset({Kind.READ, Kind.SEARCH, Kind.PAGE})
 # What it may take from the record of a crash to the end of the process.
@@ -43,6 +43,7 @@ class Rule(StrEnum):
     ONCE = "a key creates once"
     REFUSED = "an error other than 503 says truly that nothing was applied"
     ANSWER = "answers are what the contract says"
+    LISTED = "the list of all at the end is what is stored"
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class _Check:
             self._check_backwards(portfolio, evidence)
             self._check_refusals(portfolio, evidence)
         self._check_creations()
+        self._check_lists()
         return self._report
 
     def _index(self) -> None:
@@ -471,6 +473,26 @@ class _Check:
                 f"of {len(names)} portfolios {len(there)} were stored, but not {missing[0]!r}",
                 attempts,
             )
+
+    # LISTED
+
+    def _check_lists(self) -> None:
+        for operation in self._operations:
+            if operation.client != AT_END:
+                continue
+            differences = set(operation.states) ^ set(self._history.final.values())
+            if differences or len(operation.states) != len(self._history.final):
+                # Without differences a portfolio is listed twice.
+                first = next(iter(differences or operation.states))
+                where = "listed" if first in operation.states else "stored"
+                self._violated(
+                    Rule.LISTED,
+                    first.portfolio,
+                    f"{len(operation.states)} are listed and {len(self._history.final)} stored; "
+                    f"{len(differences)} differ: version {first.version} as {first.name!r} "
+                    f"is {where} only",
+                    [operation],
+                )
 
 
 def _fits(operation: Operation) -> bool:

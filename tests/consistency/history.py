@@ -28,6 +28,8 @@ class Kind(StrEnum):
     DELETE = "delete"
 
 
+# The client that reads the list of all at the end.
+AT_END = -1
 CREATIONS = frozenset({Kind.CREATE, Kind.BULK, Kind.CREATE_ONCE, Kind.BULK_ONCE})
 
 

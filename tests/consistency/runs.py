@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
-from pymongo import MongoClient
+from pymongo import MongoClient, WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from tests.consistency.checker import Promises, Report, check
 from tests.consistency.clients import Clients
-from tests.consistency.history import History, Kind, Operation, Outcome, State, states_of
+from tests.consistency.history import (
+    AT_END,
+    History,
+    Kind,
+    Operation,
+    Outcome,
+    State,
+    states_of,
+)
 from tests.consistency.nemesis import Nemesis
 from tests.support.gunicorn import ROOT, Gunicorn, wait_until
 
@@ -23,7 +31,6 @@ _PATIENCE_S = 5.0
 # What is undone or completed after an outage is tried each second.
 _SETTLED_S = 3.0
 _SETTLE_TIMEOUT_S = 40.0
-_LOOK_S = 0.5
 _SHOWN = 20
 _NEEDED = {Kind.CREATE, Kind.CREATE_ONCE, Kind.READ, Kind.UPDATE}
 
@@ -81,9 +88,7 @@ def record(
         nemesis.run(faults)
     for service in services:
         service.wait_ready()
-    history.final = _settled(mongodb_uri)
-    for number, service in enumerate(services):
-        _read_all(history, service, number)
+    _record_end(history, services, mongodb_uri)
 
 
 def verify(history: History, promises: Promises, name: str) -> Report:
@@ -105,33 +110,38 @@ def verify(history: History, promises: Promises, name: str) -> Report:
     return report
 
 
-def _settled(mongodb_uri: str) -> dict[str, State]:
-    """Return what is stored as soon as it has not changed for a while."""
+def _record_end(history: History, services: Sequence[Gunicorn], mongodb_uri: str) -> None:
+    """Record what is stored, and the list of all by each service; nothing changes meanwhile."""
+    deadline = time.monotonic() + _SETTLE_TIMEOUT_S
     client: MongoClient[dict[str, Any]] = MongoClient(mongodb_uri)
     with client:
-        collection = client["portfolio"].get_collection(
-            "portfolio", read_concern=ReadConcern("majority")
-        )
-
-        def stored() -> dict[str, State]:
-            return {
-                str(each["_id"]): State(str(each["_id"]), each["version"], each["name"])
-                for each in collection.find()
-            }
-
-        last, since = stored(), time.monotonic()
-        deadline = since + _SETTLE_TIMEOUT_S
-        while time.monotonic() - since < _SETTLED_S:
+        while True:
+            history.final = _stored(client)
+            lists = [_read_all(service, number) for number, service in enumerate(services)]
+            time.sleep(_SETTLED_S)
+            if _stored(client) == history.final:
+                break
             assert time.monotonic() < deadline, "what is stored still changes"
-            time.sleep(_LOOK_S)
-            now = stored()
-            if now != last:
-                last, since = now, time.monotonic()
-        return last
+    history.operations += lists
 
 
-def _read_all(history: History, service: Gunicorn, number: int) -> None:
-    """Read the list of all through ``service``; it has to be what is stored."""
+def _stored(client: MongoClient[dict[str, Any]]) -> dict[str, State]:
+    """Return what is stored once a majority has all that the primary has."""
+    # Where replication lags, a majority does not have yet what clients were answered 503 for. This
+    # write is acknowledged after all that the primary has written before it.
+    barrier = client["consistency"].get_collection(
+        "barrier", write_concern=WriteConcern("majority", j=True)
+    )
+    barrier.insert_one({})
+    portfolios = client["portfolio"].get_collection(
+        "portfolio", read_concern=ReadConcern("majority")
+    )
+    states = (State(str(each["_id"]), each["version"], each["name"]) for each in portfolios.find())
+    return {state.portfolio: state for state in states}
+
+
+def _read_all(service: Gunicorn, number: int) -> Operation:
+    """Read the list of all through ``service``."""
     path = f"{service.url}/api/v1/portfolios"
 
     def answer() -> tuple[float, requests.Response] | None:
@@ -139,21 +149,17 @@ def _read_all(history: History, service: Gunicorn, number: int) -> None:
         return (started, response) if response.status_code == 200 else None
 
     started, response = wait_until(answer, "the list of all is answered")
-    listed = states_of(response.json())
-    history.operations.append(
-        Operation(
-            number=-1 - number,
-            client=-1,
-            kind=Kind.PAGE,
-            started=started,
-            ended=time.monotonic(),
-            outcome=Outcome.OK,
-            status=200,
-            answer="200",
-            states=listed,
-        )
+    return Operation(
+        number=-1 - number,
+        client=AT_END,
+        kind=Kind.PAGE,
+        started=started,
+        ended=time.monotonic(),
+        outcome=Outcome.OK,
+        status=200,
+        answer="200",
+        states=states_of(response.json()),
     )
-    assert {state.portfolio: state for state in listed} == history.final
 
 
 def rows(name: str, history: History, report: Report) -> list[list[str]]:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.consistency.checker import Promises, Rule, check
 from tests.consistency.history import (
+    AT_END,
     CREATIONS,
     Fault,
     History,
@@ -337,6 +338,30 @@ def test_an_answer_that_shows_something_else_is_rejected(story: Story) -> None:
 
 def test_a_portfolio_that_nobody_wrote_is_rejected(story: Story) -> None:
     assert rules(story.end(State("a", 1, "one"))) == [Rule.ANSWER]
+
+
+def test_a_list_at_the_end_that_is_what_is_stored_is_accepted(story: Story) -> None:
+    story.create("one", "two", portfolios="ab")
+    stored = (State("a", 1, "one"), State("b", 1, "two"))
+    story.add(Kind.PAGE, client=AT_END, states=stored)
+    assert rules(story.end(*stored)) == []
+
+
+@pytest.mark.parametrize("listed", ["", "a", "aab", "abb"])
+def test_a_list_at_the_end_that_is_not_what_is_stored_is_rejected(
+    story: Story, listed: str
+) -> None:
+    story.create("one", "two", portfolios="ab")
+    stored = {"a": State("a", 1, "one"), "b": State("b", 1, "two")}
+    story.add(Kind.PAGE, client=AT_END, states=tuple(stored[each] for each in listed))
+    assert rules(story.end(*stored.values())) == [Rule.LISTED]
+
+
+def test_a_list_at_the_end_without_an_update_is_rejected(story: Story) -> None:
+    story.create("one", portfolios="a")
+    story.update("a", 1, "one u1", status=503)
+    story.add(Kind.PAGE, client=AT_END, states=(State("a", 1, "one"),))
+    assert rules(story.end(State("a", 2, "one u1"))) == [Rule.LISTED]
 
 
 def test_a_standalone_may_show_a_bulk_that_it_undoes(story: Story) -> None:
