@@ -16,6 +16,7 @@ from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
+from pymongo.topology_description import TopologyDescription
 
 from portfolio.config import Settings
 from portfolio.errors import DeadlineExceeded, Unavailable
@@ -73,9 +74,8 @@ class Database(Connection):
                 counts=self._is_failure,
             )
         # What PyMongo knew of the servers when reads were last known to show all that was ever
-        # acknowledged, and the election of the primary then.
-        self._known: object = None
-        self._election: ObjectId | None = None
+        # acknowledged.
+        self._known: TopologyDescription | None = None
         self._prepare_at = 0.0
 
     def start(self) -> None:
@@ -176,12 +176,7 @@ class Database(Connection):
             try:
                 # At least 1 ms: PyMongo reads 0 as "no limit", and a passed deadline must time out.
                 with pymongo.timeout(max(end - begun, 0.001)):
-                    result = operation()
-                    # Checked afterwards, when the primary that has answered is known.
-                    if is_read and self.client.topology_description is not self._known:
-                        while self._meets_new_primary():
-                            result = operation()
-                    return result
+                    return self._read(operation) if is_read else operation()
             except PyMongoError as error:
                 outcome = "failure"
                 wait = pause * random.uniform(0.5, 1.0)
@@ -192,24 +187,24 @@ class Database(Connection):
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
-    def _meets_new_primary(self) -> bool:
-        """Tell whether there was an election since the last read.
+    def _read(self, operation: Callable[[], T]) -> T:
+        """Return what ``operation`` reads from a primary that shows all that was acknowledged.
 
-        If so, wait until reads from its winner show all that its predecessors acknowledged.
+        After an election, wait until its winner does, and read again.
         """
-        seen = self.client.topology_description
-        elections = (
-            server.election_id
-            for server in seen.server_descriptions().values()
-            if server.server_type_name == "RSPrimary"
-        )
-        election = next(elections, None)
-        is_new = election not in (None, self._election)
-        if is_new:
-            self.portfolios.with_options(read_concern=_LINEARIZABLE).find_one({}, {"_id": 1})
-            self._election = election
-        self._known = seen
-        return is_new
+        while True:
+            # Before the read: another thread may learn of the new primary during it.
+            known = self._known
+            result = operation()
+            seen = self.client.topology_description
+            if seen is known:
+                return result
+            is_new = _election(seen) != _election(known)
+            if is_new:
+                self.portfolios.with_options(read_concern=_LINEARIZABLE).find_one({}, {"_id": 1})
+            self._known = seen
+            if not is_new:
+                return result
 
     def _is_failure(self, error: BaseException) -> bool:
         """Whether ``error`` speaks against MongoDB, not only against the call that raised it.
@@ -239,3 +234,10 @@ class Database(Connection):
         except Exception as error:  # the service works without them, only slower
             self._prepare_at = time.monotonic() + _INDEX_RETRY_S
             log.warning("indexes could not be ensured", extra={"error": describe(error)})
+
+
+def _election(servers: TopologyDescription | None) -> ObjectId | None:
+    """Return the election of the primary; None where none is known."""
+    descriptions = servers.server_descriptions().values() if servers else ()
+    primaries = (each for each in descriptions if each.server_type_name == "RSPrimary")
+    return next((primary.election_id for primary in primaries), None)

@@ -25,6 +25,7 @@ from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
 from tests.support.calls import BULK, SEARCH, V1, V2, create, create_all, one, to_stored
 from tests.support.gunicorn import wait_until
+from tests.support.mongod import await_primary
 
 Documents = Collection[dict[str, Any]]
 Hold = Callable[[], AbstractContextManager[None]]
@@ -197,6 +198,62 @@ def test_every_read_asks_for_what_a_majority_has(app: Flask, settings: Settings)
     # The first read waits until the primary shows all that was acknowledged.
     assert reads.levels.pop("find") == {"majority", "linearizable"}
     assert all(levels == {"majority"} for levels in reads.levels.values())
+
+
+def test_a_read_is_repeated_if_another_met_the_new_primary_meanwhile(
+    settings: Settings, collection: Documents
+) -> None:
+    app = create_app(settings)
+    database = app.extensions["portfolio"].database
+    finds: list[str | None] = []
+
+    class OtherReader(Reads):
+        """Lets another read begin and end while the first is on its way."""
+
+        def started(self, event: monitoring.CommandStartedEvent) -> None:
+            if event.command_name == "find":
+                finds.append(event.command["readConcern"]["level"])
+
+        def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+            if finds == ["majority"]:
+                finds.append("other")
+                assert app.test_client().get(one(str(ObjectId()))).status_code == 404
+                finds.append("other done")
+
+    database.listeners.append(OtherReader())
+    assert app.test_client().get(V1).json == []
+    database.close()
+    assert "majority" in finds[finds.index("other done") :]
+
+
+def test_a_read_is_repeated_if_its_primary_is_gone_when_it_has_answered(
+    settings: Settings, replica_set: Mongod, collection: Documents
+) -> None:
+    app = create_app(replace(settings, request_timeout_ms=20_000))
+    database = app.extensions["portfolio"].database
+    client = app.test_client()
+
+    class StepDown(Reads):
+        """Has the primary step down when a read has been answered."""
+
+        armed = False
+
+        def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+            if self.armed and event.command_name == "find":
+                self.armed = False
+                self.levels.clear()
+                with replica_set.client() as direct:
+                    direct.admin.command("replSetStepDown", 1, force=True)
+                wait_until(lambda: database.client.primary is None, "the primary is gone")
+
+    reads = StepDown()
+    database.listeners.append(reads)
+    assert client.get(V1).json == []
+    reads.armed = True
+    assert client.get(V1).json == []
+    await_primary([replica_set])
+    database.close()
+    assert reads.levels == {"find": {"majority", "linearizable"}}
 
 
 class Listener(monitoring.CommandListener):
