@@ -198,7 +198,8 @@ class WorkerCoordinator:
         content = self.shared.control()
         resets = content.get("resets", {})
         for name, requested_at in resets.items():
-            if requested_at > self._resets.get(name, 0):
+            # Not by order: the clock may have been set back.
+            if requested_at != self._resets.get(name):
                 reset_breaker(name)
         self._resets = resets
         change = content.get("log_level", {"until": 0})
