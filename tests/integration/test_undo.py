@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pymongo import monitoring
+from pymongo.collection import Collection
 
+from portfolio.app import create_app
+from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from tests.support.calls import V1, V2, one
 from tests.support.gunicorn import wait_until
@@ -56,3 +60,34 @@ def test_a_bulk_is_completed_and_not_undone_where_an_update_of_it_was_acknowledg
         "the rest of the bulk is stored beside what was changed",
         5.0,
     )
+
+
+def test_an_insert_that_runs_after_it_was_undone_is_undone_again(
+    settings: Settings, collection: Collection[dict[str, Any]], fail: Callable[..., None]
+) -> None:
+    class LateInsert(monitoring.CommandListener):
+        """Stores the bulk once more when it has been undone for the first time."""
+
+        def __init__(self) -> None:
+            self.bulk: list[dict[str, Any]] = []
+
+        def started(self, event: monitoring.CommandStartedEvent) -> None:
+            if event.command_name == "delete" and not self.bulk:
+                self.bulk = list(collection.find())
+
+        def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+            if event.command_name == "delete" and not undone:
+                undone.append(len(self.bulk))
+                collection.insert_many(self.bulk)
+
+        def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+    undone: list[int] = []
+    app = create_app(settings)
+    app.extensions["portfolio"].database.listeners.append(LateInsert())
+    fail(["insert"], 1, **_WRITTEN_BUT_REPORTED_FAILED)
+    client = app.test_client()
+    assert client.post(V2, json=[{"name": name} for name in _NAMES]).status_code == 503
+    assert undone == [len(_NAMES)]
+    wait_until(lambda: client.get(V1).json == [], "the late insert is undone", 10.0)
+    app.extensions["portfolio"].database.close()
