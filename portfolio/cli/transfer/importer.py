@@ -122,7 +122,7 @@ class Importer:
             by_id.setdefault(entry.id, entry.new)
         with database_errors(TRANSFER_BUDGET_S):
             known = self.service.find_stored_ids(list(by_id))
-            missing = [new for id, new in by_id.items() if id not in known]
+            missing = [new._replace(id=id) for id, new in by_id.items() if id not in known]
             if missing:
                 self.service.store_missing(missing)
         self.stored += len(missing)
@@ -147,4 +147,4 @@ def _to_entry(row: dict[str, Any] | LineError, identities: RowIdentities) -> _En
     if given is not None and not ObjectId.is_valid(given):
         raise LineError("portfolioId: Input should be 24 hexadecimal digits")
     id = str(identities.next(new) if given is None else ObjectId(given))
-    return _Entry(id, new._replace(id=id), own_id=given is not None)
+    return _Entry(id, new, own_id=given is not None)
