@@ -24,7 +24,6 @@ from bson import (
     Regex,
     Timestamp,
 )
-from flask import Flask
 from flask.testing import FlaskClient
 from itsdangerous import base64_encode
 from pymongo import monitoring
@@ -33,6 +32,7 @@ from pymongo.collection import Collection
 from portfolio.api.pagination import CursorCodec
 from portfolio.app import create_app
 from portfolio.config import Settings
+from tests.support.listening import Listener, listening
 
 PATH = "/api/v2/portfolios"
 BORN = datetime(2024, 1, 1)
@@ -285,7 +285,7 @@ def test_a_cursor_given_twice_is_named(client: FlaskClient) -> None:
     assert answer.json["detail"][0]["loc"] == ["query", "cursor"]
 
 
-class FindCommands(monitoring.CommandListener):
+class FindCommands(Listener):
     """The find commands that were sent."""
 
     def __init__(self) -> None:
@@ -295,33 +295,25 @@ class FindCommands(monitoring.CommandListener):
         if event.command_name == "find":
             self.finds.append(dict(event.command))
 
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        pass
-
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        pass
-
 
 @pytest.mark.parametrize("search", ["", "&name=fund 1"])
 def test_the_last_page_reads_no_more_than_the_first(settings: Settings, search: str) -> None:
     settings = replace(settings, mongodb_db=f"cursors-{uuid.uuid4().hex[:16]}")
-    app: Flask = create_app(settings)
-    database = app.extensions["portfolio"].database
     listener = FindCommands()
-    database.listeners.append(listener)
-    database.ensure_indexes()
-    store(database.portfolios, 3000)
-    walk(app.test_client(), f"limit=20{search}")
-    deepest = {
-        key: value
-        for key, value in listener.finds[-2].items()
-        if key in ("find", "filter", "sort", "limit", "projection", "collation")
-    }
-    plan = database.database.command("explain", deepest, verbosity="executionStats")
-    assert plan["executionStats"]["nReturned"] == 21
-    assert plan["executionStats"]["totalKeysExamined"] <= 3 * 21
-    database.client.drop_database(settings.mongodb_db)
-    database.close()
+    with listening(settings, listener) as app:
+        database = app.extensions["portfolio"].database
+        database.ensure_indexes()
+        store(database.portfolios, 3000)
+        walk(app.test_client(), f"limit=20{search}")
+        deepest = {
+            key: value
+            for key, value in listener.finds[-2].items()
+            if key in ("find", "filter", "sort", "limit", "projection", "collation")
+        }
+        plan = database.database.command("explain", deepest, verbosity="executionStats")
+        assert plan["executionStats"]["nReturned"] == 21
+        assert plan["executionStats"]["totalKeysExamined"] <= 3 * 21
+        database.client.drop_database(settings.mongodb_db)
 
 
 def follow(link: str, url: str = PATH) -> dict[str, str]:

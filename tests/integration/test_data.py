@@ -16,13 +16,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
-from pymongo.monitoring import CommandListener, CommandStartedEvent
+from pymongo.monitoring import CommandStartedEvent
 
 from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.storage.documents import INDEXES
 from tests.support.calls import SEARCH, V1, V2, create, create_all, one
 from tests.support.gunicorn import wait_until
+from tests.support.listening import Listener, listening
 
 Documents = Collection[dict[str, Any]]
 
@@ -187,28 +188,19 @@ def test_what_is_stored_with_another_type_is_shown_as_what_it_means_and_can_be_c
 def test_an_update_of_a_document_of_this_service_is_one_command(
     settings: Settings, collection: Documents
 ) -> None:
-    class Commands(CommandListener):
+    class Commands(Listener):
         def __init__(self) -> None:
             self.names: list[str] = []
 
         def started(self, event: CommandStartedEvent) -> None:
             self.names.append(event.command_name)
 
-        def succeeded(self, event: object) -> None: ...
-
-        def failed(self, event: object) -> None: ...
-
-    app = create_app(settings)
     commands = Commands()
-    database = app.extensions["portfolio"].database
-    database.listeners.append(commands)
     collection.insert_one({"_id": IDENTITY, "name": "Growth", "version": 3})
     body = {"portfolioId": str(IDENTITY), "name": "Value", "version": 3}
-    try:
+    with listening(settings, commands) as app:
         assert app.test_client().put(one(str(IDENTITY)), json=body).status_code == 200
         assert app.test_client().delete(one(str(IDENTITY)) + "?version=4").status_code == 204
-    finally:
-        database.close()
     assert [name for name in commands.names if name in ("find", "findAndModify", "delete")] == [
         "findAndModify",
         "delete",

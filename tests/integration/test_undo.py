@@ -13,11 +13,11 @@ from flask.testing import FlaskClient
 from pymongo import monitoring
 from pymongo.collection import Collection
 
-from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from tests.support.calls import V1, V2, one
 from tests.support.gunicorn import wait_until
+from tests.support.listening import Listener, listening
 
 _BEFORE_DELETE = "hangDuringBatchRemove"
 _WRITTEN_BUT_REPORTED_FAILED = {"writeConcernError": {"code": 64, "errmsg": "waiting timed out"}}
@@ -65,7 +65,7 @@ def test_a_bulk_is_completed_and_not_undone_where_an_update_of_it_was_acknowledg
 def test_an_insert_that_runs_after_it_was_undone_is_undone_again(
     settings: Settings, collection: Collection[dict[str, Any]], fail: Callable[..., None]
 ) -> None:
-    class LateInsert(monitoring.CommandListener):
+    class LateInsert(Listener):
         """Stores the bulk once more when it has been undone for the first time."""
 
         def __init__(self) -> None:
@@ -80,14 +80,10 @@ def test_an_insert_that_runs_after_it_was_undone_is_undone_again(
                 undone.append(len(self.bulk))
                 collection.insert_many(self.bulk)
 
-        def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
-
     undone: list[int] = []
-    app = create_app(settings)
-    app.extensions["portfolio"].database.listeners.append(LateInsert())
     fail(["insert"], 1, **_WRITTEN_BUT_REPORTED_FAILED)
-    client = app.test_client()
-    assert client.post(V2, json=[{"name": name} for name in _NAMES]).status_code == 503
-    assert undone == [len(_NAMES)]
-    wait_until(lambda: client.get(V1).json == [], "the late insert is undone", 10.0)
-    app.extensions["portfolio"].database.close()
+    with listening(settings, LateInsert()) as app:
+        client = app.test_client()
+        assert client.post(V2, json=[{"name": name} for name in _NAMES]).status_code == 503
+        assert undone == [len(_NAMES)]
+        wait_until(lambda: client.get(V1).json == [], "the late insert is undone", 10.0)

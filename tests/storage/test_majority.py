@@ -19,12 +19,12 @@ from pymongo import WriteConcern, monitoring
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
-from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
 from tests.support.calls import BULK, SEARCH, V1, V2, create, create_all, one, to_stored
 from tests.support.gunicorn import wait_until
+from tests.support.listening import Listener, listening
 from tests.support.mongod import await_primary
 
 Documents = Collection[dict[str, Any]]
@@ -168,12 +168,9 @@ def test_a_creation_that_was_rolled_back_between_two_attempts_is_stored_again(
                 if len(inserted) == 2:
                     collection.delete_many({})
 
-    app = create_app(settings)
-    database = app.extensions["portfolio"].database
-    database.listeners.append(RolledBack())
     fail(["insert"], 1, writeConcernError={"code": 64, "errmsg": "waiting timed out"})
-    created = app.test_client().post(V1, json={"name": "Growth"})
-    database.close()
+    with listening(settings, RolledBack()) as app:
+        created = app.test_client().post(V1, json={"name": "Growth"})
     assert created.status_code == 201
     # Stored, met by the second attempt, stored again.
     assert [bool(errors) for errors in inserted] == [False, True, False]
@@ -181,19 +178,16 @@ def test_a_creation_that_was_rolled_back_between_two_attempts_is_stored_again(
 
 
 def test_every_read_asks_for_what_a_majority_has(app: Flask, settings: Settings) -> None:
-    heard = create_app(settings)
-    database = heard.extensions["portfolio"].database
     reads = Reads()
-    database.listeners.append(reads)
-    client = heard.test_client()
-    created = create(client)
-    client.get(one(created["portfolioId"]))
-    client.put(one(created["portfolioId"]), json=created | {"version": 7})
-    client.get(V1)
-    client.get(f"{V2}?name_like=row&limit=1&offset=7")
-    client.post(BULK, json=[{"name": "Growth"}], headers=KEY)
-    client.post(f"{V2}/resolve", json={"ids": [created["portfolioId"]], "names": ["Growth"]})
-    database.close()
+    with listening(settings, reads) as heard:
+        client = heard.test_client()
+        created = create(client)
+        client.get(one(created["portfolioId"]))
+        client.put(one(created["portfolioId"]), json=created | {"version": 7})
+        client.get(V1)
+        client.get(f"{V2}?name_like=row&limit=1&offset=7")
+        client.post(BULK, json=[{"name": "Growth"}], headers=KEY)
+        client.post(f"{V2}/resolve", json={"ids": [created["portfolioId"]], "names": ["Growth"]})
     assert set(reads.levels) == {"find", "aggregate", "count"}
     # The first read waits until the primary shows all that was acknowledged.
     assert reads.levels.pop("find") == {"majority", "linearizable"}
@@ -203,17 +197,14 @@ def test_every_read_asks_for_what_a_majority_has(app: Flask, settings: Settings)
 def test_every_write_asks_for_the_journal_of_a_majority(
     settings: Settings, collection: Documents
 ) -> None:
-    app = create_app(settings)
-    database = app.extensions["portfolio"].database
     writes = Writes()
-    database.listeners.append(writes)
-    client = app.test_client()
-    created = create(client)
-    path = one(created["portfolioId"])
-    assert client.put(path, json=created | {"name": "Value"}).status_code == 200
-    assert client.delete(f"{path}?version=2").status_code == 204
-    assert client.post(V1, json={"name": "Growth"}, headers=KEY).status_code == 201
-    database.close()
+    with listening(settings, writes) as app:
+        client = app.test_client()
+        created = create(client)
+        path = one(created["portfolioId"])
+        assert client.put(path, json=created | {"name": "Value"}).status_code == 200
+        assert client.delete(f"{path}?version=2").status_code == 204
+        assert client.post(V1, json={"name": "Growth"}, headers=KEY).status_code == 201
     commands = ("insert", "findAndModify", "delete", "commitTransaction")
     assert writes.concerns == {command: {"w": "majority", "j": True} for command in commands}
 
@@ -221,8 +212,6 @@ def test_every_write_asks_for_the_journal_of_a_majority(
 def test_a_read_is_repeated_if_another_met_the_new_primary_meanwhile(
     settings: Settings, collection: Documents
 ) -> None:
-    app = create_app(settings)
-    database = app.extensions["portfolio"].database
     finds: list[str | None] = []
 
     class OtherReader(Reads):
@@ -238,19 +227,14 @@ def test_a_read_is_repeated_if_another_met_the_new_primary_meanwhile(
                 assert app.test_client().get(one(str(ObjectId()))).status_code == 404
                 finds.append("other done")
 
-    database.listeners.append(OtherReader())
-    assert app.test_client().get(V1).status_code == 200
-    database.close()
+    with listening(settings, OtherReader()) as app:
+        assert app.test_client().get(V1).status_code == 200
     assert "majority" in finds[finds.index("other done") :]
 
 
 def test_a_read_is_repeated_if_its_primary_is_gone_when_it_has_answered(
     settings: Settings, replica_set: Mongod, collection: Documents
 ) -> None:
-    app = create_app(replace(settings, request_timeout_ms=20_000))
-    database = app.extensions["portfolio"].database
-    client = app.test_client()
-
     class StepDown(Reads):
         """Has the primary step down when a read has been answered."""
 
@@ -265,21 +249,13 @@ def test_a_read_is_repeated_if_its_primary_is_gone_when_it_has_answered(
                 wait_until(lambda: database.client.primary is None, "the primary is gone")
 
     reads = StepDown()
-    database.listeners.append(reads)
-    assert client.get(V1).status_code == 200
-    reads.armed = True
-    assert client.get(V1).status_code == 200
-    await_primary([replica_set])
-    database.close()
+    with listening(replace(settings, request_timeout_ms=20_000), reads) as app:
+        database = app.extensions["portfolio"].database
+        assert app.test_client().get(V1).status_code == 200
+        reads.armed = True
+        assert app.test_client().get(V1).status_code == 200
+        await_primary([replica_set])
     assert reads.levels == {"find": {"majority", "linearizable"}}
-
-
-class Listener(monitoring.CommandListener):
-    """Hears of commands, and does nothing."""
-
-    def started(self, event: monitoring.CommandStartedEvent) -> None: ...
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
-    def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
 
 
 class Reads(Listener):

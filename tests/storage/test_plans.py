@@ -19,6 +19,7 @@ from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.storage.search import PortfolioSearch
 from tests.support.calls import BULK, V2, one
+from tests.support.listening import Listener
 from tests.support.parts import storage
 
 DOCUMENTS = 2000
@@ -29,7 +30,7 @@ QUERY += ("limit", "singleBatch", "batchSize", "projection", "collation", "hint"
 Plan = dict[str, Any]
 
 
-class Sent(monitoring.CommandListener):
+class Sent(Listener):
     """Keeps the reads that a client sent."""
 
     def __init__(self) -> None:
@@ -39,9 +40,6 @@ class Sent(monitoring.CommandListener):
         if event.command_name in ("find", "aggregate"):
             command = event.command
             self.queries.append({key: command[key] for key in command if key in QUERY})
-
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
-    def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
 
 
 @pytest.fixture(scope="module")
