@@ -161,7 +161,8 @@ def open_part(path: Path, like: Path) -> Iterator[IO[bytes]]:
     """
     # Never through a link: in a folder for everybody, others may have put one there.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    with os.fdopen(descriptor, "rb+") as out:
+    out = os.fdopen(descriptor, "rb+")
+    try:
         try:
             fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The previous owner of the lock may have put this very file in place.
@@ -173,6 +174,10 @@ def open_part(path: Path, like: Path) -> Iterator[IO[bytes]]:
         with suppress(FileNotFoundError):
             os.fchmod(descriptor, stat.S_IMODE(like.stat().st_mode))
         yield out
+    finally:
+        # After a write that failed this tries it again, and must not hide why it failed.
+        with suppress(OSError):
+            out.close()
 
 
 def open_stream(file: Path) -> IO[bytes] | None:
