@@ -58,13 +58,13 @@ def debian_mirror() -> str | None:
     return None
 
 
-def call(*command: str, timeout: float = 600) -> str:
+def call(*command: str) -> str:
     """Return what a command writes.
 
     Raises:
         AssertionError: it failed; the message ends with what it wrote.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, f"{' '.join(command)}\n{(done.stdout + done.stderr)[-4000:]}"
     return done.stdout
 
@@ -240,9 +240,7 @@ class Container:
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
 
-    def run(
-        self, *command: str, stdin: str = "", timeout: float = 120
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in the container, within its limits, as `kubectl exec` does."""
         return subprocess.run(
             [*self._runc, "exec", self.name, *command],
@@ -250,7 +248,7 @@ class Container:
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
+            timeout=120,
         )
 
     def memory_mib(self) -> float:

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import requests
 
-from .conftest import BASE, Start, status, wait_ready
+from tests.support.requirements import pins
+
+from .conftest import BASE, ROOT, Start, status, wait_ready
 from .engine import STOP_TIMEOUT_S, USER, Builder, Container
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -50,15 +52,23 @@ class TestFiles:
         assert not [path for path in compiled if "__pycache__" not in path]
         gone = base.keys() - image.keys()
         assert not [path for path in gone if "pip" not in path and "ensurepip" not in path]
-        size, library, grpc = (
-            sum(image[path] for path in paths) / 2**20
-            for paths in (service, compiled, [path for path in added if "/grpc/" in path])
+        size, library = (
+            sum(image[path] for path in paths) / 2**20 for paths in (service, compiled)
         )
-        record("added to the base image", f"{size:.1f} MiB, of it gRPC {grpc:.1f} MiB")
+        record("added to the base image", f"{size:.1f} MiB")
         record("Python's library, compiled", f"{library:.1f} MiB")
         assert size <= SERVICE_AT_MOST_MIB
         assert library <= LIBRARY_AT_MOST_MIB
-        assert grpc == 0
+
+    def test_the_service_is_its_code_and_its_locked_packages(self, files: Path) -> None:
+        folder = files / "opt/portfolio"
+        code = {"__pycache__", "gunicorn.conf.py", "portfolio", "wsgi.py"}
+        assert {path.name for path in folder.iterdir()} == code | {"venv"}
+        assert not (folder / "portfolio/devserver").exists()
+        (packages,) = folder.glob("venv/lib/python*/site-packages")
+        installed = {path.name.split("-")[0].lower() for path in packages.glob("*.dist-info")}
+        locked = pins(ROOT / "deploy/requirements.lock")
+        assert {name.replace("_", "-") for name in installed} == locked.keys()
 
     def test_there_is_no_pip(self, service: Container, files: Path) -> None:
         for module in ("pip", "ensurepip"):
