@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from portfolio.observability.registry import HISTOGRAM, METRICS
 
+from .conftest import MONITORING
+
 promql_parser = pytest.importorskip("promql_parser", reason="requirements-deploy.txt has it")
 
-COUNTERS_AND_GAUGES = {each.prometheus_name for each in METRICS if each.kind != HISTOGRAM}
-HISTOGRAMS = {each.prometheus_name for each in METRICS if each.kind == HISTOGRAM}
 # With what a histogram becomes in Prometheus.
-CONTRACT = COUNTERS_AND_GAUGES | {
-    f"{name}_{suffix}" for name in HISTOGRAMS for suffix in ("bucket", "sum", "count")
+CONTRACT = {
+    each.prometheus_name + suffix
+    for each in METRICS
+    for suffix in (("_bucket", "_sum", "_count") if each.kind == HISTOGRAM else ("",))
+}
+
+# What rules record, and of which expression.
+RECORDED = {
+    rule["record"]: rule["expr"]
+    for group in yaml.safe_load((MONITORING / "rules/recording.rules.yaml").read_text())["groups"]
+    for rule in group["rules"]
 }
 
 # What rules read beside the service's own: kube-state-metrics' word on the jobs of MongoDB.
