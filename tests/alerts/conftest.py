@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.alerts.exposition import Exposition, TextServer
+from tests.alerts.exposition import Exposition, serve_text
 from tests.alerts.monitoring import MONITORING, Alertmanager, Inbox, Prometheus
 from tests.alerts.pods import Pod
 from tests.deploy.conftest import expressions
@@ -104,9 +104,9 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
     otlp = collector.start_http()
     exposition = Exposition(collector, MONITORING / "collector" / "config.yaml")
     texts = {
-        "otel-collector:8889": TextServer(exposition.render),
-        "otel-collector:8888": TextServer(lambda: "otelcol_process_uptime 1\n"),
-        "kube-state-metrics:8080": TextServer(_cron_jobs),
+        "otel-collector:8889": serve_text(exposition.render),
+        "otel-collector:8888": serve_text(lambda: "otelcol_process_uptime 1\n"),
+        "kube-state-metrics:8080": serve_text(_cron_jobs),
     }
     inbox = Inbox()
     alertmanager = Alertmanager(folder, inbox)

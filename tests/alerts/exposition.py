@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import yaml
 
 from tests.support.collector import Collector, Series
+from tests.support.http_server import HTTPServer, Reply
 
 _COPY = re.compile(r'set\(datapoint\.attributes\["(\w+)"\], resource\.attributes\["([\w.]+)"\]\)')
 _MINUTE_S = 60
@@ -64,38 +63,10 @@ class Exposition:
         return labels | {"instance": series.instance}
 
 
-class TextServer:
-    """Serves a text at /metrics, on a free port of the loopback interface.
-
-    Args:
-        render: returns it.
-    """
-
-    def __init__(self, render: Callable[[], str]) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = render().encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return f"127.0.0.1:{self._server.server_port}"
-
-    def stop(self) -> None:
-        """Serve no more."""
-        self._server.shutdown()
-        self._server.server_close()
+def serve_text(render: Callable[[], str]) -> HTTPServer:
+    """Serve what ``render`` returns, as at /metrics."""
+    headers = {"Content-Type": "text/plain; version=0.0.4"}
+    return HTTPServer(lambda _: Reply(body=render().encode(), headers=headers))
 
 
 def _line(name: str, labels: dict[str, str], value: float) -> str:

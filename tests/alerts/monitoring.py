@@ -12,19 +12,18 @@ import math
 import os
 import shutil
 import subprocess
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import requests
 import yaml
 
 from portfolio.devserver.processes import free_port
-from tests.support.gunicorn import wait_until
+from tests.support.gunicorn import ROOT, wait_until
+from tests.support.http_server import HTTPServer, Reply, Request
 
-MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "k8s" / "monitoring"
+MONITORING = ROOT / "deploy" / "k8s" / "monitoring"
 _STOP_TIMEOUT_S = 10
 
 
@@ -190,30 +189,17 @@ class Inbox:
 
     def __init__(self) -> None:
         self.received: list[Notification] = []
-        inbox = self
+        self._server = HTTPServer(self._take)
+        self.url = self._server.url
+        self.stop = self._server.stop
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                now, receiver = time.monotonic(), self.path.strip("/")
-                inbox.received += [
-                    Notification(now, receiver, alert["status"], alert["labels"])
-                    for alert in message["alerts"]
-                ]
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+    def _take(self, request: Request) -> Reply:
+        now, receiver = time.monotonic(), request.path.strip("/")
+        self.received += [
+            Notification(now, receiver, alert["status"], alert["labels"])
+            for alert in json.loads(request.body)["alerts"]
+        ]
+        return Reply()
 
     def first(self, status: str, environment: str, name: str) -> Notification | None:
         """Return the first message with this status of an alert in an environment."""
@@ -222,8 +208,3 @@ class Inbox:
             if (found.status, labels.get("environment"), found.name) == (status, environment, name):
                 return found
         return None
-
-    def stop(self) -> None:
-        """Listen no more."""
-        self._server.shutdown()
-        self._server.server_close()

@@ -5,55 +5,38 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from contextlib import ExitStack
 
 import pytest
 
 from benchmarks.load import Phase, closed_loop, open_loop, percentile, summarise
 from benchmarks.operations import CREATE, GET_ONE, LIVE, MIX, identity, name
+from tests.support.http_server import HTTPServer, Reply, Request
 
 STALL_S = 0.4
 
 
+Answering = Callable[[Callable[[Request], int]], int]
+
+
 @pytest.fixture
-def answering() -> Iterator[Callable[[Callable[[Any], int]], int]]:
+def answering() -> Iterator[Answering]:
     """Start servers that answer each request with the status that a function returns."""
-    servers: list[ThreadingHTTPServer] = []
+    with ExitStack() as servers:
 
-    def start(decide: Callable[[Any], int]) -> int:
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        def start(decide: Callable[[Request], int]) -> int:
+            def answer(request: Request) -> Reply:
+                status = decide(request)
+                return Reply(status, b"{}", {"Retry-After": "1"} if status == 503 else {})
 
-            def answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                status = decide(self)
-                self.send_response(status)
-                self.send_header("Content-Length", "2")
-                if status == 503:
-                    self.send_header("Retry-After", "1")
-                self.end_headers()
-                self.wfile.write(b"{}")
+            server = servers.enter_context(HTTPServer(answer))
+            return int(server.address.partition(":")[2])
 
-            do_GET = do_POST = answer  # noqa: N815
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        servers.append(server)
-        return server.server_port
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
-def test_an_open_loop_sends_what_was_asked_in_the_shares_of_its_hand(answering: Any) -> None:
-    port = answering(lambda handler: 201 if handler.command == "POST" else 200)
+def test_an_open_loop_sends_what_was_asked_in_the_shares_of_its_hand(answering: Answering) -> None:
+    port = answering(lambda request: 201 if request.method == "POST" else 200)
     samples = open_loop(port, MIX, Phase(100, 0.5), Phase(50, 0.6))
     kinds = [sample.kind for sample in samples]
     counts = {operation.key: kinds.count(operation.key) for operation in MIX}
@@ -61,11 +44,13 @@ def test_an_open_loop_sends_what_was_asked_in_the_shares_of_its_hand(answering: 
     assert all(sample.accepted for sample in samples)
 
 
-def test_an_open_loop_charges_a_stall_to_every_request_that_fell_due_in_it(answering: Any) -> None:
+def test_an_open_loop_charges_a_stall_to_every_request_that_fell_due_in_it(
+    answering: Answering,
+) -> None:
     gate = threading.Lock()
     stalled = threading.Event()
 
-    def stall_once(_: Any) -> int:
+    def stall_once(_: Request) -> int:
         with gate:  # one at a time: who comes meanwhile waits too
             if not stalled.is_set():
                 stalled.set()
@@ -78,7 +63,7 @@ def test_an_open_loop_charges_a_stall_to_every_request_that_fell_due_in_it(answe
     assert min(sample.latency_ms for sample in within) > 1000 * (STALL_S - 0.2)
 
 
-def test_refusals_are_errors_that_carry_their_header(answering: Any) -> None:
+def test_refusals_are_errors_that_carry_their_header(answering: Answering) -> None:
     samples = open_loop(answering(lambda _: 503), {LIVE: 1}, Phase(50, 0.2))
     assert {(sample.status, sample.retry_after, sample.accepted) for sample in samples} == {
         (503, True, False)
@@ -92,7 +77,7 @@ def test_a_server_that_is_gone_is_an_error_and_no_hang() -> None:
 
 
 def test_a_closed_loop_without_wrk_counts_answers_alone(
-    answering: Any, monkeypatch: pytest.MonkeyPatch
+    answering: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     load = closed_loop(answering(lambda _: 201), CREATE, connections=4, seconds=0.5)

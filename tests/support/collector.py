@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_service
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, Metric
+
+from tests.support.http_server import HTTPServer, Reply, Request
 
 _UNITS = {"s": "seconds", "By": "bytes"}
 
@@ -64,15 +65,13 @@ class Collector:
         self.address = ""
         self.exports = 0
         self._lock = threading.Lock()
-        self._http: ThreadingHTTPServer | None = None
+        self._http: HTTPServer | None = None
         self._grpc: Any = None
 
     def start_http(self, port: int = 0) -> str:
         """Listen for OTLP over HTTP and return the host and port."""
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
-        self._http.daemon_threads = True
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-        self.address = f"127.0.0.1:{self._http.server_port}"
+        self._http = HTTPServer(self._reply, port)
+        self.address = self._http.address
         return self.address
 
     def start_grpc(self) -> str:
@@ -97,8 +96,7 @@ class Collector:
     def stop(self) -> None:
         """Listen no more."""
         if self._http is not None:
-            self._http.shutdown()
-            self._http.server_close()
+            self._http.stop()
         if self._grpc is not None:
             self._grpc.stop(0)
 
@@ -177,32 +175,14 @@ class Collector:
             else:
                 self.series[series] = getattr(point, point.WhichOneof("value"))
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                collector.headers.append(
-                    {name.lower(): value for name, value in self.headers.items()}
-                )
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                status, answer = collector.answer(self.path, body)
-                if status == 0:  # the test wants the connection cut
-                    self.close_connection = True
-                    return
-                self.send_response(status)
-                self.send_header("Content-Type", "application/x-protobuf")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: Any) -> None: ...
-
-        return Handler
+    def _reply(self, request: Request) -> Reply | None:
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        body = request.body
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        status, answer = self.answer(request.path, body)
+        # Status 0: the test wants the connection cut.
+        return Reply(status, answer, {"Content-Type": "application/x-protobuf"}) if status else None
 
 
 class _Metrics:
