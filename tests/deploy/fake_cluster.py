@@ -9,11 +9,11 @@ from __future__ import annotations
 import copy
 import json
 import re
-import threading
 from collections.abc import Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.http_server import HTTPServer, Reply, Request
 
 Object = dict[str, Any]
 
@@ -52,6 +52,7 @@ SHORT = {
     "persistentvolumeclaims": ["pvc"],
     "poddisruptionbudgets": ["pdb"],
 }
+VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
 LOG = [
     {"ts": "2024-01-20T14:45:00.123Z", "level": "INFO", "msg": "ready"},
     {"ts": "2024-01-20T14:45:01.123Z", "level": "ERROR", "msg": "an error"},
@@ -86,21 +87,14 @@ SURROUNDINGS: list[Object] = [
 ]
 
 
-class FakeCluster:
+class FakeCluster(HTTPServer):
     """An API server on the loopback interface, with objects in memory."""
 
     def __init__(self, manifests: Iterable[Object]) -> None:
-        self.objects: dict[str, Object] = {}
+        self.objects: dict[str, Object] = {"/version": VERSION}
         for thing in [*SURROUNDINGS, *manifests]:
             self.add(copy.deepcopy(thing))
-        handler = type("Handler", (_Handler,), {"cluster": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
+        super().__init__(self._answer)
 
     @property
     def kubeconfig(self) -> str:
@@ -115,10 +109,6 @@ class FakeCluster:
                 "current-context": "fake",
             }
         )
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
     def add(self, thing: Object) -> None:
         """Hold an object, and what a cluster would make of it."""
@@ -231,82 +221,47 @@ class FakeCluster:
             and wanted.items() <= thing["metadata"].get("labels", {}).items()
         ]
 
-
-class _Handler(BaseHTTPRequestHandler):
-    cluster: FakeCluster
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the test's output clean."""
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
+    def _answer(self, request: Request) -> Reply:
+        url = urlsplit(request.path)
         path, query = url.path, parse_qs(url.query)
-        if path == "/version":
-            self.answer({"major": "1", "minor": "36", "gitVersion": "v1.36.0"})
-        elif (
-            path in ("/api", "/apis")
-            or path.removeprefix("/apis/").removeprefix("/api/") in RESOURCES
-        ):
-            self.answer(discovery(path))
-        elif log := re.fullmatch(r"(.*/pods/[^/]+)/log", path):
-            found = log[1] in self.cluster.objects
+        if request.method == "POST":
+            # Not Kubernetes' API: objects come through /keep, in JSON whatever kubectl speaks.
+            self.add(json.loads(request.body))
+            return as_json({})
+        if log := re.fullmatch(r"(.*/pods/[^/]+)/log", path):
             text = "".join(json.dumps(line) + "\n" for line in LOG)
-            self.reply(200 if found else 404, text.encode(), "text/plain")
-        elif "/proxy/" in path:
+            return Reply(200 if log[1] in self.objects else 404, text.encode())
+        if query.get("watch"):
+            return Reply()
+        return as_json(self._find(request.method, path, query) or not_found(path))
+
+    def _find(self, method: str, path: str, query: dict[str, list[str]]) -> Object | None:
+        if path in ("/api", "/apis") or version_in(path) in RESOURCES:
+            return discovery(path)
+        if "/proxy/" in path:
             service = re.sub(r":\w+/proxy/.*", "", path)
-            self.answer({} if service in self.cluster.objects else not_found(path))
-        elif path.endswith("/scale"):
-            self.answer(scale(self.cluster.objects.get(path.removesuffix("/scale"))))
-        elif path in self.cluster.objects:
-            self.answer(self.cluster.objects[path])
-        elif (listed := kind_in(path)) is None:
-            self.answer(not_found(path))
-        elif query.get("watch"):
-            self.reply(200, b"", "application/json")
-        else:
-            self.answer(
-                {
-                    "apiVersion": listed[0],
-                    "kind": f"{listed[1]}List",
-                    "metadata": {"resourceVersion": "1"},
-                    "items": self.cluster.listed(path, query),
-                }
-            )
-
-    def do_PATCH(self) -> None:
-        self.body()
-        path = urlsplit(self.path).path
+            return {"kind": "any"} if service in self.objects else None
         if path.endswith("/scale"):
-            self.answer(scale(self.cluster.objects.get(path.removesuffix("/scale"))))
-        else:
-            self.answer(self.cluster.objects.get(path) or not_found(path))
+            return scale(self.objects.get(path.removesuffix("/scale")))
+        if method == "DELETE":
+            return self.objects.pop(path, None)
+        if path in self.objects or (listed := kind_in(path)) is None:
+            return self.objects.get(path)
+        return {
+            "apiVersion": listed[0],
+            "kind": f"{listed[1]}List",
+            "metadata": {"resourceVersion": "1"},
+            "items": self.listed(path, query),
+        }
 
-    do_PUT = do_PATCH  # noqa: N815
 
-    def do_POST(self) -> None:
-        """Not Kubernetes' API: objects come through /keep, in JSON whatever kubectl speaks."""
-        self.cluster.add(json.loads(self.body()))
-        self.answer({})
+def as_json(thing: Object) -> Reply:
+    headers = {"Content-Type": "application/json"}
+    return Reply(thing.get("code", 200), json.dumps(thing).encode(), headers)
 
-    def do_DELETE(self) -> None:
-        self.body()
-        path = urlsplit(self.path).path
-        found = self.cluster.objects.pop(path, None)
-        self.answer({"kind": "Status", "status": "Success"} if found else not_found(path))
 
-    def body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-
-    def answer(self, thing: Object, status: int = 200) -> None:
-        self.reply(thing.get("code", status), json.dumps(thing).encode(), "application/json")
-
-    def reply(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+def version_in(path: str) -> str:
+    return path.removeprefix("/apis/").removeprefix("/api/")
 
 
 def discovery(path: str) -> Object:
@@ -330,7 +285,7 @@ def discovery(path: str) -> Object:
                 for version in groups
             ],
         }
-    version = path.removeprefix("/apis/").removeprefix("/api/")
+    version = version_in(path)
     verbs = ["get", "list", "watch", "create", "patch", "update", "delete"]
     resources = [
         {
@@ -366,11 +321,9 @@ def kind_in(path: str) -> tuple[str, str] | None:
     return next(((found[1], kind) for plural, kind, _ in resources if plural == found[2]), None)
 
 
-def scale(thing: Object | None) -> Object:
+def scale(thing: Object | None) -> Object | None:
     """The scale of a deployment."""
-    if thing is None:
-        return not_found("scale")
-    return {
+    return thing and {
         "apiVersion": "autoscaling/v1",
         "kind": "Scale",
         "metadata": {key: thing["metadata"][key] for key in ("name", "namespace", "uid")},

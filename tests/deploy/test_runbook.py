@@ -127,31 +127,28 @@ def test_command_works_as_printed(
     source = (Path(__file__).parent / "kubectl_runbook.py").read_text()
     wrapper.write_text(f"#!{sys.executable}\n{source}")
     wrapper.chmod(0o755)
-    cluster = FakeCluster(what_runs(command))
-    (tmp_path / "kubeconfig").write_text(cluster.kubeconfig)
-    environment = os.environ | {
-        "PATH": f"{wrapper.parent}:{os.environ['PATH']}",
-        "KUBECONFIG": str(tmp_path / "kubeconfig"),
-        "HOME": str(tmp_path),
-        "REAL_KUBECTL": tool("kubectl"),
-        "CLUSTER_URL": cluster.url,
-        "ROOT": str(ROOT),
-        "FLASK_APP": "wsgi",
-        "MONGODB_URI": replica_set.uri,
-        "PORT": str(gunicorn.port),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp,
-        "MONGODB_PORT": str(replica_set.port),
-        "PORTFOLIO_RUNTIME_DIR": str(gunicorn.log.parent / "run"),
-        "HEALTH_CHECK_INTERVAL": "0",
-        "JOB_CHECK_INTERVAL": "0",
-    }
-    shell = command.replace("localhost:8080", f"localhost:{gunicorn.port}")
-    try:
+    with FakeCluster(what_runs(command)) as cluster:
+        (tmp_path / "kubeconfig").write_text(cluster.kubeconfig)
+        environment = os.environ | {
+            "PATH": f"{wrapper.parent}:{os.environ['PATH']}",
+            "KUBECONFIG": str(tmp_path / "kubeconfig"),
+            "HOME": str(tmp_path),
+            "REAL_KUBECTL": tool("kubectl"),
+            "CLUSTER_URL": cluster.url,
+            "ROOT": str(ROOT),
+            "FLASK_APP": "wsgi",
+            "MONGODB_URI": replica_set.uri,
+            "PORT": str(gunicorn.port),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": otlp,
+            "MONGODB_PORT": str(replica_set.port),
+            "PORTFOLIO_RUNTIME_DIR": str(gunicorn.log.parent / "run"),
+            "HEALTH_CHECK_INTERVAL": "0",
+            "JOB_CHECK_INTERVAL": "0",
+        }
+        shell = command.replace("localhost:8080", f"localhost:{gunicorn.port}")
         done = run(
             ["bash", "-o", "pipefail", "-c", shell], cwd=folder, env=environment, input="yes\n"
         )
-    finally:
-        cluster.close()
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     # jq's word for a path that is not there.
     if "jq '." in command:
