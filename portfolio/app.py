@@ -19,7 +19,7 @@ from portfolio.api.v2 import blueprint as v2
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.cli import Commands
 from portfolio.config import Settings
-from portfolio.middleware.admission import Admission, AdmissionMiddleware
+from portfolio.middleware.admission import AdmissionMiddleware
 from portfolio.middleware.auth import require_api_key
 from portfolio.middleware.request_context import RequestContextMiddleware
 from portfolio.observability.health_report import HealthReport
@@ -63,19 +63,10 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     register_error_handlers(app)
     if settings.api_keys:
         require_api_key(app, settings.api_keys)
-    _nest_middleware(app, services)
-    return app
-
-
-def _nest_middleware(app: Flask, services: Services) -> None:
-    """Put the WSGI middleware around Flask, outermost first."""
-    telemetry = services.telemetry
     app.wsgi_app = RequestContextMiddleware(  # type: ignore[method-assign]
-        AdmissionMiddleware((telemetry and telemetry.tracing) or app.wsgi_app, services.admission),
-        services.settings,
-        services.metrics,
-        services.log_level_controller,
+        services.admission, settings, services.metrics, services.log_level_controller
     )
+    return app
 
 
 def _client_factory(uri: str) -> Any:
@@ -97,6 +88,8 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
         database.on_attempt = metrics.attempted
     log_level_controller = LogLevelController(settings)
     coordinator = WorkerCoordinator(settings, log_level_controller)
+    telemetry = _build_telemetry(app, settings, metrics)
+    flask_app = (telemetry and telemetry.tracing) or app.wsgi_app
     return Services(
         settings=settings,
         database=database,
@@ -105,11 +98,11 @@ def _build_services(app: Flask, settings: Settings, client_factory: Any) -> Serv
         ),
         cursors=CursorCodec(settings),
         validation_cache=cache,
-        admission=Admission(settings.max_requests_in_flight),
+        admission=AdmissionMiddleware(flask_app, settings.max_requests_in_flight),
         metrics=metrics,
         log_level_controller=log_level_controller,
         coordinator=coordinator,
-        telemetry=_build_telemetry(app, settings, metrics),
+        telemetry=telemetry,
         health=HealthReport(settings, metrics, log_level_controller, coordinator.shared.others),
     )
 

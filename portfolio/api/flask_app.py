@@ -66,20 +66,21 @@ class RoutedResponse(Response):
 class Application(Flask):
     """The Flask application; routes, blueprints, hooks and error handlers are Flask's own.
 
-    Only ``after_request`` functions do not run: what all responses need is WSGI middleware. It
-    answers with a ``RoutedResponse``, whatever a view returns.
+    There are no sessions and no signals, and ``after_request`` functions do not run: what all
+    responses need is WSGI middleware. Whatever a view returns becomes a ``RoutedResponse``.
     """
 
     request_class = _Request
     response_class = RoutedResponse
 
-    def request_context(self, environ: WSGIEnvironment) -> RequestContext:
-        """Return the context of a request; all have one session, which nothing can write."""
-        return RequestContext(self, environ, session=_NO_SESSION)
-
-    def process_response(self, response: Response) -> Response:
-        """Return ``response``: there is no session to save, and no function to call."""
-        return response
+    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        with RequestContext(self, environ, session=_NO_SESSION):
+            try:
+                answer = self.preprocess_request() or self.dispatch_request()
+            except Exception as error:
+                answer = self.handle_user_exception(error)
+            return self.make_response(answer)(environ, start_response)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return ``func``: no view is a coroutine, so that none has to be looked for."""

@@ -10,7 +10,7 @@ from flask import current_app
 from portfolio.api.pagination import CursorCodec
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.config import Settings
-from portfolio.middleware.admission import Admission
+from portfolio.middleware.admission import AdmissionMiddleware
 from portfolio.observability.health_report import HealthReport
 from portfolio.observability.logging import LogLevelController
 from portfolio.observability.metrics import Metrics
@@ -31,7 +31,7 @@ class Services:
     portfolios: PortfolioService
     cursors: CursorCodec
     validation_cache: ValidationCache
-    admission: Admission
+    admission: AdmissionMiddleware
     metrics: Metrics
     log_level_controller: LogLevelController
     coordinator: WorkerCoordinator

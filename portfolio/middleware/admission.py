@@ -42,26 +42,29 @@ _reject = error_app(
 )
 
 
-class Admission:
-    """Bounds how many requests one worker has in flight.
+class AdmissionMiddleware:
+    """WSGI middleware that bounds how many API requests one worker has in flight.
 
     Up to ``max_in_flight`` run at once. A request that waits long before the worker reads it waits
     for the CPU, not for MongoDB. While such waits persist, the limit is lowered and requests that
-    have already waited are rejected.
+    have already waited are rejected. Requests outside of the API always pass.
 
     Args:
+        app: the application.
         max_in_flight: the highest limit.
         clock: returns the time in seconds.
 
     Attributes:
         limit: the current limit.
-        in_flight: the admitted requests that have not ended; whoever calls ``try_acquire``
-            subtracts each at its end.
+        in_flight: the admitted requests that have no response yet.
         rejected: the requests rejected since the last overload began.
         overloaded: whether the CPU cannot keep up with the requests.
     """
 
-    def __init__(self, max_in_flight: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, app: WSGIApplication, max_in_flight: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._app = app
         self.max_in_flight = max_in_flight
         self.limit = float(max_in_flight)
         self.in_flight = 0
@@ -74,27 +77,29 @@ class Admission:
         self._admitted = 0
         self._long_windows = 0
 
-    def try_acquire(self, waited_s: Callable[[], float]) -> bool:
-        """Count a request as in flight and return True; return False if it is to be rejected.
-
-        Args:
-            waited_s: returns the seconds since the request came in. Called only where needed,
-                since it takes a system call.
-        """
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if not environ["PATH_INFO"].startswith("/api/"):
+            return self._app(environ, start_response)
         now = self._clock()
         wait_s = 0.0
-        if self.overloaded or now >= self._sample_at:
+        if SECONDS_WAITED in environ and (self.overloaded or now >= self._sample_at):
             self._sample_at = now + _SAMPLE_S
-            wait_s = waited_s()
+            wait_s = environ[SECONDS_WAITED]()
             self._longest_wait_s = max(self._longest_wait_s, wait_s)
         if now - self._window_began >= _WINDOW_S:
             self._adjust_limit(now - self._window_began)
         if self.in_flight >= self.limit or (self.overloaded and wait_s > _TARGET_S):
             self.rejected += 1
-            return False
+            environ[ENDPOINT] = REJECTED
+            return _reject(environ, start_response)
         self.in_flight += 1
         self._admitted += 1
-        return True
+        try:
+            # Of a stream this has fetched the first part; the rest goes at the pace of its client.
+            return self._app(environ, start_response)
+        finally:
+            self.in_flight -= 1
 
     def _adjust_limit(self, seconds: float) -> None:
         """Adjust the limit to the waits of the window that ends now, ``seconds`` long.
@@ -126,24 +131,3 @@ class Admission:
         self._window_began += seconds
         self._longest_wait_s = 0.0
         self._admitted = 0
-
-
-class AdmissionMiddleware:
-    """WSGI middleware that passes API requests on only if they are admitted; others always pass."""
-
-    def __init__(self, app: WSGIApplication, admission: Admission) -> None:
-        self._app = app
-        self._admission = admission
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
-        if not environ["PATH_INFO"].startswith("/api/"):
-            return self._app(environ, start_response)
-        if not self._admission.try_acquire(environ.get(SECONDS_WAITED, lambda: 0.0)):
-            environ[ENDPOINT] = REJECTED
-            return _reject(environ, start_response)
-        try:
-            # Of a stream this has fetched the first part; the rest goes at the pace of its client.
-            return self._app(environ, start_response)
-        finally:
-            self._admission.in_flight -= 1

@@ -10,7 +10,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -90,88 +91,72 @@ class RequestContextMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        scope = _RequestScope(self, environ, start_response)
+        begun = time.perf_counter()
         path = environ["PATH_INFO"]
+        status = "500"
+        parts: Iterable[bytes] = ()
+        id_token = request_id.set(request_id_for(environ.get("HTTP_X_REQUEST_ID", "")))
+        traceparent = environ.get("HTTP_TRACEPARENT")
+        trace_context.set(parse(traceparent) if traceparent else None)
+        self.metrics.requests_in_flight += 1
+
+        def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            """Add the headers that all responses have; those that this one sets itself win."""
+            nonlocal status
+            status = line[:3]
+            if environ.get("HTTP_ORIGIN"):
+                headers += cors_headers(environ, self.origins)
+            given = dict(headers)
+            headers += [header for header in self.headers if header[0] not in given]
+            headers.append(("X-Request-ID", request_id.get()))
+            if (trace := trace_context.get()) is not None:
+                headers.append(("traceparent", trace.traceparent))
+            return start_response(line, headers, exc_info)
+
+        def close() -> None:
+            """End the request, once the last byte of its response was sent."""
+            try:
+                if hasattr(parts, "close"):
+                    parts.close()
+            finally:
+                seconds = time.perf_counter() - begun
+                endpoint = environ.get(ENDPOINT, "unmatched")
+                self.metrics.requests_in_flight -= 1
+                self.metrics.answered(environ["REQUEST_METHOD"], endpoint, status, seconds)
+                # A probe that reports 503 has not failed. Its cause is logged once, where it
+                # happens; so is an overload.
+                failed = status >= "5" and not (path.startswith("/health") and status == "503")
+                rate = self.log_level_controller.request_sampling_rate
+                if endpoint != REJECTED and (failed or random.random() < rate):
+                    fields = {
+                        "method": environ["REQUEST_METHOD"],
+                        # WSGI decodes paths as Latin-1.
+                        "path": path.encode("latin-1").decode(errors="replace"),
+                        "endpoint": endpoint,
+                        "status": int(status),
+                        "duration_ms": round(seconds * 1000, 3),
+                    }
+                    log.log(logging.ERROR if failed else logging.INFO, "request", extra=fields)
+                request_id.reset(id_token)
+
         # Only a path in its normal form passes, so that every check sees the same path: Werkzeug,
         # which strips leading slashes, would route others too. The empty path is the root.
         app = self.app if path[:1] in ("", "/") and path[:2] != "//" else _not_found
         # What ``budget`` does, without the calls of a context manager in each request.
         token = deadline.set(time.monotonic() + self.budget_s)
         try:
-            scope.body = app(environ, scope.start_response)
+            parts = app(environ, start)
         except BaseException:
-            scope.close()
+            close()
             raise
         finally:
             deadline.reset(token)
-        return scope
+        body = _Body(parts)
+        body.close = close
+        return body
 
 
-class _RequestScope:
-    """One request, until the last byte of its response was sent."""
+class _Body(chain[bytes]):
+    """The parts of a response; the WSGI server calls ``close`` after the last."""
 
-    __slots__ = ("_begun", "_environ", "_middleware", "_start", "_status", "_token", "body")
-
-    def __init__(
-        self,
-        middleware: RequestContextMiddleware,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-    ) -> None:
-        self._begun = time.perf_counter()
-        self._middleware = middleware
-        self._environ = environ
-        self._start = start_response
-        self._status = "500"
-        self.body: Iterable[bytes] = ()
-        self._token = request_id.set(request_id_for(environ.get("HTTP_X_REQUEST_ID", "")))
-        traceparent = environ.get("HTTP_TRACEPARENT")
-        trace_context.set(parse(traceparent) if traceparent else None)
-        middleware.metrics.requests_in_flight += 1
-
-    def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
-    ) -> Any:
-        """Add the headers that all responses have; those that this one sets itself win."""
-        self._status = status
-        if self._environ.get("HTTP_ORIGIN"):
-            headers += cors_headers(self._environ, self._middleware.origins)
-        given = dict(headers)
-        headers += [header for header in self._middleware.headers if header[0] not in given]
-        headers.append(("X-Request-ID", request_id.get()))
-        trace = trace_context.get()
-        if trace is not None:
-            headers.append(("traceparent", trace.traceparent))
-        return self._start(status, headers, exc_info)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.body)
-
-    def close(self) -> None:
-        """End the request; called by the WSGI server."""
-        close = getattr(self.body, "close", None)
-        try:
-            if close is not None:
-                close()
-        finally:
-            seconds = time.perf_counter() - self._begun
-            environ, status, middleware = self._environ, self._status[:3], self._middleware
-            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-            endpoint = environ.get(ENDPOINT, "unmatched")
-            middleware.metrics.requests_in_flight -= 1
-            middleware.metrics.answered(method, endpoint, status, seconds)
-            # A probe that reports 503 has not failed. Its cause is logged once, where it happens;
-            # so is an overload.
-            failed = status >= "5" and not (path.startswith("/health") and status == "503")
-            rate = middleware.log_level_controller.request_sampling_rate
-            if endpoint != REJECTED and (failed or random.random() < rate):
-                fields = {
-                    "method": method,
-                    # WSGI decodes paths as Latin-1.
-                    "path": path.encode("latin-1").decode(errors="replace"),
-                    "endpoint": endpoint,
-                    "status": int(status),
-                    "duration_ms": round(seconds * 1000, 3),
-                }
-                log.log(logging.ERROR if failed else logging.INFO, "request", extra=fields)
-            request_id.reset(self._token)
+    close: Callable[[], None]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from portfolio.middleware.admission import Admission, AdmissionMiddleware
+from portfolio.middleware.admission import SECONDS_WAITED, AdmissionMiddleware
 
 MAX_IN_FLIGHT = 10
 SHORT_S = 0.01
@@ -19,19 +19,30 @@ class Worker:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.admission = Admission(MAX_IN_FLIGHT, clock=lambda: self.now_s)
+        self.admission = AdmissionMiddleware(self.app, MAX_IN_FLIGHT, clock=lambda: self.now_s)
+        self.in_flight: list[int] = []
+
+    def app(self, environ: dict[str, Any], _start_response: Any) -> list[bytes]:
+        """Answer a request that was admitted; while it is in flight, send others."""
+        self.in_flight.append(self.admission.in_flight)
+        if environ["others"]:
+            self.send(environ["others"] - 1, SHORT_S)
+        return []
+
+    def send(self, others: int, waited_s: float) -> int:
+        """Send a request, and others while it is in flight; return how many were admitted."""
+        before = len(self.in_flight)
+        environ = {"PATH_INFO": "/api/", "others": others, SECONDS_WAITED: lambda: waited_s}
+        self.admission(environ, lambda *_: None)
+        return len(self.in_flight) - before
 
     def ask(self, waited_s: float) -> bool:
         self.now_s += 0.05
-        return self.admission.try_acquire(lambda: waited_s)
+        return self.send(0, waited_s) == 1
 
     def serve(self, waited_s: float, seconds: float) -> list[bool]:
         """Return, for each request of the next ``seconds``, whether it was admitted."""
-        admitted = []
-        for _ in range(round(seconds / 0.05)):
-            admitted.append(self.ask(waited_s))
-            self.admission.in_flight -= admitted[-1]
-        return admitted
+        return [self.ask(waited_s) for _ in range(round(seconds / 0.05))]
 
 
 @pytest.fixture
@@ -46,14 +57,11 @@ def overloaded(worker: Worker) -> Worker:
 
 
 def test_no_more_than_the_bound_are_in_flight(worker: Worker) -> None:
-    admitted = [worker.admission.try_acquire(lambda: SHORT_S) for _ in range(MAX_IN_FLIGHT + 1)]
-    assert admitted == [True] * MAX_IN_FLIGHT + [False]
+    assert worker.send(others=MAX_IN_FLIGHT, waited_s=SHORT_S) == MAX_IN_FLIGHT
+    assert max(worker.in_flight) == MAX_IN_FLIGHT
 
 
-def test_a_request_is_in_flight_until_it_has_its_response_or_fails(
-    worker: Worker,
-) -> None:
-    admission = worker.admission
+def test_a_request_is_in_flight_until_it_has_its_response_or_fails() -> None:
     in_flight = []
 
     def app(environ: dict[str, Any], _start_response: Any) -> Iterator[bytes]:
@@ -62,12 +70,12 @@ def test_a_request_is_in_flight_until_it_has_its_response_or_fails(
             raise RuntimeError
         return iter([b"first", b"second"])
 
-    middleware = AdmissionMiddleware(app, admission)
-    stream = middleware({"PATH_INFO": "/api/streams"}, None)
+    admission = AdmissionMiddleware(app, MAX_IN_FLIGHT)
+    stream = admission({"PATH_INFO": "/api/streams"}, None)
     assert (in_flight, admission.in_flight) == ([1], 0), "a client that reads slowly holds nothing"
     assert list(stream) == [b"first", b"second"]
     with pytest.raises(RuntimeError):
-        middleware({"PATH_INFO": "/api/fails"}, None)
+        admission({"PATH_INFO": "/api/fails"}, None)
     assert (in_flight, admission.in_flight) == ([1, 1], 0)
 
 
@@ -78,7 +86,8 @@ def test_a_stall_of_the_machine_rejects_nobody(worker: Worker) -> None:
 
 
 def test_a_wait_for_mongodb_alone_is_no_overload(worker: Worker) -> None:
-    assert all(worker.ask(SHORT_S) for _ in range(MAX_IN_FLIGHT))
+    worker.send(others=MAX_IN_FLIGHT - 1, waited_s=SHORT_S)
+    assert max(worker.in_flight) == MAX_IN_FLIGHT
     assert not worker.admission.overloaded
 
 
@@ -89,8 +98,7 @@ def test_in_overload_those_that_have_waited_are_rejected(overloaded: Worker) -> 
 
 
 def test_in_overload_fewer_are_in_flight(overloaded: Worker) -> None:
-    admitted = [overloaded.admission.try_acquire(lambda: SHORT_S) for _ in range(MAX_IN_FLIGHT)]
-    assert 1 <= sum(admitted) < MAX_IN_FLIGHT / 2
+    assert 1 <= overloaded.send(others=MAX_IN_FLIGHT, waited_s=SHORT_S) < MAX_IN_FLIGHT / 2
 
 
 def test_two_seconds_after_an_overload_all_is_as_before(overloaded: Worker) -> None:
