@@ -16,6 +16,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.server_description import ServerDescription
 
 from portfolio.config import SERVICE, Settings
+from portfolio.scheduling import run_later
 from portfolio.storage.documents import CODEC_OPTIONS, Document
 from portfolio.storage.failures import find_cause, location
 
@@ -128,11 +129,14 @@ class Connection:
     def ping(self, timeout_s: float = PING_TIMEOUT_S) -> float:
         """Count the portfolios and return the milliseconds that it took.
 
-        This proves that the collection can be read, as MongoDB's own ping does not.
+        This proves that the collection can be read, as MongoDB's own ping does not. It makes a new
+        client if PyMongo has dropped all servers.
 
         Raises:
             PyMongoError: no answer within ``timeout_s`` seconds, or a refusal.
         """
+        if not self.servers():
+            self._replace_client()
         begun = time.perf_counter()
         with pymongo.timeout(timeout_s):
             self.count()
@@ -151,6 +155,17 @@ class Connection:
     def close(self) -> None:
         """Close every connection."""
         self.client.close()
+
+    def _replace_client(self) -> None:
+        """Let the next call make a new client.
+
+        PyMongo drops a server that runs as a standalone, as for maintenance, from its replica set.
+        Only another member can bring it back: a client without servers never connects again.
+        """
+        # Calls in flight still use the old one.
+        run_later(self._settings.request_timeout_ms / 1000, self.client.close)
+        for name in ("client", "database", "portfolios", "idempotency"):
+            self.__dict__.pop(name, None)
 
 
 class _PoolListener(ConnectionPoolListener):

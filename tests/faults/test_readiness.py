@@ -59,6 +59,27 @@ def test_readiness_falls_and_rises_with_a_mongod_that_hangs(
     assert not [line for line in service.log_lines() if "exception" in line]
 
 
+@pytest.mark.slow
+def test_readiness_rises_again_after_the_only_member_of_a_set_was_run_as_a_standalone(
+    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+) -> None:
+    mongod = start_mongod(replica_set="rs")
+    mongod.initiate()
+    service = serve(mongod.uri)
+    service.wait_ready()
+    mongod.stop()
+    mongod.replica_set = None  # as for maintenance
+    mongod.start()
+    wait_until(
+        lambda: "No replica set members available" in service.log.read_text(), "it is dropped"
+    )
+    assert await_readiness(service, 503) < _LIMIT_S
+    mongod.stop()
+    mongod.replica_set = "rs"
+    mongod.start()
+    assert await_readiness(service, 200) < _LIMIT_S
+
+
 def test_a_service_that_starts_before_mongod_becomes_ready_with_it(
     start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
 ) -> None:
