@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from portfolio.api.openapi.described import (
+from portfolio.api.openapi.response_schemas import (
     Count,
     DateTime,
     Flag,
