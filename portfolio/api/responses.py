@@ -10,7 +10,7 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
-from portfolio.api.flask_app import MAX_BODY_BYTES, RoutedResponse
+from portfolio.api.flask_app import MAX_BODY_BYTES, JSONResponse
 from portfolio.errors import ErrorCode, PortfolioError, code_for_status, error_body
 from portfolio.models import CreateResult, Portfolio
 from portfolio.timestamps import parse_date, rfc3339
@@ -75,8 +75,7 @@ class PortfoliosEncoder:
 def json_response(payload: Any, status: int = 200, headers: Mapping[str, str] = {}) -> Response:
     """Return ``payload`` as a JSON response; that of one portfolio has an ``ETag``."""
     body = orjson.dumps(payload, default=to_json)
-    response = RoutedResponse([body], status, content_type="application/json")
-    response.is_final = True
+    response = JSONResponse([body], status, content_type="application/json")
     for name, value in headers.items():
         response.headers.add(name, value)
     if isinstance(payload, Portfolio):
