@@ -98,17 +98,23 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("recycling after %s requests", self.nr)
-            self._begin_drain()
+            self._begin_drain(self.services.settings.drain_s)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Start the drain, on SIGTERM."""
-        self._begin_drain()
+        self._begin_drain(self.services.settings.drain_s)
 
-    def _begin_drain(self) -> None:
-        """Become unready; from now on every response closes its connection."""
-        services = self.services
-        services.health.draining = True
-        self._drain_until = time.monotonic() + services.settings.drain_s
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Start a drain that waits for requests in flight alone, on SIGINT and SIGQUIT."""
+        self._begin_drain(0.0)
+
+    def _begin_drain(self, seconds: float) -> None:
+        """Become unready; from now on every response closes its connection.
+
+        ``seconds`` is how long idle connections may stay open.
+        """
+        self.services.health.draining = True
+        self._drain_until = time.monotonic() + seconds
         self.alive = False
         self._drain_begun.set()
 

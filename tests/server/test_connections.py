@@ -88,6 +88,28 @@ def test_requests_that_come_as_the_drain_ends_are_answered_or_not_taken(
     assert counts["201"] <= stored <= counts["201"] + counts["503"]
 
 
+def test_what_is_in_flight_is_answered_when_the_service_is_to_stop_at_once(
+    service: Gunicorn, fail: Callable[..., None]
+) -> None:
+    fail(["find"], blockConnection=True, blockTimeMS=1000)
+    with connections(service, 2) as clients:
+        idle, busy = clients
+        idle.sendall(_PROBE)
+        assert outcomes([idle]) == ["200"]
+        busy.sendall(f"GET {_UNKNOWN} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        wait_until(lambda: _in_flight(service) == 2, "it asks MongoDB")  # and the probe
+        service.signal(signal.SIGINT)  # as Ctrl-C does
+        assert outcomes(clients) == ["closed", "404"]
+    assert service.process is not None
+    assert service.process.wait(_DRAIN_S) == 0
+    assert "exception" not in service.log.read_text()
+
+
+def _in_flight(service: Gunicorn) -> int:
+    metrics = requests.get(service.url + "/health/metrics", timeout=_PROMPT_S).json()
+    return int(metrics["requests"]["in_flight"])
+
+
 def probes(service: Gunicorn, seconds: float) -> Iterator[float]:
     """Probe liveness, on a connection each time, and tell how long each took."""
     until = time.monotonic() + seconds
