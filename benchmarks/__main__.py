@@ -1,6 +1,6 @@
-"""``python -m benchmarks``: measure, print the tables, write JSON, plots and a page.
+"""``python -m benchmarks``: measure, print the tables, write JSON and the plot of latencies.
 
-Results go to ``build/bench/``; a part that was measured earlier stays in the page.
+Results go to ``build/bench/``; a part that was measured earlier stays in the JSON.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import comparison, growth, page, pod, report, results, targets
+from benchmarks import charts, comparison, growth, pod, report, results, targets
 from benchmarks.arena import Arena, arena, check_same_answers, running
 from benchmarks.cgroup import NoRight
 
@@ -39,8 +39,7 @@ def main() -> None:
         for part in [arguments.part] if arguments.part else ["comparison", "pod"]:
             found = _MEASURES[part](place, arguments.rounds)
             print(f"\n{_TABLES[part](found[part])}\n\n{report.targets(found[part])}", flush=True)
-            page.write(found)
-    print(f"\n{time.monotonic() - begun:.0f} s; {results.FOLDER / 'index.html'}")
+    print(f"\n{time.monotonic() - begun:.0f} s; {results.FOLDER}")
 
 
 def _compare(place: Arena, rounds: int) -> dict[str, Any]:
@@ -52,7 +51,9 @@ def _compare(place: Arena, rounds: int) -> dict[str, Any]:
         closed = comparison.compare(contestants, rounds)
         curves = comparison.draw_curves(contestants)
     seen = {"closed": closed, "curves": curves}
-    return results.record("comparison", seen, targets.of_comparison(closed))
+    found = results.record("comparison", seen, targets.of_comparison(closed))
+    charts.save_latencies(found["comparison"]["curves"], results.FOLDER / "latency.png")
+    return found
 
 
 def _pod(place: Arena, _: int) -> dict[str, Any]:
