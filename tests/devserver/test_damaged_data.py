@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from portfolio.devserver.data_folder import DataFolderError, local_environment, lock_folder
-from portfolio.devserver.mongod import Mongod, MongodError, find_mongod
+from portfolio.devserver.mongod import Mongod, MongodError
 from tests.devserver.conftest import LocalRun
+from tests.support.disks import disk
 
-needs_mongod = pytest.mark.skipif(
-    find_mongod() is None, reason="no mongod on PATH, and no wheel of it here"
-)
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("mount"), reason="only root may mount a file system"
-)
 # WiredTiger's mark of a log file, after which its version stands.
 _LOG_MAGIC = b"\x64\x10\x10\x00"
 
@@ -34,24 +25,6 @@ def only_error(run: LocalRun) -> str:
     return line
 
 
-@contextmanager
-def small_disk(folder: Path, options: str) -> Iterator[None]:
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted: {done.stderr}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@needs_mongod
 def test_a_file_in_the_place_of_the_folder_is_told(
     local: Callable[..., LocalRun], tmp_path: Path
 ) -> None:
@@ -59,26 +32,21 @@ def test_a_file_in_the_place_of_the_folder_is_told(
     assert only_error(local()) == "Error: .data can't be used: Not a directory."
 
 
-@needs_mongod
-@needs_root
 def test_a_folder_that_can_not_be_written_is_told(
     local: Callable[..., LocalRun], tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / ".data", "ro"):
+    with disk(tmp_path / ".data", "ro"):
         assert only_error(local()) == "Error: .data can't be used: Read-only file system."
 
 
-@needs_mongod
-@needs_root
 @pytest.mark.slow
 @pytest.mark.parametrize("filled", [4096, 0], ids=["from the start", "a little later"])
 def test_a_full_disk_is_told(local: Callable[..., LocalRun], tmp_path: Path, filled: int) -> None:
-    with small_disk(tmp_path / ".data", f"size={filled or 400 * 1024}"):
+    with disk(tmp_path / ".data", f"size={filled or 400 * 1024}"):
         (tmp_path / ".data" / "other").write_bytes(bytes(filled))
         assert "No space left on device" in only_error(local())
 
 
-@needs_mongod
 @pytest.mark.slow
 def test_damaged_files_are_told(local: Callable[..., LocalRun], data: Path) -> None:
     (data / "WiredTiger.wt").write_bytes(b"garbage" * 1000)
@@ -87,7 +55,6 @@ def test_damaged_files_are_told(local: Callable[..., LocalRun], data: Path) -> N
     assert told.endswith("Its log: .data/mongodb/mongod.log")
 
 
-@needs_mongod
 @pytest.mark.slow
 def test_files_of_another_version_are_told(local: Callable[..., LocalRun], data: Path) -> None:
     for journal in (data / "journal").glob("WiredTigerLog.*"):
@@ -123,7 +90,6 @@ def pretend(folder: Path, script: str) -> Mongod:
     return Mongod(folder / "data", binary=program)
 
 
-@needs_mongod
 def test_another_mongod_on_its_port_is_not_taken_for_its_own(
     replica_set: Mongod, tmp_path: Path
 ) -> None:

@@ -18,14 +18,10 @@ import pytest
 import requests
 
 from portfolio.devserver.data_folder import local_environment
-from portfolio.devserver.mongod import find_mongod
 from tests.devserver.conftest import LocalRun
 from tests.support.calls import V1, V2, one
 from tests.support.gunicorn import ROOT, wait_until
 
-pytestmark = pytest.mark.skipif(
-    find_mongod() is None, reason="no mongod on PATH, and no wheel of it here"
-)
 # An idle run ends in one or two seconds; a loaded machine gets some more.
 _STOP_LIMIT_S = 6
 
@@ -109,7 +105,6 @@ def test_a_terminal_that_is_closed_leaves_nothing_behind(local: Callable[..., Lo
     assert run.remaining() == set()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 @pytest.mark.slow
 def test_a_launcher_that_is_killed_leaves_nothing_behind_and_can_be_started_again(
     local: Callable[..., LocalRun],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +15,7 @@ import requests
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.processes import free_port
+from tests.support.disks import disk
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.telemetry.conftest import Script, two_workers
 
@@ -154,7 +153,7 @@ def test_where_nothing_runs_commands_say_so(stoppable: Gunicorn) -> None:
     assert "is the service running here?" in result.stderr
 
 
-def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself(
+def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself_alone(
     serve: Callable[..., Gunicorn], replica_set: Mongod, tmp_path: Path, script: type[Script]
 ) -> None:
     blocker = tmp_path / "a file"
@@ -170,41 +169,16 @@ def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself(
     wait_until(lambda: len(complaints()) == 2, "both workers say so")
     script(gunicorn.url).mix()
     assert len(set(complaints())) == len(complaints()) == 2, "once a worker"
-
-
-@pytest.mark.slow
-def test_a_folder_that_can_be_written_again_is_used_again(
-    serve: Callable[..., Gunicorn], replica_set: Mongod, tmp_path: Path
-) -> None:
-    blocker = tmp_path / "blocker"
-    blocker.write_text("")
-    gunicorn = serve(replica_set.uri, PORTFOLIO_RUNTIME_DIR=str(blocker / "run"))
-    gunicorn.wait_ready()
-    assert len(workers(gunicorn)) == 1
     blocker.unlink()
-    wait_until(lambda: len(workers(gunicorn)) == 2, "both workers show themselves")
+    wait_until(lambda: len(workers(gunicorn)) == 2, "both workers use the folder")
 
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of its own with no space left."""
-    if shutil.which("mount") is None:
-        pytest.skip("a small disk can't be mounted: no mount on PATH")
-    folder = tmp_path / "full"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small disk can't be mounted: {mounted.stderr.strip()}")
-    try:
+    with disk(tmp_path / "full", "size=64k") as folder:
         fill(folder / "filling")
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(path: Path) -> None:
