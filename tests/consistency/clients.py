@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -16,12 +17,14 @@ from tests.consistency.history import (
     Kind,
     Operation,
     Outcome,
-    Recorder,
     State,
     states_of,
 )
 from tests.support.harness import Answer, Connection, NoAnswer
 
+_CLIENTS = 14
+# Requests a second that they send together, at most.
+_RATE = 160.0
 # Few enough that clients meet, enough that most of what they do succeeds.
 _CONTENDED = 10
 _OWN = 5
@@ -123,9 +126,9 @@ class Client:
     Args:
         number: which client it is.
         urls: the services; it moves to the next when its connection breaks.
-        recorder: of what it does.
+        history: where what it does is recorded; its seed is that of its choices.
+        numbers: for operations, shared with the others.
         board: what it shares with the others.
-        seed: of its choices.
         timeout_s: how long it waits for an answer.
     """
 
@@ -133,16 +136,17 @@ class Client:
         self,
         number: int,
         urls: Sequence[str],
-        recorder: Recorder,
+        history: History,
+        numbers: Iterator[int],
         board: Board,
-        seed: int,
         timeout_s: float,
     ) -> None:
         self._number = number
         self._connection = Connection(urls, first=number, timeout_s=timeout_s)
-        self._recorder = recorder
+        self._history = history
+        self._numbers = numbers
         self._board = board
-        self._random = random.Random(f"{seed} {number}")
+        self._random = random.Random(f"{history.seed} {number}")
         self._own: deque[State] = deque(maxlen=_OWN)
         self._stopping = threading.Event()
 
@@ -187,7 +191,7 @@ class Client:
             self._send_creation(creation)
 
     def _new_creation(self, size: int, *, keyed: bool = False) -> Creation:
-        tag = f"p{self._number}-{self._recorder.next_number()}"
+        tag = f"p{self._number}-{next(self._numbers)}"
         names = tuple(f"{tag}-{index}" for index in range(size))
         return Creation(names, f"key-{tag}" if keyed else "", fast=self._random.random() < 0.3)
 
@@ -203,7 +207,7 @@ class Client:
     def _send_creation(self, creation: Creation) -> Outcome:
         headers = {"Idempotency-Key": creation.key} if creation.key else {}
         operation = self._send(
-            self._recorder.next_number(),
+            next(self._numbers),
             creation.kind,
             "POST",
             creation.path,
@@ -225,7 +229,7 @@ class Client:
 
     def _read_one(self, portfolio: str) -> Operation:
         path = f"/api/v1/portfolio/{portfolio}"
-        number = self._recorder.next_number()
+        number = next(self._numbers)
         return self._send(number, Kind.READ, "GET", path, portfolio=portfolio)
 
     def _search(self) -> None:
@@ -233,7 +237,7 @@ class Client:
         if state is None:
             return
         self._send(
-            self._recorder.next_number(),
+            next(self._numbers),
             Kind.SEARCH,
             "GET",
             self._random.choice(_SEARCHES) + quote(state.name),
@@ -244,7 +248,7 @@ class Client:
 
     def _read_page(self) -> None:
         page = f"/api/v2/portfolios?limit={_PAGE}" + self._random.choice(["", "&cursor="])
-        operation = self._send(self._recorder.next_number(), Kind.PAGE, "GET", page)
+        operation = self._send(next(self._numbers), Kind.PAGE, "GET", page)
         if operation.states and self._random.random() < 0.5:
             # Perhaps of a creation that nobody knows the outcome of.
             self._board.add(self._random.choice(operation.states))
@@ -260,7 +264,7 @@ class Client:
             self._put(state, state.version - 1)
 
     def _put(self, state: State, version: int) -> None:
-        number = self._recorder.next_number()
+        number = next(self._numbers)
         # The name tells a reader of the history which portfolio it was and who changed it.
         name = f"{state.name.split(' ')[0]} u{self._number}-{number}"
         body = {"portfolioId": state.portfolio, "name": name, "version": version}
@@ -285,7 +289,7 @@ class Client:
         if state is None:
             return
         operation = self._send(
-            self._recorder.next_number(),
+            next(self._numbers),
             Kind.DELETE,
             "DELETE",
             f"/api/v1/portfolio/{state.portfolio}?version={state.version}",
@@ -333,7 +337,7 @@ class Client:
             states=states,
             **asked,
         )
-        self._recorder.add(operation)
+        self._history.operations.append(operation)
         for state in states:
             self._board.saw(state)
         return operation
@@ -345,27 +349,21 @@ class Clients:
     Args:
         urls: the services.
         history: where what they do is recorded.
-        count: how many there are.
-        rate: requests a second that they send together, at most.
         timeout_s: how long each waits for an answer.
     """
 
-    def __init__(
-        self, urls: Sequence[str], history: History, *, count: int, rate: float, timeout_s: float
-    ) -> None:
-        recorder, board = Recorder(history), Board()
+    def __init__(self, urls: Sequence[str], history: History, timeout_s: float) -> None:
+        numbers, board = itertools.count(1), Board()
         self._clients = [
-            Client(number, urls, recorder, board, history.seed, timeout_s)
-            for number in range(count)
+            Client(number, urls, history, numbers, board, timeout_s) for number in range(_CLIENTS)
         ]
-        self._pause_s = count / rate
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(count)
+        self._pool = ThreadPoolExecutor(_CLIENTS)
         self._running: list[Future[None]] = []
 
     def __enter__(self) -> Clients:
         self._running = [
-            self._pool.submit(client.work, self._stopping, self._pause_s)
+            self._pool.submit(client.work, self._stopping, _CLIENTS / _RATE)
             for client in self._clients
         ]
         return self

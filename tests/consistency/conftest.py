@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.consistency.checker import Promises
 from tests.consistency.history import History
 from tests.consistency.runs import rows, verify
 from tests.support.gunicorn import Gunicorn
@@ -52,14 +51,12 @@ def two_services(serve: Callable[..., Gunicorn]) -> Callable[..., list[Gunicorn]
 
 
 @pytest.fixture
-def hold(
-    history: History, record_property: Callable[[str, object], None]
-) -> Callable[[str, Promises], None]:
-    """Hold the history against promises: ``hold("replica set", Promises(stale_s=2.0))``."""
+def hold(history: History, record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Hold the history against what is promised of a topology: ``hold("replica set")``."""
 
-    def hold(name: str, promises: Promises) -> None:
-        report = verify(history, promises, name)
-        record_property("consistency", rows(name, history, report))
+    def hold(topology: str) -> None:
+        report = verify(history, topology)
+        record_property("consistency", rows(topology, history, report))
 
     return hold
 

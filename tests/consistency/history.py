@@ -5,7 +5,6 @@ Times are seconds of ``time.monotonic`` in the process that ran the clients.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -181,22 +180,6 @@ class History:
             else:
                 history.seed, history.elections = line["seed"], line["elections"]
         return history
-
-
-class Recorder:
-    """Collects the operations of clients in many threads."""
-
-    def __init__(self, history: History) -> None:
-        self._history = history
-        self._numbers = itertools.count(1)
-
-    def next_number(self) -> int:
-        """Return a number for the next operation."""
-        return next(self._numbers)
-
-    def add(self, operation: Operation) -> None:
-        """Add an operation that has ended."""
-        self._history.operations.append(operation)
 
 
 def states_of(documents: Iterable[dict[str, Any]]) -> tuple[State, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -41,19 +40,6 @@ PROMISES = {
 }
 
 
-@dataclass(frozen=True)
-class Workload:
-    """How much clients ask for.
-
-    Attributes:
-        clients: how many there are.
-        rate: requests a second that they send together, at most.
-    """
-
-    clients: int = 14
-    rate: float = 160.0
-
-
 def record(
     history: History,
     services: Sequence[Gunicorn],
@@ -62,7 +48,6 @@ def record(
     *,
     mongodb_uri: str,
     request_timeout_s: float,
-    workload: Workload = Workload(),
 ) -> None:
     """Let clients work while faults are injected; record what they saw and what is stored then.
 
@@ -73,35 +58,28 @@ def record(
         faults: their names, in order.
         mongodb_uri: where to look at the end.
         request_timeout_s: the deadline of the services.
-        workload: how much clients ask for.
     """
     for service in services:
         service.wait_ready()
     urls = [service.url for service in services]
-    with Clients(
-        urls,
-        history,
-        count=workload.clients,
-        rate=workload.rate,
-        timeout_s=request_timeout_s + _PATIENCE_S,
-    ):
+    with Clients(urls, history, timeout_s=request_timeout_s + _PATIENCE_S):
         nemesis.run(faults)
     for service in services:
         service.wait_ready()
     _record_end(history, services, mongodb_uri)
 
 
-def verify(history: History, promises: Promises, name: str) -> Report:
-    """Check a history, print what came of it, and keep it in ``build/consistency``.
+def verify(history: History, topology: str) -> Report:
+    """Check a history, and keep it in ``build/consistency``.
 
     Raises:
         AssertionError: it breaks a promise; the message names the first of them.
     """
     folder = ROOT / "build" / "consistency"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name.replace(' ', '-')}.jsonl"
+    path = folder / f"{topology.replace(' ', '-')}.jsonl"
     history.save(path)
-    report = check(history, promises)
+    report = check(history, PROMISES[topology])
     succeeded = {each.kind for each in history.operations if each.outcome is Outcome.OK}
     assert succeeded >= _NEEDED, "a history in which nothing succeeds proves nothing"
     found = report.violations
@@ -162,16 +140,16 @@ def _read_all(service: Gunicorn, number: int) -> Operation:
     )
 
 
-def rows(name: str, history: History, report: Report) -> list[list[str]]:
+def rows(topology: str, history: History, report: Report) -> list[list[str]]:
     """Return a run as rows of a table: one of each kind of operation, and one of all."""
     outcomes = Counter((each.kind, each.outcome) for each in history.operations)
     faults = Counter(fault.name for fault in history.faults)
     table = [
-        [name, kind.value, *(str(outcomes[kind, outcome]) for outcome in Outcome), "", "", ""]
+        [topology, kind.value, *(str(outcomes[kind, outcome]) for outcome in Outcome), "", "", ""]
         for kind in Kind
     ]
     totals = [str(sum(outcomes[kind, outcome] for kind in Kind)) for outcome in Outcome]
     injected = "; ".join(f"{fault}: {count}" for fault, count in faults.items())
     stale = f"{len(report.stale)} stale, {len(report.exposed)} undone"
-    table.append([name, "all", *totals, injected, stale, str(len(report.violations))])
+    table.append([topology, "all", *totals, injected, stale, str(len(report.violations))])
     return table

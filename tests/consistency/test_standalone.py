@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from portfolio.devserver.mongod import Mongod
-from tests.consistency.checker import Promises
 from tests.consistency.history import History
 from tests.consistency.nemesis import Nemesis, StandaloneFaults
-from tests.consistency.runs import PROMISES, record
+from tests.consistency.runs import record
 from tests.support.gunicorn import Gunicorn
 from tests.support.mongod import TEST_PARAMETERS
 
@@ -25,7 +24,7 @@ def test_a_history_of_a_standalone_breaks_no_promise(
     tmp_path: Path,
     history: History,
     two_services: Callable[..., list[Gunicorn]],
-    hold: Callable[[str, Promises], None],
+    hold: Callable[[str], None],
 ) -> None:
     mongod = Mongod(tmp_path / "mongod", parameters=TEST_PARAMETERS)
     mongod.start()
@@ -48,4 +47,4 @@ def test_a_history_of_a_standalone_breaks_no_promise(
         )
     finally:
         mongod.kill()
-    hold("standalone", PROMISES["standalone"])
+    hold("standalone")
