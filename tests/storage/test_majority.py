@@ -1,7 +1,7 @@
 """Nothing is told that a failover can take back: reads and replays show what a majority has.
 
 Of a replica set whose majority commit point is held, writes are stored and not acknowledged: what
-a primary is in that has lost its secondaries. ``tests/faults/test_majority.py`` has three members.
+a primary is in that has lost its secondaries. ``tests/consistency`` has three members.
 """
 
 from __future__ import annotations

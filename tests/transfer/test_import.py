@@ -47,7 +47,7 @@ main()
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file of a thousand rows that bring no ids."""
+    """A file of rows that bring no ids."""
     return write(tmp_path / "funds.ndjson", NAMES)
 
 
