@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +16,7 @@ from tests.alerts.exposition import Exposition, serve_text
 from tests.alerts.monitoring import MONITORING, Alertmanager, Inbox, Prometheus
 from tests.alerts.pods import Pod
 from tests.deploy.conftest import expressions
+from tests.support import tables
 from tests.support.collector import Collector
 
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
@@ -176,24 +174,10 @@ def _await_all(inbox: Inbox, status: str, expected: set[tuple[str, str]], within
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--alerts-table", type=Path, help="write the table of alerts here, Markdown")
+    tables.add_option(parser, "alerts")
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-    told = [property for report in reports for property in report.user_properties]
-    rows = [value for name, value in told if name == "alert"]
-    if not rows:
-        return
-    lines = ["| " + " | ".join(row) + " |" for row in (_COLUMNS, ["---"] * len(_COLUMNS), *rows)]
-    lines += ["", *[value for name, value in told if name == "note"]]
-    lines += [
-        f"{date.today()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; "
-        f"load average at the end {os.getloadavg()[0]:.1f}"
-    ]
-    terminalreporter.section("alerts")
-    for line in lines:
-        terminalreporter.write_line(line)
-    path = config.getoption("--alerts-table", default=None)
-    if path:
-        path.write_text("\n".join(lines) + "\n")
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    rows = tables.recorded(terminalreporter, "alert")
+    notes = tables.recorded(terminalreporter, "note")
+    tables.show(terminalreporter, "alerts", _COLUMNS, rows, *notes, tables.machine())

@@ -19,9 +19,9 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from portfolio.devserver.mongod import Mongod
 from tests.browser.nginx import Nginx, find_nginx
-from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.gunicorn import ROOT, Gunicorn, wait_until
 
-SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+SCREENSHOTS = ROOT / "build" / "screenshots"
 _FAINT_TEXTS = (Path(__file__).parent / "faint_texts.js").read_text()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import pytest
 
 from tests.consistency.history import History
 from tests.consistency.runs import rows, verify
+from tests.support import tables
 from tests.support.gunicorn import Gunicorn
 
 _COLUMNS = (
@@ -63,25 +64,9 @@ def hold(history: History, record_property: Callable[[str, object], None]) -> Ca
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--consistency-seed", type=int, help="what clients and faults choose from")
-    parser.addoption("--consistency-table", type=Path, help="write the table of runs here")
+    tables.add_option(parser, "consistency")
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-    table = [
-        row
-        for report in reports
-        for name, value in report.user_properties
-        if name == "consistency"
-        for row in value
-    ]
-    if not table:
-        return
-    rows = (_COLUMNS, ["---"] * len(_COLUMNS), *table)
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    terminalreporter.section("consistency")
-    for line in lines:
-        terminalreporter.write_line(line)
-    path = config.getoption("--consistency-table", default=None)
-    if path:
-        path.write_text("\n".join(lines) + "\n")
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    runs = tables.recorded(terminalreporter, "consistency")
+    tables.show(terminalreporter, "consistency", _COLUMNS, chain.from_iterable(runs))

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from portfolio.config import settings_fields
+from tests.support.gunicorn import ROOT
 from tests.support.requirements import pins
 
 from .conftest import (
     DEPLOY,
     KUSTOMIZATIONS,
-    ROOT,
     containers,
     pod_templates,
     render,

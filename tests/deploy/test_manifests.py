@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.gunicorn import ROOT
+
 from .conftest import (
     ENVIRONMENTS,
     KUSTOMIZATIONS,
@@ -15,7 +17,6 @@ from .conftest import (
     MONITORING,
     MONITORING_PARTS,
     OVERLAYS,
-    ROOT,
     Manifest,
     containers,
     find,

@@ -18,14 +18,13 @@ import pytest
 
 from portfolio.devserver.mongod import Mongod
 from tests.support.collector import Collector
-from tests.support.gunicorn import Gunicorn, running
+from tests.support.gunicorn import ROOT, Gunicorn, running
 
 from .conftest import (
     DEPLOY,
     ENVIRONMENTS,
     KUSTOMIZATIONS,
     MONITORING,
-    ROOT,
     Manifest,
     render,
     run,

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import DEPLOY, ENVIRONMENTS, K8S, ROOT, run, tool
+from tests.support.gunicorn import ROOT
+
+from .conftest import DEPLOY, ENVIRONMENTS, K8S, run, tool
 
 DEPLOY_SH = "k8s/deploy-optimized.sh"
 ROLLBACK_SH = "k8s/rollback-deployment.sh"

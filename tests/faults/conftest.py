@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.processes import free_port
+from tests.support import tables
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.harness import RECOVERY_S, Ledger, Load, audit
 from tests.support.mongod import TEST_PARAMETERS, is_primary
@@ -202,34 +199,9 @@ def _row(fault: str, ledger: Ledger, recovery_s: float) -> list[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults-table", type=Path, help="write the table of drills here, Markdown")
+    tables.add_option(parser, "faults")
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-    rows = [
-        value
-        for report in sorted(reports, key=lambda report: report.nodeid)
-        for name, value in report.user_properties
-        if name == "fault"
-    ]
-    if not rows:
-        return
-    lines = ["| " + " | ".join(row) + " |" for row in (_COLUMNS, ["---"] * len(_COLUMNS), *rows)]
-    lines += ["", f"{date.today()}, {_machine()}"]
-    terminalreporter.section("faults")
-    for line in lines:
-        terminalreporter.write_line(line)
-    path = config.getoption("--faults-table", default=None)
-    if path:
-        path.write_text("\n".join(lines) + "\n")
-
-
-def _machine() -> str:
-    """Name what the table was measured on, MongoDB and the load on the same cores included."""
-    memory = psutil.virtual_memory().total / 2**30
-    return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, "
-        f"Python {platform.python_version()}, MongoDB and the load on the same machine; load "
-        f"average at the end {os.getloadavg()[0]:.1f}"
-    )
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    rows = tables.recorded(terminalreporter, "fault")
+    tables.show(terminalreporter, "faults", _COLUMNS, rows, tables.machine())

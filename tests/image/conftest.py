@@ -15,11 +15,12 @@ import yaml
 
 from portfolio.devserver.mongod import Mongod
 from portfolio.devserver.processes import free_port
+from tests.support import tables
 from tests.support.collector import Collector
+from tests.support.gunicorn import ROOT
 
 from . import engine
 
-ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "deploy" / "k8s"
 
 BASE = "localhost/python-of-debian:test"
@@ -29,27 +30,16 @@ _ROWS = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--image-table", type=Path, help="write what was measured to this file")
+    tables.add_option(parser, "image")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ROWS] = {}
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Show the table, and write it where it was asked for."""
-    rows = config.stash[_ROWS]
-    if not rows:
-        return
-    lines = ["| what | measured |", "| --- | --- |"]
-    lines += [f"| {what} | {value} |" for what, value in rows.items()]
-    terminalreporter.write_sep("-", "the image")
-    terminalreporter.write_line("\n".join(lines))
-    if path := config.getoption("--image-table"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(lines) + "\n")
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    rows = config.stash[_ROWS].items()
+    tables.show(terminalreporter, "image", ("what", "measured"), rows)
 
 
 @pytest.fixture(scope="session")

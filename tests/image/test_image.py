@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.gunicorn import ROOT
 from tests.support.requirements import pins
 
-from .conftest import BASE, ROOT, Start, status, wait_ready
+from .conftest import BASE, Start, status, wait_ready
 from .engine import STOP_TIMEOUT_S, USER, Builder, Container
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
