@@ -9,7 +9,8 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
@@ -25,6 +26,20 @@ SCREENSHOTS = ROOT / "build" / "screenshots"
 _FAINT_TEXTS = (Path(__file__).parent / "faint_texts.js").read_text()
 
 
+class Screen(NamedTuple):
+    """What a page is shown on."""
+
+    dark: bool
+    phone: bool
+
+    def __str__(self) -> str:
+        return f"{'dark' if self.dark else 'light'}-{'phone' if self.phone else 'desktop'}"
+
+
+SCREENS = [Screen(dark, phone) for dark in (False, True) for phone in (False, True)]
+every_screen = pytest.mark.parametrize("screen", SCREENS, ids=str)
+
+
 class Browser:
     """Chromium, with what a test asks of it.
 
@@ -37,7 +52,7 @@ class Browser:
         self._width = 0
 
     def open(self, url: str, *, dark: bool = False, phone: bool = False) -> None:
-        """Go to ``url`` as a desktop or a phone, by day or by night."""
+        """Go to ``url`` on a desktop or a phone, by day or by night."""
         self.color_scheme(dark=dark)
         self._width, height = (390, 844) if phone else (1280, 1000)
         size = {"width": self._width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
@@ -75,12 +90,19 @@ class Browser:
         found: dict[str, str] = self.run(_FAINT_TEXTS, least_contrast)
         return found
 
-    def complaints(self) -> list[str]:
-        """Return what the page has written to the console as warnings and errors."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+    def scroll_to(self, selector: str) -> None:
+        """Scroll until the first element that matches is in sight."""
+        self.run("document.querySelector(arguments[0]).scrollIntoView()", selector)
 
-    def hosts(self) -> set[str]:
-        """Return the hosts, with their ports, that the page has sent requests to."""
+    def assert_well_behaved(self, url: str) -> None:
+        """Assert that the pages have sent requests to the host of ``url`` alone, and no complaints.
+
+        Complaints are warnings and errors in the console.
+        """
+        assert [entry["message"] for entry in self.driver.get_log("browser")] == []
+        assert self._hosts() == {urlsplit(url).netloc}
+
+    def _hosts(self) -> set[str]:
         events = [
             json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
         ]
@@ -89,7 +111,7 @@ class Browser:
             for event in events
             if event["method"] == "Network.requestWillBeSent"
         ]
-        return {url.split("/")[2] for url in urls if url.startswith(("http:", "https:", "ws"))}
+        return {urlsplit(url).netloc for url in urls if url.startswith(("http", "ws"))}
 
     def keep(self, name: str) -> None:
         """Keep a picture of the page for people to look at."""

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from portfolio.devserver.mongod import Mongod
-from tests.browser.conftest import Browser, Operation
+from tests.browser.conftest import Browser, Operation, Screen, every_screen
 from tests.support.gunicorn import Gunicorn, wait_until
 
 pytestmark = pytest.mark.slow
@@ -42,14 +42,13 @@ def test_create_change_and_delete_take_a_click_each(browser: Browser, service: G
     browser.keep("docs-created")
     assert [portfolio["name"] for portfolio in stored(service)] == ["Growth Fund"]
     assert change.execute() == 200
-    browser.run("document.querySelector(arguments[0]).scrollIntoView()", change.selector)
+    browser.scroll_to(change.selector)
     browser.keep("docs-changed")
     assert change.execute() == 200
     assert [portfolio["version"] for portfolio in stored(service)] == [3]
     assert delete.execute() == 204
     assert stored(service) == []
-    assert browser.complaints() == []
-    assert browser.hosts() == {f"127.0.0.1:{service.port}"}
+    browser.assert_well_behaved(service.url)
 
 
 def test_the_id_in_the_body_follows_the_one_in_the_path(
@@ -86,13 +85,10 @@ def test_what_a_person_has_typed_into_a_body_stays(browser: Browser, service: Gu
     assert [portfolio["name"] for portfolio in stored(service)] == ["Mine"]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
-def test_the_page_fits_the_screen(
-    browser: Browser, service: Gunicorn, dark: bool, phone: bool
-) -> None:
-    picture = f"docs-{'dark' if dark else 'light'}-{'phone' if phone else 'desktop'}"
-    browser.open(f"{service.url}/docs", dark=dark, phone=phone)
+@every_screen
+def test_the_page_fits_the_screen(browser: Browser, service: Gunicorn, screen: Screen) -> None:
+    picture = f"docs-{screen}"
+    browser.open(f"{service.url}/docs", **screen._asdict())
     wait_until(lambda: browser.text(".opblock"), "Swagger UI shows the API")
     browser.keep(picture)
     assert browser.overflow() == 0
@@ -100,7 +96,7 @@ def test_the_page_fits_the_screen(
     assert Operation(browser, "POST", PORTFOLIOS).execute() == 201
     change = Operation(browser, "PUT", PORTFOLIO)
     change.open()
-    browser.run("document.querySelector(arguments[0]).scrollIntoView()", change.selector)
+    browser.scroll_to(change.selector)
     browser.keep(f"{picture}-operation")
     assert browser.overflow() == 0
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from tests.browser.conftest import Browser
+from tests.browser.conftest import Browser, Screen, every_screen
 from tests.support.gunicorn import Gunicorn, wait_until
 
 pytestmark = pytest.mark.slow
@@ -35,11 +35,6 @@ def load(service: Gunicorn) -> Iterator[None]:
         thread.join()
 
 
-def assert_well_behaved(browser: Browser, service: Gunicorn) -> None:
-    assert browser.complaints() == []
-    assert browser.hosts() == {f"127.0.0.1:{service.port}"}
-
-
 def test_redoc_shows_every_operation(browser: Browser, service: Gunicorn) -> None:
     document = requests.get(f"{service.url}/openapi.json", timeout=10).json()
     summaries = {
@@ -51,21 +46,18 @@ def test_redoc_shows_every_operation(browser: Browser, service: Gunicorn) -> Non
         "ReDoc shows every operation",
     )
     browser.keep("redoc")
-    assert_well_behaved(browser, service)
+    browser.assert_well_behaved(service.url)
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
-def test_redoc_fits_the_screen(
-    browser: Browser, service: Gunicorn, dark: bool, phone: bool
-) -> None:
-    browser.open(f"{service.url}/redoc", dark=dark, phone=phone)
+@every_screen
+def test_redoc_fits_the_screen(browser: Browser, service: Gunicorn, screen: Screen) -> None:
+    browser.open(f"{service.url}/redoc", **screen._asdict())
     update = "return document.querySelector('[id*=pdate]')"
     wait_until(lambda: browser.run(update), "ReDoc shows the API")
-    browser.run("document.querySelector('[id*=pdate]').scrollIntoView()")
-    browser.keep(f"redoc-{'dark' if dark else 'light'}-{'phone' if phone else 'desktop'}")
+    browser.scroll_to("[id*=pdate]")
+    browser.keep(f"redoc-{screen}")
     assert browser.overflow() == 0
-    if dark:
+    if screen.dark:
         assert browser.faint_texts() == {}
 
 
@@ -96,21 +88,20 @@ def test_the_charts_move_under_load(browser: Browser, service: Gunicorn) -> None
     assert len(browser.run("return document.querySelectorAll('#workers tbody tr')")) == 2
     assert "6.0" in browser.text("#database")
     assert "replica set" in browser.text("#database")
-    assert_well_behaved(browser, service)
+    browser.assert_well_behaved(service.url)
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+@every_screen
 def test_the_status_page_fits_the_screen(
-    browser: Browser, service: Gunicorn, dark: bool, phone: bool
+    browser: Browser, service: Gunicorn, screen: Screen
 ) -> None:
-    browser.open(f"{service.url}/status", dark=dark, phone=phone)
+    browser.open(f"{service.url}/status", **screen._asdict())
     with load(service):
         wait_until(lambda: peak(browser, "rate") > 0, "the chart of requests moves")
-    browser.keep(f"status-{'dark' if dark else 'light'}-{'phone' if phone else 'desktop'}")
+    browser.keep(f"status-{screen}")
     assert browser.overflow() == 0
     background = browser.run("return getComputedStyle(document.body).backgroundColor")
-    assert (background == "rgb(15, 21, 26)") == dark
+    assert (background == "rgb(15, 21, 26)") == screen.dark
 
 
 def test_the_status_page_says_so_when_the_service_is_down(

@@ -12,11 +12,6 @@ from tests.support.gunicorn import Gunicorn, wait_until
 pytestmark = pytest.mark.slow
 
 
-def assert_well_behaved(browser: Browser, nginx: Nginx) -> None:
-    assert browser.complaints() == []
-    assert browser.hosts() == {nginx.root.rpartition("/")[2]}
-
-
 @pytest.mark.parametrize("slash", ["", "/"], ids=["", "slash"])
 def test_try_it_out_calls_the_service(
     browser: Browser, service: Gunicorn, nginx: Nginx, slash: str
@@ -26,12 +21,12 @@ def test_try_it_out_calls_the_service(
     change = Operation(browser, "PUT", "/api/v1/portfolio/{portfolio_id}")
     assert create.execute() == 201
     assert change.execute() == 200
-    browser.run("document.querySelector(arguments[0]).scrollIntoView()", f"{change.selector} .curl")
+    browser.scroll_to(f"{change.selector} .curl")
     browser.keep("proxy-docs")
     assert browser.text(f"{change.selector} .request-url pre").startswith(f"{nginx.url}/api/v1/")
     stored = requests.get(f"{service.url}/api/v1/portfolios", timeout=10).json()
     assert [portfolio["version"] for portfolio in stored] == [2]
-    assert_well_behaved(browser, nginx)
+    browser.assert_well_behaved(nginx.root)
 
 
 @pytest.mark.parametrize("slash", ["", "/"], ids=["", "slash"])
@@ -44,7 +39,7 @@ def test_redoc_shows_urls_with_the_prefix(browser: Browser, nginx: Nginx, slash:
     assert all(url.startswith(f"{nginx.url}/") for url in shown)
     download = "return document.querySelector('#redoc a[download]').href"
     assert browser.run(download) == f"{nginx.url}/openapi.json"
-    assert_well_behaved(browser, nginx)
+    browser.assert_well_behaved(nginx.root)
 
 
 @pytest.mark.parametrize("slash", ["", "/"], ids=["", "slash"])
@@ -54,7 +49,7 @@ def test_the_status_page_shows_the_service(browser: Browser, nginx: Nginx, slash
     browser.keep("proxy-status")
     links = "return [...document.querySelectorAll('header nav a')].map(link => link.href)"
     assert browser.run(links) == [f"{nginx.url}/docs", f"{nginx.url}/redoc"]
-    assert_well_behaved(browser, nginx)
+    browser.assert_well_behaved(nginx.root)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)

@@ -175,6 +175,12 @@ def test_an_export_goes_on_wherever_its_last_step_was_torn(
         assert content(file) == expected, step[:end]
         file.unlink()
 
+    part_of(file).write_bytes(part + step)
+    note_of(file).write_bytes(note)
+    stored.delete_many({"_id": {"$in": IDS[2 * BATCH :]}})
+    export(app, file)
+    assert ids(file) == IDS[: 2 * BATCH], "nothing of a step stays that is not taken again"
+
 
 def test_a_part_that_was_truncated_or_replaced_is_refused(
     app: Flask, stored: Documents, file: Path
