@@ -29,7 +29,7 @@ kubernetes_validate = pytest.importorskip(
 )
 
 # The oldest that the scripts accept, and the newest.
-KUBERNETES_VERSIONS = ["1.30", "1.36", "1.37"]
+KUBERNETES_VERSIONS = ["1.30", "1.37"]
 NAME = "globeco-portfolio-service"
 GUNICORN_CONF = ROOT / "gunicorn.conf.py"
 

@@ -113,6 +113,12 @@ def start_mongod(tmp_path: Path) -> Iterator[Callable[..., Mongod]]:
 
 
 @pytest.fixture
+def mongod(start_mongod: Callable[..., Mongod]) -> Mongod:
+    """A standalone that the test may break."""
+    return start_mongod()
+
+
+@pytest.fixture
 def three_members(start_mongod: Callable[..., Mongod]) -> list[Mongod]:
     """A replica set of three members, the primary first."""
     members = [start_mongod(replica_set="rs") for _ in range(3)]

@@ -50,12 +50,8 @@ def exporting(port: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("fault", ["dead", "hung", "answering 500"])
 def test_requests_do_not_pay_for_a_bad_collector(
-    start_mongod: Callable[..., Mongod],
-    serve: Callable[..., Gunicorn],
-    drill: StartDrill,
-    fault: str,
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill, fault: str
 ) -> None:
-    mongod = start_mongod()
     collector = BadCollector(hangs=fault == "hung")
     port = free_port()
     if fault != "dead":

@@ -15,9 +15,8 @@ _OUT_OF_DISK_SPACE = 14031
 
 
 def test_mongod_is_killed_and_restarted(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri)
     with drill("mongod killed -9, restarted", [service], mongod.uri) as under_load:
         under_load.run_for(2)
@@ -29,9 +28,8 @@ def test_mongod_is_killed_and_restarted(
 
 @pytest.mark.slow
 def test_mongod_hangs_for_20_seconds_and_goes_on(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri)
     with drill("mongod stopped for 20 s (SIGSTOP)", [service], mongod.uri) as under_load:
         under_load.run_for(2)

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def mongod(start_mongod: Callable[..., Mongod]) -> Mongod:
-    return start_mongod()
-
-
-@pytest.fixture
 def network(mongod: Mongod) -> Iterator[Proxy]:
     with Proxy(mongod.port) as proxy:
         yield proxy

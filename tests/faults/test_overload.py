@@ -66,10 +66,9 @@ def probing(service: Gunicorn) -> Iterator[Counter[int]]:
 
 @pytest.mark.slow
 def test_three_times_what_can_be_done_is_shed_at_once_and_probes_answer(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
     """Two workers with 8 in flight each, and 300 ms a database call: about 50 requests a second."""
-    mongod = start_mongod()
     with Proxy(mongod.port) as network:
         service = serve(network.uri, MAX_REQUESTS_UNDER_WAY="8")
         with (
@@ -243,9 +242,8 @@ def test_no_more_bodies_arrive_at_once_than_memory_was_set_aside_for(roomy: Guni
 
 @pytest.mark.slow
 def test_a_client_that_does_not_read_many_small_answers_gives_its_place_back(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+    mongod: Mongod, serve: Callable[..., Gunicorn]
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="1", WEB_CONCURRENCY="1")
     service.wait_ready()
     with mongod.client() as client:
@@ -262,12 +260,8 @@ def test_a_client_that_does_not_read_many_small_answers_gives_its_place_back(
     [pytest.param(HEADERS, id="headers"), pytest.param(BODY, id="bodies")],
 )
 def test_clients_that_send_a_byte_a_second_do_not_stop_others(
-    start_mongod: Callable[..., Mongod],
-    serve: Callable[..., Gunicorn],
-    drill: StartDrill,
-    request_: bytes,
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill, request_: bytes
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri, MAX_REQUESTS_UNDER_WAY="20")
     what = "headers" if request_ is HEADERS else "bodies"
     with (
@@ -284,9 +278,8 @@ def test_clients_that_send_a_byte_a_second_do_not_stop_others(
 @pytest.mark.slow
 @pytest.mark.parametrize("request_", [HEADERS, BODY], ids=["headers", "bodies"])
 def test_more_slow_clients_than_a_worker_has_connections_are_given_up_in_time(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], request_: bytes
+    mongod: Mongod, serve: Callable[..., Gunicorn], request_: bytes
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri, GUNICORN_CMD_ARGS="--worker-connections 20")
     service.wait_ready()
     with SlowSenders(service, request_, 60):
@@ -297,9 +290,8 @@ def test_more_slow_clients_than_a_worker_has_connections_are_given_up_in_time(
 
 @pytest.mark.slow
 def test_clients_that_do_not_read_do_not_stop_others(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri)
     with (
         mongod.client() as client,

@@ -33,9 +33,8 @@ def await_readiness(service: Gunicorn, status: int) -> float:
 
 @pytest.mark.slow
 def test_readiness_falls_and_rises_with_mongod(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+    mongod: Mongod, serve: Callable[..., Gunicorn]
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri)
     service.wait_ready()
     mongod.kill()
@@ -46,9 +45,8 @@ def test_readiness_falls_and_rises_with_mongod(
 
 @pytest.mark.slow
 def test_readiness_falls_and_rises_with_a_mongod_that_hangs(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+    mongod: Mongod, serve: Callable[..., Gunicorn]
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri)
     service.wait_ready()
     mongod.signal(signal.SIGSTOP)
@@ -81,9 +79,8 @@ def test_readiness_rises_again_after_the_only_member_of_a_set_was_run_as_a_stand
 
 
 def test_a_service_that_starts_before_mongod_becomes_ready_with_it(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn]
+    mongod: Mongod, serve: Callable[..., Gunicorn]
 ) -> None:
-    mongod = start_mongod()
     mongod.kill()
     service = serve(mongod.uri)
     assert service.status("/health/startup") == 503

@@ -138,9 +138,8 @@ def test_a_worker_is_killed_in_the_middle_of_a_bulk(
 
 @pytest.mark.slow
 def test_workers_are_killed_one_after_the_other(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri)
     with drill("a worker killed -9 each second", [service], mongod.uri) as under_load:
         for _ in range(6):
@@ -152,9 +151,8 @@ def test_workers_are_killed_one_after_the_other(
 
 @pytest.mark.slow
 def test_the_master_is_told_to_reload(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
-    mongod = start_mongod()
     service = serve(mongod.uri)
     with drill("master told to reload (HUP)", [service], mongod.uri) as under_load:
         under_load.run_for(1)
@@ -169,9 +167,8 @@ def test_the_master_is_told_to_reload(
 
 @pytest.mark.slow
 def test_workers_are_recycled(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
-    mongod = start_mongod()
     recycling = "--max-requests 150 --max-requests-jitter 50"
     service = serve(mongod.uri, GUNICORN_CMD_ARGS=recycling)
     with drill("workers recycled (max_requests)", [service], mongod.uri) as under_load:
@@ -186,10 +183,9 @@ def test_workers_are_recycled(
 
 @pytest.mark.slow
 def test_two_instances_are_restarted_in_turn(
-    start_mongod: Callable[..., Mongod], serve: Callable[..., Gunicorn], drill: StartDrill
+    mongod: Mongod, serve: Callable[..., Gunicorn], drill: StartDrill
 ) -> None:
     """As Kubernetes rolls a deployment, but without its help: connections stay open."""
-    mongod = start_mongod()
     services = [serve(mongod.uri), serve(mongod.uri)]
     with drill("two instances restarted in turn", services, mongod.uri, rate=200) as under_load:
         under_load.run_for(2)

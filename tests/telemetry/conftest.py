@@ -135,9 +135,3 @@ class Script:
         self.send("GET", "/health", "/health")
         self.send("GET", "/nowhere/at/all", "unmatched")
         self.send("PATCH", "/api/v1/portfolios", "unmatched")
-
-
-@pytest.fixture
-def script() -> type[Script]:
-    """What sends requests and counts them."""
-    return Script

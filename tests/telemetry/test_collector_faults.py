@@ -57,10 +57,10 @@ def faulty(request: pytest.FixtureRequest) -> Iterator[FaultyCollector]:
 
 
 def test_requests_are_served_logs_stay_quiet_and_shutdown_is_not_held_up(
-    faulty: FaultyCollector, export: Callable[..., Gunicorn], script: type[Script]
+    faulty: FaultyCollector, export: Callable[..., Gunicorn]
 ) -> None:
     gunicorn = export(faulty.address, OTEL_METRICS_EXPORT_INTERVAL_SECONDS="0.1")
-    sender = script(gunicorn.url)
+    sender = Script(gunicorn.url)
     if faulty.fault != "is absent":
         wait_until(lambda: faulty.asked, "something is exported")
     for _ in range(5):

@@ -46,9 +46,7 @@ def test_the_database_is_pinged_looked_at_and_filled(gunicorn: Gunicorn) -> None
     assert "120" in gunicorn.flask("db", "stats").stdout
 
 
-def test_production_is_not_filled_by_mistake(
-    container: Callable[..., Gunicorn],
-) -> None:
+def test_production_is_not_filled_by_mistake(container: Callable[..., Gunicorn]) -> None:
     result = container(ENVIRONMENT="production").flask("db", "seed")
     assert result.returncode == 1
     assert "add --yes" in result.stderr
@@ -77,9 +75,7 @@ def test_a_database_that_is_away_is_named_without_its_password(
     assert "hunter2" not in shown + result.stdout + result.stderr
 
 
-def test_config_show_tells_where_each_value_comes_from(
-    container: Callable[..., Gunicorn],
-) -> None:
+def test_config_show_tells_where_each_value_comes_from(container: Callable[..., Gunicorn]) -> None:
     lines = container().flask("config", "show").stdout.splitlines()
     by_variable = {line.split()[0]: line for line in lines}
     assert "default, development" in by_variable["LOG_LEVEL"]
@@ -159,9 +155,7 @@ def test_headers_and_compression_are_as_the_environment_says(
 
 
 @pytest.mark.slow
-def test_telemetry_check_tells_why_nothing_arrives(
-    container: Callable[..., Gunicorn],
-) -> None:
+def test_telemetry_check_tells_why_nothing_arrives(container: Callable[..., Gunicorn]) -> None:
     result = container(
         ENVIRONMENT="production",  # where tracing is off
         OTEL_SDK_DISABLED="false",

@@ -154,7 +154,7 @@ def test_where_nothing_runs_commands_say_so(stoppable: Gunicorn) -> None:
 
 
 def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself_alone(
-    serve: Callable[..., Gunicorn], replica_set: Mongod, tmp_path: Path, script: type[Script]
+    serve: Callable[..., Gunicorn], replica_set: Mongod, tmp_path: Path
 ) -> None:
     blocker = tmp_path / "a file"
     blocker.write_text("")
@@ -167,7 +167,7 @@ def test_without_a_writable_folder_a_worker_serves_and_knows_of_itself_alone(
         return [each["pid"] for each in lines if each["msg"] == "worker state not shared"]
 
     wait_until(lambda: len(complaints()) == 2, "both workers say so")
-    script(gunicorn.url).mix()
+    Script(gunicorn.url).mix()
     assert len(set(complaints())) == len(complaints()) == 2, "once a worker"
     blocker.unlink()
     wait_until(lambda: len(workers(gunicorn)) == 2, "both workers use the folder")

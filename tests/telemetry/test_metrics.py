@@ -31,7 +31,7 @@ def counts(collector: Collector, name: str, script: Script) -> dict[tuple[str, s
 
 
 def test_what_alerts_count_is_exported_at_zero_before_it_happens(
-    collector: Collector, export: Callable[..., Gunicorn], script: type[Script]
+    collector: Collector, export: Callable[..., Gunicorn]
 ) -> None:
     # As long as in production: the first export must not wait for it.
     gunicorn = export(collector.address, OTEL_METRICS_EXPORT_INTERVAL_SECONDS="60")
@@ -46,7 +46,7 @@ def test_what_alerts_count_is_exported_at_zero_before_it_happens(
     assert sorted(unready.values()) == [0, 0]
     assert len(first) <= 2 * 60, "bounded"
 
-    sender = script(gunicorn.url)
+    sender = Script(gunicorn.url)
     sender.mix()
     shown = requests.get(f"{gunicorn.url}/health/metrics", timeout=10).json()["requests"]
     assert set(shown["by_status"]).isdisjoint({"500", "503"}), "the pod's own view shows no zeros"
@@ -62,7 +62,7 @@ def test_what_alerts_count_is_exported_at_zero_before_it_happens(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_request_is_counted_once_though_workers_recycle(
-    protocol: str, export: Callable[..., Gunicorn], script: type[Script]
+    protocol: str, export: Callable[..., Gunicorn]
 ) -> None:
     collector = Collector()
     endpoint = collector.start_grpc() if protocol == "grpc" else collector.start_http()
@@ -71,7 +71,7 @@ def test_every_request_is_counted_once_though_workers_recycle(
         OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
         GUNICORN_CMD_ARGS="--max-requests 25",
     )
-    sender = script(gunicorn.url)
+    sender = Script(gunicorn.url)
     for _ in range(5):
         sender.mix()
     wait_until(lambda: len(collector.resources) > 2, "a recycled worker's successor exports")
@@ -172,10 +172,10 @@ def test_methods_that_nobody_knows_make_no_series_of_their_own(run: Run) -> None
 
 
 def test_nothing_leaves_where_telemetry_is_disabled(
-    collector: Collector, export: Callable[..., Gunicorn], script: type[Script]
+    collector: Collector, export: Callable[..., Gunicorn]
 ) -> None:
     gunicorn = export(collector.address, OTEL_SDK_DISABLED="true")
-    script(gunicorn.url).mix()
+    Script(gunicorn.url).mix()
     gunicorn.stop()
     assert collector.exports == 0
     assert collector.spans == []
