@@ -65,7 +65,7 @@ def health() -> Response:
 )
 def live() -> Response:
     """Check whether the process responds."""
-    return _probe("liveness", "alive", time.perf_counter(), {"cached": False})
+    return _probe("liveness", "alive", time.perf_counter(), cached=False)
 
 
 @blueprint.get("/health/ready")
@@ -83,7 +83,7 @@ def ready() -> Response:
     found = report.readiness()
     is_ready = all_healthy(found) and not report.draining
     status = "ready" if is_ready else "not_ready"
-    return _probe("readiness", status, started_at, {"checks": found}, 200 if is_ready else 503)
+    return _probe("readiness", status, started_at, 200 if is_ready else 503, checks=found)
 
 
 @blueprint.get("/health/startup")
@@ -97,7 +97,7 @@ def startup() -> Response:
     """Check whether MongoDB was reached since the start."""
     started = services().database.health.started
     status = "started" if started else "starting"
-    return _probe("startup", status, time.perf_counter(), {}, 200 if started else 503)
+    return _probe("startup", status, time.perf_counter(), 200 if started else 503)
 
 
 @blueprint.get("/health/detailed")
@@ -115,14 +115,16 @@ def detailed() -> Response:
     workers = report.workers()
     found = report.detailed(workers)
     healthy = all_healthy(found)
-    status = "healthy" if healthy else "unhealthy"
-    body = {
-        "version": VERSION,
-        "environment": services().settings.profile,
-        "checks": found,
-        "workers": workers,
-    }
-    return _probe("detailed", status, started_at, body, 200 if healthy else 503)
+    return _probe(
+        "detailed",
+        "healthy" if healthy else "unhealthy",
+        started_at,
+        200 if healthy else 503,
+        version=VERSION,
+        environment=services().settings.profile,
+        checks=found,
+        workers=workers,
+    )
 
 
 @blueprint.get("/health/metrics")
@@ -137,9 +139,7 @@ def metrics() -> Response:
     return json_response(report.metrics(report.workers()))
 
 
-def _probe(
-    kind: str, status: str, started_at: float, more: dict[str, Any], code: int = 200
-) -> Response:
+def _probe(kind: str, status: str, started_at: float, code: int = 200, **more: Any) -> Response:
     body = {
         "status": status,
         "timestamp": rfc3339(utc_now()),

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from flask import Flask, Response
-from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from portfolio.api.flask_app import MAX_BODY_BYTES, JSONResponse
 from portfolio.errors import ErrorCode, PortfolioError, code_for_status, error_body
@@ -102,8 +102,6 @@ def handle_api_error(error: PortfolioError) -> Response:
 
 def handle_http_error(error: HTTPException) -> Response:
     """Return the response to an error that Flask or Werkzeug raised."""
-    if isinstance(error, InternalServerError):
-        return handle_unexpected_error(error.original_exception or error)
     detail = TOO_LARGE if isinstance(error, RequestEntityTooLarge) else error.name
     status = error.code or 500
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}

@@ -21,8 +21,8 @@ CSV_HEADER = f"{','.join(FIELDS)}\r\n".encode()
 # What a spreadsheet takes for a formula: OWASP, CSV injection.
 _START = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 # Cells that already have an apostrophe there are escaped too, so that unescaping is exact.
-_TO_ESCAPE = re.compile(f"'*{_START}")
-_ESCAPED = re.compile(f"'+{_START}")
+_TO_ESCAPE = re.compile(rf"\A(?='*{_START})")
+_ESCAPED = re.compile(rf"\A'(?='*{_START})")
 _NAMES_OF_COLUMNS = f"The first line should name the columns, of {', '.join(FIELDS)}"
 
 
@@ -33,19 +33,19 @@ def encode_rows(batch: Iterable[Portfolio], format: str, *, spreadsheet_safe: bo
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     for each in batch:
-        cells = ["" if cell is None else str(cell) for cell in to_json(each).values()]
+        cells = map(str, to_json(each).values())
         writer.writerow(map(escape_cell, cells) if spreadsheet_safe else cells)
     return text.getvalue().encode()
 
 
 def escape_cell(cell: str) -> str:
     """Return ``cell`` with an apostrophe in front if a spreadsheet would run it as a formula."""
-    return f"'{cell}" if _TO_ESCAPE.match(cell) else cell
+    return _TO_ESCAPE.sub("'", cell)
 
 
 def unescape_cell(cell: str) -> str:
     """Undo ``escape_cell``."""
-    return cell[1:] if _ESCAPED.match(cell) else cell
+    return _ESCAPED.sub("", cell)
 
 
 def read_rows(

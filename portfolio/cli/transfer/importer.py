@@ -8,6 +8,7 @@ leaves alone what is stored. It keeps no note of its progress.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,16 +37,16 @@ class RowIdentities:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._counts: dict[int, int] = {}
+        self._counts: Counter[int] = Counter()
 
     def next(self, row: PortfolioCreate) -> ObjectId:
         """Return the id of the next row of the file."""
         created = row.date_created.isoformat() if row.date_created else None
         content = orjson.dumps([self._label, row.name, created, row.version])
         key = int.from_bytes(hashlib.sha256(content).digest()[:8])
-        count = self._counts.get(key, 0)
-        self._counts[key] = count + 1
-        return ObjectId(hashlib.sha256(b"%b %d" % (content, count)).digest()[:12])
+        counted = b"%b %d" % (content, self._counts[key])
+        self._counts[key] += 1
+        return ObjectId(hashlib.sha256(counted).digest()[:12])
 
 
 class _Entry(NamedTuple):
