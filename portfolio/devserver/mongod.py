@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,13 +17,13 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from portfolio.devserver.mongod_log import first_error, read_log
 from portfolio.devserver.processes import die_with_parent, free_port
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _CRASH_TIMEOUT_S = 2.0
 _PAUSE_S = 0.05
+_LOG_TAIL_BYTES = 256 * 1024
 _ALREADY_INITIALIZED = 23
 # An exit code.
 _NEEDS_OTHER_VERSION = 62
@@ -187,7 +188,7 @@ class Mongod:
             MongodError: it has ended; the message gives the reason.
         """
         if self.process is not None and self.process.poll() is not None:
-            code, cause = self.process.returncode, first_error(self._read_log())
+            code, cause = self.process.returncode, _first_error(self._read_log())
             hint = ""
             if code == _NEEDS_OTHER_VERSION or "unsupported WiredTiger file version" in cause:
                 hint = (
@@ -216,7 +217,7 @@ class Mongod:
             self.check()
             if time.monotonic() > deadline:
                 self.stop()
-                raise MongodError(f"mongod did not answer in time{first_error(self._read_log())}")
+                raise MongodError(f"mongod did not answer in time{_first_error(self._read_log())}")
             time.sleep(_PAUSE_S)
 
     def _answers(self) -> bool:
@@ -233,4 +234,34 @@ class Mongod:
             return False
 
     def _read_log(self) -> str:
-        return read_log(self.log, self._log_start)
+        """Return the log since the start, or its end if that is too long."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(self._log_start, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+
+def _first_error(text: str) -> str:
+    """Return a colon and the first error in the log ``text``, or an empty string.
+
+    Until ``mongod`` runs, what the system prints is an error.
+    """
+    for line in filter(None, map(str.strip, text.splitlines())):
+        try:
+            found: dict[str, Any] = json.loads(line)
+        except ValueError:
+            return f": {line}"
+        if found["s"] in ("E", "F"):
+            return f": {_summarize(found)}"
+    return ""
+
+
+def _summarize(line: dict[str, Any]) -> str:
+    """Return the message of a log line, with the cause from its attributes."""
+    error, message = (line.get("attr", {}).get(name) for name in ("error", "message"))
+    causes = [error.get("errmsg") if isinstance(error, dict) else error]
+    if isinstance(message, dict):  # from WiredTiger, after its location in the code
+        causes = [str(message.get("msg", "")).split(":", 2)[-1].strip(), message.get("error_str")]
+    return ", ".join(filter(None, (" ".join(line["msg"].split()), *causes)))
