@@ -158,13 +158,11 @@ def service(
         "PORTFOLIO_RUNTIME_DIR": str(runtime / f"run-{port}"),
         **more,
     }
-    command = [sys.executable, "-m", "gunicorn"]
-    log = folder / f"service-{port}.log"
     return Server(
         "service",
-        command,
+        [sys.executable, "-m", "gunicorn"],
         environment=environment,
-        log=log,
+        log=folder / f"service-{port}.log",
         ready="/health/ready",
         port=port,
     )
@@ -172,24 +170,28 @@ def service(
 
 def raw_wsgi(mongodb_uri: str, database: str, folder: Path) -> Server:
     """Return raw WSGI and PyMongo under the service's Gunicorn settings."""
-    port = free_port()
-    environment = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database}
-    command = [sys.executable, "-m", "gunicorn", "-c", "benchmarks/baselines/raw_conf.py"]
-    log = folder / f"raw-{port}.log"
-    return Server(
-        "raw WSGI", command, environment=environment, log=log, ready="/health/live", port=port
-    )
+    command = ["gunicorn", "-c", "benchmarks/baselines/raw_conf.py"]
+    return _baseline("raw WSGI", command, free_port(), mongodb_uri, database, folder)
 
 
 def lean_fastapi(mongodb_uri: str, database: str, folder: Path) -> Server:
     """Return lean FastAPI and PyMongo's async client under uvicorn."""
     port = free_port()
-    environment = {"MONGODB_URI": mongodb_uri, "MONGODB_DB": database}
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.baselines.lean:app"]
+    command = ["uvicorn", "benchmarks.baselines.lean:app"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(WORKERS)]
     command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
     command += ["--log-level", "warning", "--timeout-keep-alive", "75"]
-    log = folder / f"lean-{port}.log"
+    return _baseline("lean FastAPI", command, port, mongodb_uri, database, folder)
+
+
+def _baseline(
+    title: str, module: list[str], port: int, mongodb_uri: str, database: str, folder: Path
+) -> Server:
     return Server(
-        "lean FastAPI", command, environment=environment, log=log, ready="/health/live", port=port
+        title,
+        [sys.executable, "-m", *module],
+        environment={"MONGODB_URI": mongodb_uri, "MONGODB_DB": database},
+        log=folder / f"{title}-{port}.log",
+        ready="/health/live",
+        port=port,
     )

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,12 @@ def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, **options
     )
+
+
+def install_kubectl(folder: Path, program: str, *options: str) -> None:
+    """Put a program that lies beside this file into a folder of PATH, in the place of kubectl."""
+    folder.mkdir(exist_ok=True)
+    source = (Path(__file__).parent / program).read_text()
+    path = folder / "kubectl"
+    path.write_text(f"#!{' '.join([sys.executable, *options])}\n{source}")
+    path.chmod(0o755)

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from .conftest import (
     KUSTOMIZATIONS,
     MONITORING,
     Manifest,
+    install_kubectl,
     render,
     run,
     tool,
@@ -121,15 +121,11 @@ def test_command_works_as_printed(
     # Scripts render beside the manifests, also while another test copies them.
     shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns(".render.*"))
     (folder / "smtp-password.txt").write_text("secret")
-    wrapper = tmp_path / "bin" / "kubectl"
-    wrapper.parent.mkdir()
-    source = (Path(__file__).parent / "kubectl_runbook.py").read_text()
-    wrapper.write_text(f"#!{sys.executable}\n{source}")
-    wrapper.chmod(0o755)
+    install_kubectl(tmp_path / "bin", "kubectl_runbook.py")
     with FakeCluster(what_runs(command)) as cluster:
         (tmp_path / "kubeconfig").write_text(cluster.kubeconfig)
         environment = os.environ | {
-            "PATH": f"{wrapper.parent}:{os.environ['PATH']}",
+            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
             "KUBECONFIG": str(tmp_path / "kubeconfig"),
             "HOME": str(tmp_path),
             "REAL_KUBECTL": tool("kubectl"),

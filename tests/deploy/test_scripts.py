@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import yaml
 
 from tests.support.gunicorn import ROOT
 
-from .conftest import DEPLOY, ENVIRONMENTS, K8S, run, tool
+from .conftest import DEPLOY, ENVIRONMENTS, K8S, install_kubectl, run, tool
 
 DEPLOY_SH = "k8s/deploy-optimized.sh"
 ROLLBACK_SH = "k8s/rollback-deployment.sh"
@@ -106,10 +105,7 @@ class Run:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     """A cluster that says yes to everything."""
-    standin = tmp_path / "kubectl"
-    source = (Path(__file__).parent / "kubectl_standin.py").read_text()
-    standin.write_text(f"#!{sys.executable} -IS\n{source}")  # without site-packages: quicker
-    standin.chmod(0o755)
+    install_kubectl(tmp_path, "kubectl_standin.py", "-IS")  # without site-packages: quicker
     cluster = Cluster(tmp_path)
     cluster.answers("^version", 0, VERSION.replace("MINOR", "36"))
     return cluster
