@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import json
-import math
-import os
-import shutil
-import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.operations import Operation
@@ -30,7 +25,6 @@ HOST = "127.0.0.1"
 _MOST_CONNECTIONS = 512
 # How long answers are awaited after the last request was due.
 _GRACE_S = 5.0
-_LUA = Path(__file__).with_name("wrk.lua")
 
 
 @dataclass(frozen=True)
@@ -103,12 +97,7 @@ def summarise(samples: Sequence[Sample]) -> Load:
 
 
 def closed_loop(port: int, operation: Operation, connections: int, seconds: float) -> Load:
-    """Keep ``connections`` busy, each with its next request as soon as it has its answer.
-
-    By wrk where it is installed, since it leaves more of the machine to the server.
-    """
-    if shutil.which("wrk"):
-        return _wrk(port, operation, connections, seconds)
+    """Keep ``connections`` busy, each with its next request as soon as it has its answer."""
     with _quiet_collector():
         return run(_ClosedLoop(port, operation, seconds).run(connections))
 
@@ -129,29 +118,14 @@ def open_loop(port: int, hand: Mapping[Operation, int], *phases: Phase) -> list[
         return run(_OpenLoop(port, _deal(hand), _due_times(phases)).run())
 
 
-def _wrk(port: int, operation: Operation, connections: int, seconds: float) -> Load:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "METHOD": operation.method,
-        "TARGET": operation.path,
-    }
-    if operation.body is not None:
-        environment["BODY"] = operation.body
-    # One thread drives many thousand requests a second; a second would only take turns with it.
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{math.ceil(seconds)}s", "-s", str(_LUA)]
-    command.append(f"http://{HOST}:{port}")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return Load(**json.loads(done.stdout.splitlines()[-1]))
-
-
-class _quiet_collector:  # noqa: N801
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
     """No garbage collection: its pauses would be counted against the server."""
-
-    def __enter__(self) -> None:
-        gc.collect()
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
         gc.enable()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +46,6 @@ class Pod:
     ) -> None:
         self.environment = environment
         self.pause_s = 4.0
-        self.answers: Counter[int] = Counter()
         self._gunicorn = Gunicorn(
             folder / name,
             mongodb_uri,
@@ -74,7 +72,7 @@ class Pod:
         self._run(lambda: self._probe("/health/ready"), lambda: _READY_EVERY_S)
         self._run(lambda: self._probe("/health/live"), lambda: _LIVE_EVERY_S)
         for number in range(_CLIENTS):
-            client = _Client(self._gunicorn.url, number, self.answers)
+            client = _Client(self._gunicorn.url, number)
             self._run(client.step, lambda c=client: max(self.pause_s, c.told_to_wait_s))
 
     def stop(self) -> None:
@@ -102,9 +100,8 @@ class Pod:
 class _Client:
     """Sends one request after the other: reads and writes, one and many, by every API."""
 
-    def __init__(self, url: str, number: int, answers: Counter[int]) -> None:
+    def __init__(self, url: str, number: int) -> None:
         self._url = url
-        self._answers = answers
         self._session = requests.Session()
         self._identity = "unknown"
         self._turn = number
@@ -115,7 +112,6 @@ class _Client:
         self._turn += 1
         with suppress(requests.RequestException):
             response = self._send(self._turn % 8)
-            self._answers[response.status_code] += 1
             told = float(response.headers.get("Retry-After", 0))
             self.told_to_wait_s = min(told, _LONGEST_WAIT_S)
             if response.status_code == 201 and response.url.endswith("/v1/portfolios"):

@@ -76,10 +76,7 @@ def test_a_server_that_is_gone_is_an_error_and_no_hang() -> None:
     assert [sample.status for sample in samples] == [0] * 10
 
 
-def test_a_closed_loop_without_wrk_counts_answers_alone(
-    answering: Answering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
+def test_a_closed_loop_counts_answers_alone(answering: Answering) -> None:
     load = closed_loop(answering(lambda _: 201), CREATE, connections=4, seconds=0.5)
     assert load.errors == 0
     assert load.requests > 4

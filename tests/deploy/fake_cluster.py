@@ -143,7 +143,12 @@ class FakeCluster(HTTPServer):
     def _roll_out(self, deployment: Object) -> None:
         meta, spec = deployment["metadata"], deployment["spec"]
         revisions = (4, 5, 6)
-        meta.setdefault("annotations", {})["deployment.kubernetes.io/revision"] = "6"
+        meta.setdefault("annotations", {}).update(
+            {
+                "deployment.kubernetes.io/revision": "6",
+                "kubectl.kubernetes.io/last-applied-configuration": json.dumps(deployment),
+            }
+        )
         spec["replicas"] = 3
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
         deployment["status"] = {"observedGeneration": 99} | dict.fromkeys(counts, 3)

@@ -41,7 +41,8 @@ def option(arguments: list[str], name: str) -> str:
 
 def main(arguments: list[str]) -> None:
     """Do what the arguments say."""
-    verb, dry_run = arguments[0], any("--dry-run" in argument for argument in arguments)
+    verb = "" if "last-applied" in arguments[1] else arguments[0]
+    dry_run = any("--dry-run" in argument for argument in arguments)
     if verb in ("apply", "diff") or (verb == "create" and "-f" in arguments):
         if "-k" in arguments:
             text = kubectl("kustomize", option(arguments, "-k"))

@@ -1,4 +1,6 @@
-"""Every command of the runbook and of its pages works as printed, from the folder deploy/.
+"""Every command of the runbook, and of pages on operating the service, works as printed.
+
+They are run from the folder deploy/.
 
 Each is run in a shell, with the real kubectl on a cluster that is an API server alone (what takes a
 node is described in kubectl_runbook.py), and with the real service behind localhost:8080.
@@ -32,16 +34,22 @@ from .conftest import (
 )
 from .fake_cluster import FakeCluster
 
-PAGES = [DEPLOY / "RUNBOOK.md", *sorted((DEPLOY / "docs").glob("*.md"))]
+HOW_TO = ROOT / "docs" / "how-to"
+PAGES = [
+    DEPLOY / "RUNBOOK.md",
+    *sorted((DEPLOY / "docs").glob("*.md")),
+    *(HOW_TO / f"{name}.md" for name in ("deploy", "go-back", "migrate", "debug-a-slow-request")),
+]
 NAME = "globeco-portfolio-service"
 
 
 def commands(page: Path) -> list[str]:
-    """The commands in the shell blocks of a page."""
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
-    text = re.sub(r"\\\n\s*", " ", "\n".join(blocks))
+    """The commands in the shell blocks of a page; there is no container engine here."""
+    pattern = re.compile(r"^ *```(?:ba)?sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\\\n\s*", " ", "\n".join(pattern.findall(page.read_text())))
+    text = re.sub(r"^cd deploy( && )?", "", text, flags=re.MULTILINE)
     lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith(("#", "docker "))]
 
 
 ALL_COMMANDS = [
@@ -140,7 +148,8 @@ def test_command_works_as_printed(
             "HEALTH_CHECK_INTERVAL": "0",
             "JOB_CHECK_INTERVAL": "0",
         }
-        shell = command.replace("localhost:8080", f"localhost:{gunicorn.port}")
+        shell = re.sub(r"localhost:80[08]0", f"localhost:{gunicorn.port}", command)
+        shell = shell.replace("SELECTOR", f"app={NAME}")
         done = run(
             ["bash", "-o", "pipefail", "-c", shell], cwd=folder, env=environment, input="yes\n"
         )
