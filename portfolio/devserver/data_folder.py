@@ -1,6 +1,6 @@
 """The folder of a local run: one run at a time uses it, and leaves a note there for the commands.
 
-The note is locked while the run lasts, so that no end of it leaves a note behind that counts.
+The note counts only while it is locked, which ends with the run, however that ends.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class PortError(RuntimeError):
 def free_port() -> int:
     """Return a free TCP port of the loopback interface that stays reserved for this process.
 
-    The kernel gives a port that is bound to nobody who asks for any port, be it to listen or to
-    connect. A server that names the port, and sets SO_REUSEADDR as servers do, gets it.
+    The kernel gives it to nobody else who asks for any free port. A server that binds this very
+    port with SO_REUSEADDR, as servers do, gets it.
     """
     holder = socket.socket()
     holder.bind(("127.0.0.1", 0))

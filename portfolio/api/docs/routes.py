@@ -1,7 +1,8 @@
 """The OpenAPI document, the two pages that show it, and the status page.
 
-All of it comes from this service: clusters have no way out, and a script of another host could read
-API keys. Each page's Content-Security-Policy allows what the page needs and no more.
+All of it comes from this service: a cluster may have no access to the internet, and a script from
+another host could read API keys. Each page's Content-Security-Policy allows what the page needs and
+no more.
 """
 
 from __future__ import annotations

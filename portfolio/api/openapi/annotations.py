@@ -1,9 +1,8 @@
 """The description of an endpoint, as it stands beside its view.
 
-``describe`` only attaches it: ``portfolio.api.openapi.document`` builds the OpenAPI document
-from it on demand. It refers by name to errors in that module, to schemas in ``response_schemas``
-and ``health_schemas``, and to all else that endpoints share in ``components.yaml``. None of them is
-loaded before the document is needed.
+``describe`` only attaches it; ``portfolio.api.openapi.document`` builds the OpenAPI document on
+demand. Errors, schemas, headers and links are given by their names, so that the modules that
+have them, and ``components.yaml``, are not loaded before the document is needed.
 """
 
 from __future__ import annotations

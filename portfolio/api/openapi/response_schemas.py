@@ -100,7 +100,8 @@ class PortfolioResolutionSchema(Response):
     missing = Nested("what no portfolio has", MissingPortfoliosSchema)
 
 
-# With ``fields``. A generated client gets either, so that without it no field is optional.
+# Responses to requests with ``fields``: schemas of their own, so that generated clients know that
+# without it every field is there.
 PartialPortfolioPageSchema, PartialFastPortfolioPageSchema, PartialPortfolioResolutionSchema = (
     schema.from_dict({"portfolios": _partial_portfolios}, name=f"Partial{schema.__name__}")
     for schema in (PortfolioPageSchema, FastPortfolioPageSchema, PortfolioResolutionSchema)

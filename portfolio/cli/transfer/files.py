@@ -48,8 +48,8 @@ def file_errors(file: Path, consequence: str = "") -> Iterator[None]:
 def descriptor_of(file: Path, dash: int) -> int | None:
     """Return the open descriptor that ``file`` names, such as ``/dev/fd/63``; ``-`` is ``dash``.
 
-    The path of a descriptor must not be opened: a regular file would be read from its start, and
-    replaced under whoever else writes to it.
+    Its path must not be opened: a regular file would be read from its start, or replaced while
+    others write to it.
     """
     match = _DESCRIPTOR.fullmatch(str(file))
     return int(match[1]) if match else {"-": dash, **_STREAMS}.get(str(file))

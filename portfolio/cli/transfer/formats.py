@@ -68,7 +68,7 @@ def read_rows(
             return
         except (LineError, csv.Error, ValueError, RecursionError) as error:
             if lines.line > begin:
-                # What a row of CSV has swallowed can't be told from rows of their own.
+                # Which of these lines are rows of their own is not known.
                 raise TransferError(
                     f"lines {begin} to {lines.line}: {_explain(error)}; is a quote not closed in "
                     f"line {begin}?"
