@@ -185,7 +185,8 @@ class Settings:
         "PORTFOLIO_RUNTIME_DIR",
         "folder for files shared by the workers of one instance",
         TEXT,
-        os.path.join(os.environ.get("TMPDIR", "/tmp"), SERVICE),  # noqa: S108
+        # Of this user alone: nobody else can write to it.
+        os.path.join(os.environ.get("TMPDIR", "/tmp"), f"{SERVICE}-{os.geteuid()}"),  # noqa: S108
     )
 
     @property

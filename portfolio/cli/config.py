@@ -21,8 +21,8 @@ from portfolio.redaction import redact, redact_in, redact_uri
 
 _EXPORT_TIMEOUT_S = 5.0
 
-config = AppGroup("config", help="The configuration.")
-telemetry = AppGroup("telemetry", help="OpenTelemetry.")
+config = AppGroup("config", help="Show the configuration.")
+telemetry = AppGroup("telemetry", help="Check the export of telemetry.")
 
 
 @config.command("show")

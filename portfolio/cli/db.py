@@ -11,12 +11,12 @@ from portfolio.models import PortfolioCreate
 from portfolio.redaction import redact_uri
 from portfolio.rules import MAX_BULK
 
-db = AppGroup("db", help="Ping MongoDB, show its state, create example data.")
+db = AppGroup("db", help="Ping MongoDB, create indexes, show sizes, create example data.")
 
 
 @db.command("ping")
 def ping() -> None:
-    """Ping MongoDB."""
+    """Ping MongoDB through a new connection."""
     s = services()
     with database_errors():
         took_ms = s.database.ping()

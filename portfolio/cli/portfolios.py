@@ -76,9 +76,11 @@ def import_file(
     *,
     spreadsheet_safe: bool,
 ) -> None:
-    """Import portfolios from FILE: JSON, one portfolio a line, or CSV with a header line.
+    """Import portfolios from FILE.
 
-    FILE may be compressed with gzip; - is the standard input. A portfolio with a portfolioId keeps
+    It is JSON, one portfolio a line, or CSV whose first line names the columns: name, and
+    optionally dateCreated, version and portfolioId. It may be compressed with gzip; - is the
+    standard input. A portfolio with a portfolioId keeps
     it, and is left alone if it is stored already. Any other gets an id that depends on its row, so
     that importing FILE again stores only what is missing. If the import stops, run it again.
     """
@@ -160,7 +162,13 @@ def _check_collection(database: Database) -> None:
 
 @portfolios.command("find")
 @click.argument("name")
-@click.option("--limit", default=20, type=click.IntRange(1, 1000), show_default=True)
+@click.option(
+    "--limit",
+    default=20,
+    type=click.IntRange(1, 1000),
+    show_default=True,
+    help="How many to list.",
+)
 def find(name: str, limit: int) -> None:
     """List the portfolios whose name contains NAME, ignoring case, newest first."""
     with database_errors():

@@ -21,12 +21,12 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _MAX_DURATION_S = 24 * 3600
 
 
-breakers = AppGroup("breakers", help="The circuit breakers of every worker.")
+breakers = AppGroup("breakers", help="List and reset the circuit breakers of every worker.")
 
 
 @breakers.command("list")
 def list_breakers() -> None:
-    """Show every breaker of every worker."""
+    """List the breakers of every worker with their states."""
     rows = [
         (name, worker["pid"], breaker["state"], breaker["failure_count"], breaker["refused"])
         for worker in _live_workers()
@@ -38,7 +38,7 @@ def list_breakers() -> None:
 @breakers.command("reset")
 @click.argument("name")
 def reset_breaker(name: str) -> None:
-    """Close the breaker NAME in every worker."""
+    """Close the breaker NAME in every worker; list shows the names."""
     known = {known for worker in _live_workers() for known in worker["circuit_breakers"]}
     if name not in known:
         raise click.ClickException(
@@ -57,18 +57,24 @@ def _duration(text: str) -> float:
 
 
 @click.command("log-level")
-@click.argument("level", required=False, type=click.Choice(_LEVELS, case_sensitive=False))
+@click.argument(
+    "level", required=False, metavar="[LEVEL]", type=click.Choice(_LEVELS, case_sensitive=False)
+)
 @click.option(
     "--for",
     "seconds",
     type=_duration,
     metavar="DURATION",
     default="15m",
-    help="30s, 5m, 2h; default 15m.",
+    show_default=True,
+    help="How long, such as 30s, 5m or 2h.",
 )
 @with_appcontext
 def log_level(level: str | None, seconds: float) -> None:
-    """Set the log level of every worker for a limited time; without LEVEL, show it."""
+    """Set or show the log level of every worker.
+
+    LEVEL is debug, info, warning, error or critical. It is set for a limited time.
+    """
     if level is None:
         rows = [(worker["pid"], worker["log_level"]) for worker in _live_workers()]
         print_table(("worker", "level"), rows)

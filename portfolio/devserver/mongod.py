@@ -188,8 +188,10 @@ class Mongod:
             MongodError: it has ended; the message gives the reason.
         """
         if self.process is not None and self.process.poll() is not None:
-            code, cause = self.process.returncode, _first_error(self._read_log())
-            hint = ""
+            code, cause, hint = self.process.returncode, "", ""
+            # Of a signal to end, the log knows no reason: an error in it is another matter.
+            if code not in (0, -signal.SIGKILL):
+                cause = _first_error(self._read_log()).rstrip(".")
             if code == _NEEDS_OTHER_VERSION or "unsupported WiredTiger file version" in cause:
                 hint = (
                     f" {self.folder} is of another version of MongoDB: put its mongod on PATH, or "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import shlex
 import signal
 import socket
 import sys
+import textwrap
 
 import psutil
 
@@ -45,9 +47,11 @@ def check_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
             probe.listen(1)
         except OSError as error:
+            advice = "Choose another: PORT=8001"
+            if error.errno == errno.EADDRINUSE:
+                advice = "Stop the program that uses it, or choose another: PORT=8001"
             raise PortError(
-                f"Port {port} can't be used: {error.strerror}{_by_whom(port)}. Stop the program "
-                "that uses it, or choose another: PORT=8001"
+                f"Port {port} can't be used: {error.strerror}{_by_whom(port)}. {advice}"
             ) from error
 
 
@@ -70,6 +74,6 @@ def _by_whom(port: int) -> str:
         ]
         # A server's workers share its port, and were started after it.
         process = min(map(psutil.Process, listeners), key=psutil.Process.create_time)
-        return f" by PID {process.pid}, {shlex.join(process.cmdline()):.100}"
+        return f" by PID {process.pid}, {textwrap.shorten(shlex.join(process.cmdline()), 100)}"
     except (psutil.Error, OSError, ValueError):  # of another user, or on macOS
         return ""

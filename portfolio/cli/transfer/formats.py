@@ -146,7 +146,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return (
             f"not JSON: {error.msg} at column {error.colno}; each line should hold one whole "
-            "portfolio"
+            "portfolio. For CSV add --format csv"
         )
     if not isinstance(error, csv.Error):
         return str(error)
