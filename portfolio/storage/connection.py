@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import pymongo
-from pymongo import MongoClient, WriteConcern
+from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database as MongoDatabase
 from pymongo.monitoring import ConnectionPoolListener
@@ -25,8 +25,9 @@ IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
 # What is acknowledged survives a crash and a failover.
 WRITE_CONCERN = WriteConcern(w="majority", j=True)
 # Reads return what a majority of the replica set has, which no failover undoes (CONTRACT.md,
-# section 2).
+# section 2). Secondaries may learn of it late, so that the primary is read whatever the URI says.
 READ_CONCERN = ReadConcern("majority")
+READ_PREFERENCE = ReadPreference.PRIMARY
 PING_TIMEOUT_S = 2.0
 
 
@@ -81,7 +82,7 @@ class Connection:
 
     @cached_property
     def database(self) -> MongoDatabase[Document]:
-        """The service's database, with the service's read and write concern.
+        """The service's database, with the service's concerns and read preference.
 
         ``command`` ignores that read concern: a read sent that way must carry its own.
         """
@@ -90,6 +91,7 @@ class Connection:
             codec_options=CODEC_OPTIONS,
             write_concern=WRITE_CONCERN,
             read_concern=READ_CONCERN,
+            read_preference=READ_PREFERENCE,
         )
 
     @cached_property

@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from portfolio.models import IdempotencyKey, IdempotencyRecord, Portfolio
 from portfolio.scheduling import run_later
 from portfolio.storage.batching import BatchLoader
-from portfolio.storage.connection import READ_CONCERN, WRITE_CONCERN
+from portfolio.storage.connection import READ_CONCERN, READ_PREFERENCE, WRITE_CONCERN
 from portfolio.storage.database import Database
 from portfolio.storage.documents import record_from_document, record_id
 from portfolio.storage.inserts import (
@@ -115,7 +115,7 @@ class PortfolioWriter:
         def attempt() -> None:
             session = self._database.client.start_session()
             try:
-                session.start_transaction(READ_CONCERN, WRITE_CONCERN)
+                session.start_transaction(READ_CONCERN, WRITE_CONCERN, READ_PREFERENCE)
                 # First: they tell an earlier attempt of this creation from others with its key.
                 insert(self._database, portfolios, session=session)
                 if record is not None:

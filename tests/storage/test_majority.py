@@ -19,6 +19,7 @@ from pymongo import WriteConcern, monitoring
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
+from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
@@ -61,6 +62,19 @@ def hold(replica_set: Mongod, client: FlaskClient, collection: Documents) -> Ite
 
     yield hold
     set_mode("off")
+
+
+def test_the_primary_is_read_whatever_the_uri_prefers(
+    settings: Settings, collection: Documents
+) -> None:
+    uri = f"{settings.mongodb_uri}&readPreference=secondary"
+    app = create_app(replace(settings, mongodb_uri=uri))
+    client = app.test_client()
+    created = client.post(V2, json=[{"name": "Growth"}], headers=KEY)
+    assert created.status_code == 201, created.text
+    assert client.get(V1).json == created.json
+    assert collection.count_documents({}) == 1
+    app.extensions["portfolio"].database.close()
 
 
 def local(collection: Documents) -> Documents:
