@@ -167,10 +167,12 @@ def test_a_mongod_that_ends_takes_the_run_with_it_and_is_told(
 ) -> None:
     run = local()
     run.wait_ready()
+    with (run.folder / ".data" / "mongodb" / "mongod.log").open("a") as log:
+        log.write('{"s": "E", "msg": "of another matter"}\n')
     (mongod,) = [each for each in run.family() if each.name() == "mongod"]
     mongod.kill()
     assert run.wait() == 1
-    assert "Error: mongod ended with code -9" in run.said
+    assert "Error: mongod ended with code -9. Its log: .data/mongodb/mongod.log" in run.said
     assert run.remaining() == set()
 
 
@@ -207,6 +209,7 @@ def test_a_port_in_use_is_told(local: Callable[..., LocalRun]) -> None:
         run = local(PORT=str(taken.getsockname()[1]))
         assert run.wait() == 1
     assert f"can't be used: Address already in use by PID {os.getpid()}, " in run.said
+    assert "Stop the program" in run.said
     assert run.remaining() == set()
 
 

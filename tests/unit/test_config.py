@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -110,6 +112,18 @@ def test_each_profile_has_its_defaults(
 )
 def test_each_variable_sets_its_value(variable: str, text: str, field: str, value: Any) -> None:
     assert getattr(read(**{variable: text}), field) == (text if value is None else value)
+
+
+def test_users_of_one_machine_have_runtime_folders_of_their_own() -> None:
+    program = (
+        "from portfolio.config import Settings; print(Settings.from_environment({}).runtime_dir)"
+    )
+    pretend = "import os; os.geteuid = lambda: 4711"
+    mine, theirs = (
+        subprocess.check_output([sys.executable, "-c", f"{first}; {program}"], text=True)
+        for first in ("pass", pretend)
+    )
+    assert mine != theirs
 
 
 def test_an_empty_variable_counts_as_absent() -> None:
