@@ -11,12 +11,12 @@ import base64
 import gzip
 import hashlib
 import re
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
 import orjson
-from flask import Blueprint, Response, current_app, request, send_file
+from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import NotFound
 
 from portfolio.api.services import services
@@ -30,7 +30,6 @@ _ASSETS = {
     "swagger-ui.css": "text/css",
     "redoc.standalone.js": "text/javascript",
 }
-_ASSET_MAX_AGE_S = 3600
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 # Both pages style elements from their scripts; ReDoc searches in a worker made of a blob.
 _POLICY = (
@@ -72,8 +71,8 @@ def openapi_yaml() -> Response:
 @blueprint.get("/status", defaults={"name": "status.html"})
 def page(name: str) -> Response:
     """A page: Swagger UI and ReDoc show the document, the last one the state of this instance."""
-    html, policy = _load(name)
-    return _send(html, "text/html", {"Content-Security-Policy": policy})
+    packed, policy = _load(name)
+    return _send(packed, "text/html", {"Content-Security-Policy": policy})
 
 
 @blueprint.get("/pages/<name>")
@@ -81,51 +80,39 @@ def asset(name: str) -> Response:
     """A script or style sheet of the pages."""
     if name not in _ASSETS:
         raise NotFound
-    packed = _HERE / "vendor" / f"{name}.gz"
-    if accepts_gzip(request.headers.get("Accept-Encoding", "")):
-        response = send_file(
-            packed, mimetype=_ASSETS[name], download_name=name, max_age=_ASSET_MAX_AGE_S
-        )
-        response.headers["Content-Encoding"] = "gzip"
-    else:
-        response = Response(_unpacked(packed), mimetype=_ASSETS[name])
-    response.vary.add("Accept-Encoding")
-    return response
+    packed = _read(_HERE / "vendor" / f"{name}.gz")
+    return _send(packed, _ASSETS[name], {"Cache-Control": "public, max-age=3600"})
 
 
-@cache
-def _unpacked(asset: Path) -> bytes:
-    """Return an asset for a client without gzip: unpacked once, however often it is requested."""
-    return gzip.decompress(asset.read_bytes())
+# Whatever is sent is compressed once, not for each request, and unpacked once.
+_pack = partial(gzip.compress, mtime=0)
+_unpack = lru_cache(maxsize=8)(gzip.decompress)
+_read = cache(Path.read_bytes)
 
 
 @cache
 def _load(name: str) -> tuple[bytes, str]:
-    """Return the page and its policy, which names each inline script by its hash."""
+    """Return the page, packed, and its policy, which names each inline script by its hash."""
     html = (_HERE / name).read_text()
     digests = [hashlib.sha256(code.encode()).digest() for code in _INLINE_SCRIPT.findall(html)]
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-    return html.encode(), _POLICY.format(scripts=scripts)
+    return _pack(html.encode()), _POLICY.format(scripts=scripts)
 
 
-@lru_cache(maxsize=8)
-def _packed(body: bytes) -> bytes:
-    return gzip.compress(body, mtime=0)
-
-
-def _send(body: bytes, mimetype: str, headers: dict[str, str] | None = None) -> Response:
-    """Return a response that is compressed once, not for each request."""
-    packed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
-    response = Response(_packed(body) if packed else body, headers=headers, mimetype=mimetype)
-    if packed:
+def _send(packed: bytes, mimetype: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a response with what is ``packed``, unpacked if the client does not accept gzip."""
+    if accepts_gzip(request.headers.get("Accept-Encoding", "")):
+        response = Response(packed, headers=headers, mimetype=mimetype)
         response.headers["Content-Encoding"] = "gzip"
+    else:
+        response = Response(_unpack(packed), headers=headers, mimetype=mimetype)
     response.vary.add("Accept-Encoding")
     response.add_etag()
     return response
 
 
 def _document() -> bytes:
-    """Return the document as JSON, built on first use.
+    """Return the document as JSON, packed, built on first use.
 
     Building it takes CPU and memory, which a pod that never serves it should not spend.
     """
@@ -134,7 +121,7 @@ def _document() -> bytes:
         from portfolio.api.openapi.document import build  # noqa: PLC0415
 
         document = build(current_app, services().settings)
-        current_app.extensions["openapi"] = orjson.dumps(document)
+        current_app.extensions["openapi"] = _pack(orjson.dumps(document))
     return current_app.extensions["openapi"]  # type: ignore[no-any-return]
 
 
@@ -142,4 +129,5 @@ def _document() -> bytes:
 def _to_yaml(document: bytes) -> bytes:
     import yaml  # noqa: PLC0415 - only this document needs it
 
-    return yaml.safe_dump(orjson.loads(document), sort_keys=False, encoding="utf-8")
+    loaded = orjson.loads(_unpack(document))
+    return _pack(yaml.safe_dump(loaded, sort_keys=False, encoding="utf-8"))
