@@ -76,11 +76,10 @@ def import_file(
     *,
     spreadsheet_safe: bool,
 ) -> None:
-    """Import portfolios from FILE.
+    """Import portfolios from FILE: JSON, one portfolio a line, or CSV with a header line.
 
-    It is JSON, one portfolio a line, or CSV whose first line names the columns: name, and
-    optionally dateCreated, version and portfolioId. It may be compressed with gzip; - is the
-    standard input. A portfolio with a portfolioId keeps
+    The fields are name and, optionally, dateCreated, version and portfolioId. FILE may be
+    compressed with gzip; - is the standard input. A portfolio with a portfolioId keeps
     it, and is left alone if it is stored already. Any other gets an id that depends on its row, so
     that importing FILE again stores only what is missing. If the import stops, run it again.
     """
