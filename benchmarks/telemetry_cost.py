@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from operator import attrgetter
 from statistics import median
 
 from benchmarks import servers
@@ -84,7 +85,7 @@ def _cost(variants: Sequence[Server], rounds: int) -> list[list[str]]:
     for server in variants:
         rate = median(turns[server].load.rate for start in starts for turns in start)
         row = [server.title, f"{rate:,.0f}"]
-        for figure in _rate, _per_cpu_second:
+        for figure in attrgetter("load.rate"), attrgetter("per_cpu_second"):
             shares = [
                 median(figure(turns[server]) / figure(turns[base]) for turns in start)
                 for start in starts
@@ -92,14 +93,6 @@ def _cost(variants: Sequence[Server], rounds: int) -> list[list[str]]:
             row += [f"{median(shares):.1%}", f"{min(shares):.1%} to {max(shares):.1%}"]
         rows.append(row)
     return rows
-
-
-def _rate(turn: Turn) -> float:
-    return turn.load.rate
-
-
-def _per_cpu_second(turn: Turn) -> float:
-    return turn.per_cpu_second
 
 
 def _latency(variants: Sequence[Server], rounds: int) -> list[list[str]]:

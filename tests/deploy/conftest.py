@@ -62,6 +62,18 @@ def find(manifests: tuple[Manifest, ...], kind: str, name: str | None = None) ->
     return found[0]
 
 
+def pod_of(folder: str, kind: str = "Deployment") -> Manifest:
+    """The pod that the one Deployment of a folder makes, or that of another kind."""
+    pod: Manifest = find(render(folder), kind)["spec"]["template"]["spec"]
+    return pod
+
+
+def container_of(folder: str) -> Manifest:
+    """The one container of such a pod."""
+    (container,) = pod_of(folder)["containers"]
+    return container
+
+
 def pod_templates(manifests: tuple[Manifest, ...]) -> list[tuple[str, Manifest]]:
     """(kind/name, pod template) of everything that makes pods."""
     templates = []
@@ -94,6 +106,12 @@ def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, **options
     )
+
+
+def copy_of_deploy(folder: Path) -> Path:
+    """Copy deploy/ into a folder, but for what a script renders beside the manifests meanwhile."""
+    ignored = shutil.ignore_patterns(".render.*")
+    return Path(shutil.copytree(DEPLOY, folder / "deploy", ignore=ignored))
 
 
 def install_kubectl(folder: Path, program: str, *options: str) -> None:

@@ -18,8 +18,10 @@ from .conftest import (
     MONITORING_PARTS,
     OVERLAYS,
     Manifest,
+    container_of,
     containers,
     find,
+    pod_of,
     pod_templates,
     render,
 )
@@ -142,7 +144,8 @@ class TestService:
         assert "replicas" not in spec, "the HPA owns the number of pods"
 
     def test_an_outage_of_mongodb_takes_pods_out_and_restarts_none(self, folder: str) -> None:
-        container = self.container(folder)
+        container = container_of(folder)
+        assert container["name"] == NAME, "as commands of the runbook have it"
         for probe, path in {
             "startupProbe": "/health/live",
             "livenessProbe": "/health/live",
@@ -155,34 +158,33 @@ class TestService:
         drain = re.search(r"^graceful_timeout = (\d+)$", GUNICORN_CONF.read_text(), re.MULTILINE)
         assert drain is not None
         last_export_s = 2
-        spec = find(render(folder), "Deployment", NAME)["spec"]["template"]["spec"]
-        sleep = self.container(folder)["lifecycle"]["preStop"]["sleep"]["seconds"]
-        assert sleep + int(drain[1]) + last_export_s < spec["terminationGracePeriodSeconds"]
+        sleep = container_of(folder)["lifecycle"]["preStop"]["sleep"]["seconds"]
+        grace = pod_of(folder)["terminationGracePeriodSeconds"]
+        assert sleep + int(drain[1]) + last_export_s < grace
 
     def test_profile_is_that_of_the_overlay(self, folder: str) -> None:
         environment = folder.removeprefix("overlays/")
         config = find(render(folder), "ConfigMap")
         assert config["data"]["PORTFOLIO_SERVICE_ENV"] == environment
-        reference = self.container(folder)["envFrom"][0]["configMapRef"]["name"]
+        reference = container_of(folder)["envFrom"][0]["configMapRef"]["name"]
         assert reference == config["metadata"]["name"]
 
     def test_database_uri_comes_from_a_secret(self, folder: str) -> None:
-        variables = {v["name"]: v for v in self.container(folder)["env"]}
+        variables = {v["name"]: v for v in container_of(folder)["env"]}
         reference = variables["MONGODB_URI"]["valueFrom"]["secretKeyRef"]
         assert reference == {"name": f"{NAME}-mongodb", "key": "uri"}
 
     def test_writes_only_to_the_runtime_folder(self, folder: str) -> None:
         data = find(render(folder), "ConfigMap")["data"]
-        mounts = self.container(folder)["volumeMounts"]
+        mounts = container_of(folder)["volumeMounts"]
         assert [mount["mountPath"] for mount in mounts] == [data["PORTFOLIO_RUNTIME_DIR"]]
         # Python ends at once where it finds no folder for temporary files.
         assert data["TMPDIR"] == data["PORTFOLIO_RUNTIME_DIR"]
-        volumes = find(render(folder), "Deployment")["spec"]["template"]["spec"]["volumes"]
-        assert volumes[0]["emptyDir"]["medium"] == "Memory"
+        assert pod_of(folder)["volumes"][0]["emptyDir"]["medium"] == "Memory"
 
     def test_pods_spread_over_nodes_and_zones(self, folder: str) -> None:
-        spec = find(render(folder), "Deployment", NAME)["spec"]["template"]["spec"]
-        keys = [spread["topologyKey"] for spread in spec["topologySpreadConstraints"]]
+        spreads = pod_of(folder)["topologySpreadConstraints"]
+        keys = [spread["topologyKey"] for spread in spreads]
         assert keys == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
 
     def test_network_lets_in_the_port_and_out_the_database_the_collector_and_dns(
@@ -202,7 +204,7 @@ class TestService:
     ) -> None:
         hpa = find(render(folder), "HorizontalPodAutoscaler", f"{NAME}-hpa")
         assert hpa["spec"]["scaleTargetRef"]["name"] == NAME
-        limit = int(self.container(folder)["resources"]["limits"]["memory"].removesuffix("Mi"))
+        limit = int(container_of(folder)["resources"]["limits"]["memory"].removesuffix("Mi"))
         targets = {
             metric["resource"]["name"]: metric["resource"]["target"]
             for metric in hpa["spec"]["metrics"]
@@ -213,18 +215,12 @@ class TestService:
         }
         assert {"scaleUp", "scaleDown"} <= set(hpa["spec"]["behavior"])
 
-    @staticmethod
-    def container(folder: str) -> Manifest:
-        spec = find(render(folder), "Deployment", NAME)["spec"]["template"]["spec"]
-        assert [container["name"] for container in spec["containers"]] == [NAME]
-        return spec["containers"][0]
-
 
 def test_production_runs_three_to_ten_pods_of_the_size_in_the_runbook() -> None:
     manifests = render("overlays/production")
     hpa = find(manifests, "HorizontalPodAutoscaler")["spec"]
     assert (hpa["minReplicas"], hpa["maxReplicas"]) == (3, 10)
-    assert TestService.container("overlays/production")["resources"] == {
+    assert container_of("overlays/production")["resources"] == {
         "requests": {"cpu": "100m", "memory": "128Mi"},
         "limits": {"cpu": "200m", "memory": "256Mi"},
     }
@@ -234,9 +230,8 @@ def test_overlays_differ_only_in_profile_and_scale() -> None:
     """What ran in staging is what runs in production: same pods, same policies."""
     pods = []
     for environment in ENVIRONMENTS:
-        template = dict(find(render(f"overlays/{environment}"), "Deployment")["spec"]["template"])
-        text = re.sub(rf"{NAME}-[0-9a-z]{{10}}\b", "CONFIG", str(template))
-        pods.append(text)
+        pod = pod_of(f"overlays/{environment}")
+        pods.append(re.sub(rf"{NAME}-[0-9a-z]{{10}}\b", "CONFIG", str(pod)))
     assert pods[0] == pods[1] == pods[2]
 
 
@@ -295,8 +290,7 @@ class TestMongoDB:
         assert stateful_set["volumeClaimTemplates"][0]["metadata"]["name"] == "data"
 
     def test_two_members_never_share_a_node(self) -> None:
-        pod = find(render("mongodb/production"), "StatefulSet")["spec"]["template"]["spec"]
-        by_node = pod["topologySpreadConstraints"][0]
+        by_node = pod_of("mongodb/production", "StatefulSet")["topologySpreadConstraints"][0]
         assert by_node["topologyKey"] == "kubernetes.io/hostname"
         assert by_node["whenUnsatisfiable"] == "DoNotSchedule"
 
@@ -359,8 +353,8 @@ class TestMonitoring:
             {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["list", "watch"]}
         ]
         assert {m["kind"] for m in manifests}.isdisjoint({"ClusterRole", "ClusterRoleBinding"})
-        (container,) = containers(find(manifests, "Deployment")["spec"]["template"])
-        assert container["args"] == ["--resources=cronjobs", "--namespaces=$(POD_NAMESPACE)"]
+        arguments = container_of("monitoring/kube-state")["args"]
+        assert arguments == ["--resources=cronjobs", "--namespaces=$(POD_NAMESPACE)"]
 
     def test_prometheus_scrapes_only_services_that_are_deployed(self) -> None:
         manifests = [m for part in MONITORING_PARTS for m in render(part)]

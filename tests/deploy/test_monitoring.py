@@ -17,7 +17,7 @@ from portfolio.observability.registry import METRICS, MetricSpec
 from tests.support.collector import Collector, Series
 from tests.support.gunicorn import running, wait_until
 
-from .conftest import MONITORING, expressions, find, render, run, tool
+from .conftest import MONITORING, container_of, expressions, find, render, run, tool
 from .metrics import RECORDED, metric_names, names_outside_the_contract
 
 DASHBOARDS = MONITORING / "dashboards"
@@ -76,9 +76,7 @@ class TestCollector:
 
     def test_sends_nothing_to_a_host_that_is_not_deployed(self) -> None:
         """Traces were sent to a Jaeger that no manifest deploys, and waited for it in memory."""
-        (container,) = find(render("monitoring/collector"), "Deployment")["spec"]["template"][
-            "spec"
-        ]["containers"]
+        container = container_of("monitoring/collector")
         named = yaml.safe_dump(COLLECTOR["exporters"]) + str(container["env"])
         hosts = re.findall(r"[\w.-]+(?=:\d{4,5}\b)", named)
         assert set(hosts) <= {"0.0.0.0"}
@@ -90,7 +88,7 @@ class TestCollector:
         text = (MONITORING / "collector" / "config.yaml").read_text()
         listens = {int(port) for port in re.findall(r"0\.0\.0\.0:(\d+)", text)} | {8888}
         manifests = render("monitoring/collector")
-        container = find(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        container = container_of("monitoring/collector")
         assert {port["containerPort"] for port in container["ports"]} == listens
         names = {port["name"] for port in container["ports"]}
         targets = {port["targetPort"] for port in find(manifests, "Service")["spec"]["ports"]}
@@ -112,7 +110,7 @@ class TestTraces:
 
     def test_the_pod_reads_both_files(self) -> None:
         manifests = render("monitoring/collector-traces")
-        (container,) = find(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+        container = container_of("monitoring/collector-traces")
         files = [argument.rsplit("/", 1)[1] for argument in container["args"]]
         assert files == ["config.yaml", "traces.yaml"]
         assert set(find(manifests, "ConfigMap")["data"]) == set(files)
@@ -129,9 +127,7 @@ class TestTraces:
         queue = exporter["sending_queue"]
         assert queue["sizer"] == "bytes"
         assert queue["block_on_overflow"] is False
-        (container,) = find(render("monitoring/collector"), "Deployment")["spec"]["template"][
-            "spec"
-        ]["containers"]
+        container = container_of("monitoring/collector")
         limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
         assert queue["queue_size"] <= limit / 10
         assert exporter["retry_on_failure"]["max_elapsed_time"] == "60s"

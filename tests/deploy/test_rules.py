@@ -14,7 +14,17 @@ from werkzeug.routing import Map, Rule
 
 from portfolio.observability.metrics import initial_requests
 
-from .conftest import DEPLOY, ENVIRONMENTS, MONITORING, expressions, find, render, run, tool
+from .conftest import (
+    DEPLOY,
+    ENVIRONMENTS,
+    MONITORING,
+    container_of,
+    expressions,
+    find,
+    render,
+    run,
+    tool,
+)
 from .metrics import KUBE_STATE, RECORDED, names_outside_the_contract
 
 RULES = MONITORING / "rules"
@@ -64,18 +74,14 @@ def refused(status: str, values: str) -> Series:
     return requests(status, values, endpoint="refused")
 
 
-def ready_pods(*pods: str, values: str = "0+12x300") -> Series:
+def ready_pods(*pods: str, values: str = "0+12x300", status: str = "200") -> Series:
     found: Series = {}
     for pod in pods:
-        found |= requests("200", values, endpoint="/health/ready", pod=pod)
+        found |= requests(status, values, endpoint="/health/ready", pod=pod)
     return found
 
 
-def unready_pods(*pods: str) -> Series:
-    found: Series = {}
-    for pod in pods:
-        found |= requests("503", "0+12x300", endpoint="/health/ready", pod=pod)
-    return found
+unready_pods = functools.partial(ready_pods, status="503")
 
 
 def cron_job(name: str, created: str, succeeded: str | None = None) -> Series:
@@ -559,9 +565,7 @@ def test_alert_says_what_it_is_and_where_the_runbook_has_it(rule: dict) -> None:
 
 class TestLimitsAreThoseOfTheManifests:
     def test_memory_and_cpu(self) -> None:
-        deployment = find(render("overlays/production"), "Deployment")
-        container = deployment["spec"]["template"]["spec"]["containers"][0]
-        limits = container["resources"]["limits"]
+        limits = container_of("overlays/production")["resources"]["limits"]
         memory = int(limits["memory"].removesuffix("Mi")) * 2**20
         cpu = int(limits["cpu"].removesuffix("m")) / 1000
         assert RECORDED["portfolio_service:memory_limit_bytes"] == f"vector({memory})"

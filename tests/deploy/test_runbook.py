@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from .conftest import (
     KUSTOMIZATIONS,
     MONITORING,
     Manifest,
+    copy_of_deploy,
     install_kubectl,
     render,
     run,
@@ -124,10 +124,7 @@ def test_command_works_as_printed(
         tool(needed)
     if "-- mongosh" in command:
         tool("mongosh")
-    # A copy, so that nothing a command writes stays.
-    folder = tmp_path / "deploy"
-    # Scripts render beside the manifests, also while another test copies them.
-    shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns(".render.*"))
+    folder = copy_of_deploy(tmp_path)  # so that nothing a command writes stays
     (folder / "smtp-password.txt").write_text("secret")
     install_kubectl(tmp_path / "bin", "kubectl_runbook.py")
     with FakeCluster(what_runs(command)) as cluster:

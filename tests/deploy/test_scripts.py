@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import yaml
 
 from tests.support.gunicorn import ROOT
 
-from .conftest import DEPLOY, ENVIRONMENTS, K8S, install_kubectl, run, tool
+from .conftest import DEPLOY, ENVIRONMENTS, copy_of_deploy, install_kubectl, run, tool
 
 DEPLOY_SH = "k8s/deploy-optimized.sh"
 ROLLBACK_SH = "k8s/rollback-deployment.sh"
@@ -243,8 +242,7 @@ class TestDeploy:
     def test_production_refuses_an_image_without_a_version_in_git(
         self, cluster: Cluster, tmp_path: Path, tag: str
     ) -> None:
-        deploy = tmp_path / "deploy"
-        shutil.copytree(DEPLOY, deploy, ignore=shutil.ignore_patterns(".render.*"))
+        deploy = copy_of_deploy(tmp_path)
         base = deploy / "k8s/base/deployment.yaml"
         base.write_text(base.read_text().replace(":2.0.0", f":{tag}".removesuffix(":")))
         result = cluster.run(DEPLOY_SH, "production", "--yes", deploy=deploy)
@@ -319,9 +317,11 @@ class TestDeploy:
         assert not [line for line in result.asked(" -n ") if "-n elsewhere" not in line]
         assert result.asked("get --raw /api/v1/namespaces/elsewhere/")
 
-    def test_leaves_no_file_behind(self, cluster: Cluster) -> None:
-        cluster.run(DEPLOY_SH, "staging")
-        assert not list(K8S.glob(".render*"))
+    def test_leaves_no_file_behind(self, cluster: Cluster, tmp_path: Path) -> None:
+        deploy = copy_of_deploy(tmp_path)
+        before = set(deploy.rglob("*"))
+        assert cluster.run(DEPLOY_SH, "staging", deploy=deploy).status == 0
+        assert set(deploy.rglob("*")) == before
 
     def test_production_asks_and_takes_yes(self, cluster: Cluster) -> None:
         result = cluster.run(DEPLOY_SH, "production", typed="yes\n")
