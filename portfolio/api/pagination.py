@@ -52,10 +52,10 @@ class PageQuery(NamedTuple):
     @classmethod
     def of(cls, search: Search, cursor: str | None = None) -> PageQuery:
         """Return the query that asks for ``search``."""
-        parameters = {"limit": search.limit} | _criteria(search)
+        parameters = {"limit": search.limit} | _criteria(search._asdict())
         if search.fields is not None:
             parameters["fields"] = ",".join(search.fields)
-        return cls(search, urlencode(_given(parameters), quote_via=quote) + "&", cursor)
+        return cls(search, urlencode(parameters, quote_via=quote) + "&", cursor)
 
     @classmethod
     def parse(cls, cache: ValidationCache, *, cursors: bool = False) -> PageQuery:
@@ -139,7 +139,7 @@ class CursorCodec(Signer):
 
     def encode(self, search: Search, after: SortKey) -> str:
         """Return the cursor of the page that begins after ``after``."""
-        content = bson.encode(_criteria(search) | after._asdict())
+        content = bson.encode(_criteria(search._asdict()) | after._asdict())
         return self.sign(base64_encode(content)).decode()
 
     def decode(self, search: Search, cursor: str) -> SortKey | None:
@@ -156,7 +156,7 @@ class CursorCodec(Signer):
                 raise ValueError("the date is too large")
             criteria = bson.decode(content, CODEC_OPTIONS)
             after = SortKey(criteria.pop("created"), criteria.pop("identity"))
-            if _given(criteria) != _given(_criteria(search)):
+            if _criteria(criteria) != _criteria(search._asdict()):
                 raise ValueError("it belongs to another search")
         except (BadData, BSONError, KeyError, RecursionError, ValueError):
             raise BadRequest(
@@ -171,11 +171,13 @@ def _links(path: str, parameters: str, pages: Mapping[str, object]) -> str:
     return ", ".join([f'<{target}{page}>; rel="{relation}"' for relation, page in pages.items()])
 
 
-def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is None: a cursor is valid for pods that know other parameters, too."""
-    return {name: value for name, value in parameters.items() if value is not None}
+def _criteria(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a search that choose portfolios, whatever the page.
 
-
-def _criteria(search: Search) -> dict[str, Any]:
-    """Return the parameters of ``search`` that choose portfolios, whatever the page."""
-    return {name: value for name, value in search._asdict().items() if name not in _PAGE_PARAMETERS}
+    What is None is left out: a cursor is valid for pods that know other parameters, too.
+    """
+    return {
+        name: value
+        for name, value in parameters.items()
+        if value is not None and name not in _PAGE_PARAMETERS
+    }
