@@ -16,11 +16,11 @@ from pymongo.collection import Collection
 from portfolio.app import create_app
 from portfolio.config import SERVICE, Settings
 from portfolio.devserver.mongod import Mongod
-from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.devserver.processes import free_port
 from portfolio.storage.connection import COLLECTION, IDEMPOTENCY_COLLECTION
 from tests.support.gunicorn import ROOT, Gunicorn
 from tests.support.mongod import QUICK_JOURNAL, TEST_PARAMETERS
+from tests.support.parts import mongomock_app
 
 # The folders whose files take longest, which must not be left for the end of a parallel run.
 _FIRST = ("code", "telemetry", "faults", "server", "storage", "devserver")
@@ -181,8 +181,7 @@ def fail(mongod: Mongod) -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def unit_client() -> FlaskClient:
     """A client of an application on mongomock, for what does not concern the database."""
-    settings = Settings.from_environment({"MONGODB_URI": "mongomock://localhost"})
-    return create_app(settings, MongomockClient).test_client()
+    return mongomock_app().test_client()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Doubles in the place of parts that ``create_app`` has built."""
+"""Applications with doubles in the place of MongoDB or of parts that ``create_app`` has built."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from dataclasses import replace
 
 from flask import Flask
 
+from portfolio.app import create_app
+from portfolio.config import Settings
+from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.service import PortfolioService
 from portfolio.storage.database import Database
 from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.search import PortfolioSearch
 from portfolio.storage.writer import PortfolioWriter
+
+
+def mongomock_app(**variables: str) -> Flask:
+    """Return an application on mongomock, for what does not concern the database."""
+    environment = {"MONGODB_URI": "mongomock://localhost", **variables}
+    return create_app(Settings.from_environment(environment), MongomockClient)
 
 
 @contextmanager

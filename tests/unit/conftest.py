@@ -5,9 +5,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from portfolio.app import create_app
-from portfolio.config import Settings
-from portfolio.devserver.mongomock_client import MongomockClient
+from tests.support.parts import mongomock_app
 
 # A busy machine is no fault of the code: no example has a time limit.
 hypothesis_settings.register_profile(
@@ -19,5 +17,4 @@ hypothesis_settings.load_profile("unit")
 @pytest.fixture(scope="module")
 def unit_client() -> FlaskClient:
     """A client of an application on mongomock, for a module that minds nothing stored before."""
-    settings = Settings.from_environment({"MONGODB_URI": "mongomock://localhost"})
-    return create_app(settings, MongomockClient).test_client()
+    return mongomock_app().test_client()

@@ -11,27 +11,20 @@ from pymongo.errors import AutoReconnect, ExecutionTimeout, NetworkTimeout
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from werkzeug.test import TestResponse
 
-from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import Overloaded, Unavailable
 from portfolio.models import Search
 from portfolio.scheduling import budget
 from portfolio.server.request import RequestBody
-from portfolio.service import PortfolioService
 from portfolio.storage.database import Database
 from portfolio.storage.search import PortfolioSearch
-
-V1 = "/api/v1/portfolios"
-V2 = "/api/v2/portfolios"
-BULK = "/api/fast/portfolios/bulk"
-SEARCH = "/api/fast/portfolios/search"
+from tests.support.calls import BULK, SEARCH, V1, V2, create, one
 
 Call = Callable[[FlaskClient], TestResponse]
 
 
 def created(client: FlaskClient) -> str:
-    return f"/api/v1/portfolio/{client.post(V1, json={'name': 'Growth'}).json['portfolioId']}"
+    return one(create(client)["portfolioId"])
 
 
 def send(path: str, data: bytes) -> Call:
@@ -45,13 +38,12 @@ def with_one_key(client: FlaskClient) -> TestResponse:
 
 
 def update(client: FlaskClient) -> TestResponse:
-    path = created(client)
-    body = {"portfolioId": path[-24:], "name": "Value", "version": 2}
-    return client.put(path, json=body)
+    portfolio = create(client)
+    return client.put(one(portfolio["portfolioId"]), json=portfolio | {"version": 2})
 
 
 def create_twice(client: FlaskClient) -> TestResponse:
-    client.post(V1, json={"name": "Growth"})
+    create(client)
     return client.post(BULK, json=[{"name": "growth"}])
 
 
@@ -69,7 +61,7 @@ ERRORS: list[tuple[int, str, Call]] = [
     (422, "validation_error", lambda client: client.post(V2, json={})),
     (422, "validation_error", lambda client: client.get(V2 + "?limit=0")),
     (422, "validation_error", lambda client: client.delete(created(client))),
-    (404, "not_found", lambda client: client.get("/api/v1/portfolio/nonsense")),
+    (404, "not_found", lambda client: client.get(one("nonsense"))),
     (404, "not_found", lambda client: client.get("/nowhere")),
     (404, "not_found", lambda client: client.get("/", environ_overrides={"PATH_INFO": "//"})),
     (405, "method_not_allowed", lambda client: client.patch(V1)),
@@ -89,31 +81,14 @@ ERRORS: list[tuple[int, str, Call]] = [
 
 
 @pytest.mark.parametrize(("status", "code", "call"), ERRORS)
-def test_every_error_carries_its_code_beside_the_detail(
+def test_every_error_is_json_with_its_code_beside_the_detail(
     unit_client: FlaskClient, status: int, code: str, call: Call
 ) -> None:
     response = call(unit_client)
     assert (response.status_code, response.json["code"]) == (status, code)
+    assert response.mimetype == "application/json"
     assert response.json.keys() == {"detail", "code"}
     assert response.json["detail"]
-
-
-def client_of(**variables: str) -> FlaskClient:
-    found = Settings.from_environment({"MONGODB_URI": "mongomock://localhost", **variables})
-    return create_app(found, MongomockClient).test_client()
-
-
-def test_a_call_without_an_api_key_is_unauthorized() -> None:
-    response = client_of(API_KEYS="secret").get(V2)
-    assert (response.status_code, response.json["code"]) == (401, "unauthorized")
-
-
-def test_a_rejection_in_overload_is_overloaded() -> None:
-    client = client_of(MAX_REQUESTS_UNDER_WAY="1")
-    client.application.extensions["portfolio"].admission.in_flight = 1
-    response = client.get(V2)
-    assert (response.status_code, response.json["code"]) == (503, "overloaded")
-    assert response.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -133,14 +108,6 @@ def test_a_body_that_the_worker_did_not_receive_has_a_code_too(
     response = unit_client.post(V1, content_type="application/json", environ_overrides=environ)
     assert (response.status_code, response.json["code"]) == (status, code)
     assert ("Retry-After" in response.headers) == (status == 503)
-
-
-def test_a_failure_is_an_internal_error(
-    unit_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PortfolioService, "get", lambda *_: 1 / 0)
-    response = unit_client.get("/api/v1/portfolio/0123456789abcdef01234567")
-    assert (response.status_code, response.json["code"]) == (500, "internal_error")
 
 
 @pytest.mark.parametrize(

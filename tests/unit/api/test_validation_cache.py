@@ -6,11 +6,9 @@ import pytest
 from flask import Flask
 
 from portfolio.api.validation_cache import ValidationCache
-from portfolio.app import create_app
-from portfolio.config import Settings
-from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import BadRequest
 from portfolio.models import Search
+from tests.support.parts import mongomock_app
 
 
 def cache(size: int = 3, *, enabled: bool = True) -> ValidationCache:
@@ -70,15 +68,8 @@ def test_a_cache_that_is_switched_off_keeps_and_counts_nothing() -> None:
     assert queries.statistics().hit_rate == 0.0
 
 
-def test_a_fresh_cache_has_no_hit_rate() -> None:
-    assert cache().statistics().hit_rate == 0.0
-
-
 def test_each_application_has_a_cache_of_its_own_and_of_its_configured_size() -> None:
-    settings = Settings.from_environment(
-        {"VALIDATION_CACHE_SIZE": "7", "MONGODB_URI": "mongomock://localhost"}
-    )
-    first, second = (create_app(settings, MongomockClient) for _ in range(2))
+    first, second = (mongomock_app(VALIDATION_CACHE_SIZE="7") for _ in range(2))
     for path in ("/api/v2/portfolios?limit=3", "/api/fast/portfolios/search?limit=3"):
         assert first.test_client().get(path).status_code == 200
     found = first.extensions["portfolio"].validation_cache.statistics()

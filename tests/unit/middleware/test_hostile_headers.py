@@ -10,9 +10,7 @@ from flask.testing import FlaskClient
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from portfolio.app import create_app
-from portfolio.config import Settings
-from portfolio.devserver.mongomock_client import MongomockClient
+from tests.support.parts import mongomock_app
 
 SAMPLED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 PATHS = ["/health", "/docs", "/api/v1/portfolios", "/api/v1/portfolio/65abd8e45c6f2a0c3f1e9b7d"]
@@ -45,10 +43,7 @@ _REPEATS = 3
 @pytest.fixture(scope="module")
 def traced_client() -> Iterator[FlaskClient]:
     """A client of an application that traces its requests."""
-    settings = Settings.from_environment(
-        {"MONGODB_URI": "mongomock://localhost", "ENABLE_TRACING": "true"}
-    )
-    app = create_app(settings, MongomockClient)
+    app = mongomock_app(ENABLE_TRACING="true")
     tracing = app.extensions["portfolio"].telemetry.tracing
     tracing.start(Resource.get_empty(), InMemorySpanExporter())
     yield app.test_client()

@@ -10,14 +10,13 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from portfolio.app import create_app
 from portfolio.config import Settings
-from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.observability.metrics import Metrics
 from portfolio.observability.registry import METRICS
 from portfolio.observability.sdk import Telemetry, interval_s
 from tests.support.collector import Collector
 from tests.support.gunicorn import wait_until
+from tests.support.parts import mongomock_app
 
 SPECIFIED = "OTEL_METRIC_EXPORT_INTERVAL"
 OWN = "OTEL_METRICS_EXPORT_INTERVAL_SECONDS"
@@ -53,9 +52,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    settings = Settings.from_environment({"OTEL_SDK_DISABLED": "true"})
-    app = create_app(settings, MongomockClient)
-    found: Metrics = app.extensions["portfolio"].metrics
+    found: Metrics = mongomock_app(OTEL_SDK_DISABLED="true").extensions["portfolio"].metrics
     return found
 
 
@@ -76,11 +73,6 @@ def start(
     yield start
     for each in started:
         each.stop()
-
-
-def state_of_exports(metrics: Metrics) -> str:
-    (breaker,) = (each for each in metrics.breakers if each.name == "telemetry_metrics")
-    return breaker.state
 
 
 @pytest.mark.parametrize(
@@ -118,15 +110,15 @@ def test_exports_that_fail_open_their_breaker_and_the_last_is_sent_in_spite_of_i
 ) -> None:
     recorder.status = 400
     telemetry = start()
-    wait_until(lambda: state_of_exports(metrics) == "open", "the breaker opens", 5)
     (breaker,) = (each for each in metrics.breakers if each.name == "telemetry_metrics")
+    wait_until(lambda: breaker.state == "open", "the breaker opens", 5)
     wait_until(lambda: breaker.outcomes["refused"] > 2, "later exports are not tried", 5)
     assert len(recorder.sent) == 2
 
     recorder.status = 200
     telemetry.stop()
     assert len(recorder.sent) == 3
-    assert state_of_exports(metrics) == "closed"
+    assert breaker.state == "closed"
 
 
 def test_a_value_that_cannot_be_read_is_logged_and_costs_no_other_metric(

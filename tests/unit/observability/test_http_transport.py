@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -75,7 +74,5 @@ def test_a_cut_connection_is_a_connection_error(collector: Recorder) -> None:
 
 def test_a_collector_that_hangs_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        begun = time.monotonic()
         result = post(f"127.0.0.1:{listener.getsockname()[1]}", timeout=0.2)
     assert isinstance(result.error, TimeoutError)
-    assert time.monotonic() - begun < 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,9 +14,10 @@ from tests.support.gunicorn import wait_until
 
 
 def test_a_breaker_is_reset_again_after_the_clock_went_back(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coordinator = WorkerCoordinator(replace(settings, runtime_dir=str(tmp_path)), Mock())
+    settings = Settings.from_environment({"PORTFOLIO_RUNTIME_DIR": str(tmp_path)})
+    coordinator = WorkerCoordinator(settings, Mock())
     coordinator.shared.reset_breaker("database")
     reset: list[str] = []
     coordinator.start(dict, reset.append)

@@ -1,4 +1,4 @@
-"""Why MongoDB does not answer is said in a few words, without secrets and without dumps."""
+"""Which failures say that MongoDB is away, and why: in a few words, without secrets or dumps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from pymongo.errors import (
 
 from portfolio.config import Settings
 from portfolio.errors import Unavailable
+from portfolio.scheduling import budget
 from portfolio.storage.database import Database
-from portfolio.storage.failures import find_cause, is_unreachable, location
+from portfolio.storage.failures import find_cause, is_outage, is_unreachable, location
 
 SELECTION = ServerSelectionTimeoutError(
     "No servers found yet, Timeout: 1.0s, Topology Description: <TopologyDescription …>"
 )
 REFUSED = AutoReconnect("db:27017: [Errno 111] Connection refused (configured timeouts: x: 1.0ms)")
+# What PyMongo says of a connection that was opened while its server recovered.
+NO_SESSIONS = ConfigurationError("Sessions are not supported by this MongoDB deployment")
 DUMP = "not authorized on portfolio to execute command { count: 1, lsid: { id: UUID(7) } }"
 
 
@@ -83,6 +86,29 @@ def test_only_errors_of_reaching_it_are_taken_for_that() -> None:
     assert is_unreachable(OperationFailure("", 18))
     assert not is_unreachable(OperationFailure("ns not found", 26))
     assert not is_unreachable(ValueError())
+
+
+def test_a_connection_without_sessions_is_replaced_by_another_one() -> None:
+    failures = [NO_SESSIONS]
+
+    def operation() -> str:
+        if failures:
+            raise failures.pop()
+        return "stored"
+
+    assert Database(Settings.from_environment({})).run("find", operation, retry=True) == "stored"
+
+
+def test_a_server_without_sessions_is_unavailable_and_no_fault_of_ours() -> None:
+    def operation() -> None:
+        raise NO_SESSIONS
+
+    with pytest.raises(Unavailable), budget(0.2):
+        Database(Settings.from_environment({})).run("find", operation, retry=True)
+
+
+def test_any_other_configuration_that_is_wrong_is_no_outage() -> None:
+    assert not is_outage(ConfigurationError("unknown option"))
 
 
 def test_no_value_of_a_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
