@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,20 @@ def app(
         # It has met failures that the next test must not count.
         del apps[settings]
         database.close()
+
+
+@pytest.fixture
+def another(settings: Settings) -> Iterator[Callable[..., Flask]]:
+    """Make applications beside ``app``, with other settings: ``another(api_keys=("key",))``."""
+    made: list[Flask] = []
+
+    def make(**changes: Any) -> Flask:
+        made.append(create_app(replace(settings, **changes)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.extensions["portfolio"].database.close()
 
 
 @pytest.fixture

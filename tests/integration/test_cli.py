@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +13,17 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.models import Portfolio
-from portfolio.storage.repository import PortfolioRepository
 from portfolio.storage.writer import PortfolioWriter
+from tests.support.calls import V1, create
 from tests.support.commands import run
 from tests.support.parts import storage
 
 
 def every(client: FlaskClient) -> list[dict[str, Any]]:
-    return client.get("/api/v1/portfolios").json
+    return client.get(V1).json
 
 
 def names(client: FlaskClient) -> list[str]:
@@ -47,7 +43,7 @@ def test_an_export_imported_elsewhere_is_the_same(
     app: Flask, client: FlaskClient, collection: Collection[Any], tmp_path: Path, name: str
 ) -> None:
     for fund in ('Größe 7, «été», "quoted"', "=1+1", " spaced "):
-        client.post("/api/v1/portfolios", json={"name": fund, "version": 7})
+        create(client, fund, version=7)
     before = every(client)
     file = tmp_path / name
     exported = run(app, "export", file)
@@ -61,16 +57,6 @@ def test_an_export_imported_elsewhere_is_the_same(
     assert every(client) == before
 
 
-def test_the_columns_of_csv_are_the_fields(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
-    client.post("/api/v1/portfolios", json={"name": "Growth"})
-    file = tmp_path / "all.csv"
-    run(app, "export", file)
-    with file.open(newline="") as lines:
-        assert list(csv.DictReader(lines)) == [
-            {key: str(value) for key, value in every(client)[0].items()}
-        ]
-
-
 def test_csv_may_name_what_it_has_alone(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
     file = tmp_path / "some.csv"
     file.write_text('\ufeffname,version,other\nGrowth,3,x\n"Two\nlines",,\n')
@@ -82,7 +68,6 @@ def test_csv_may_name_what_it_has_alone(app: Flask, client: FlaskClient, tmp_pat
 
 BAD = {
     "nonsense": "not JSON",
-    "[]": "a JSON array; `jq -c '.[]'` makes one portfolio a line of it",
     "7": "Input should be an object",
     '{"title": "Growth"}': "name: Field required",
     '{"name": "Growth", "version": -1, "dateCreated": "soon"}': "dateCreated: Input should be",
@@ -163,13 +148,11 @@ def test_an_import_that_is_interrupted_says_how_to_go_on(
 
 
 def test_a_database_whose_name_differs_in_case_is_named(
-    app: Flask, client: FlaskClient, lines: Path, settings: Settings
+    client: FlaskClient, lines: Path, settings: Settings, another: Callable[..., Flask]
 ) -> None:
     name = settings.mongodb_db
-    assert client.post("/api/v1/portfolios", json={"name": "Growth"}).status_code == 201
-    other = create_app(replace(settings, mongodb_db=name.title()))
-    stopped = run(other, "import", lines)
-    other.extensions["portfolio"].database.close()
+    create(client)
+    stopped = run(another(mongodb_db=name.title()), "import", lines)
     assert stopped.exit_code == 1
     assert stopped.output == (
         "Error: BulkWriteError: db already exists with different case already have: "
@@ -177,26 +160,9 @@ def test_a_database_whose_name_differs_in_case_is_named(
     )
 
 
-def test_an_export_that_fails_leaves_the_file_as_it_was(
-    app: Flask, client: FlaskClient, tmp_path: Path
-) -> None:
-    client.post("/api/v1/portfolios", json={"name": "Growth"})
-    file = tmp_path / "all.ndjson"
-    file.write_text("before\n")
-
-    class Failing(PortfolioRepository):
-        def batches_by_id(self, after: str | None = None) -> Any:
-            yield [Portfolio("0" * 24, "x", datetime(2024, 1, 1), 1)]
-            raise Unavailable("Database unavailable")
-
-    with storage(app, Failing):
-        assert run(app, "export", file).exit_code == 1
-    assert file.read_text() == "before\n"
-
-
 def test_find_shows_what_contains_the_name(app: Flask, client: FlaskClient) -> None:
     for name in ("Growth", "Old growth (closed)", "Income"):
-        client.post("/api/v1/portfolios", json={"name": name})
+        create(client, name)
     found = run(app, "find", "GROWTH")
     assert found.exit_code == 0
     assert "Old growth (closed)" in found.output
@@ -214,11 +180,3 @@ def test_seed_creates_as_many_as_asked(app: Flask, client: FlaskClient) -> None:
     seeded = run(app, "seed", 150, group="db")
     assert seeded.output.splitlines()[-1] == "150 portfolios created"
     assert len(set(names(client))) == 150
-
-
-def test_csv_without_a_name_column_says_what_is_missing(app: Flask, tmp_path: Path) -> None:
-    file = tmp_path / "wrong.csv"
-    file.write_text("title;x\nGrowth;1\n")
-    result = run(app, "import", file)
-    assert result.exit_code == 1
-    assert "name is missing" in result.output

@@ -8,17 +8,17 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-UNKNOWN = "/api/v1/portfolio/0123456789abcdef01234567"
+from tests.support.calls import UNKNOWN, V1, one
 
 
 @pytest.fixture
 def created(client: FlaskClient) -> TestResponse:
-    return client.post("/api/v1/portfolios", json={"name": "Growth"})
+    return client.post(V1, json={"name": "Growth"})
 
 
 @pytest.fixture
 def path(created: TestResponse) -> str:
-    return f"/api/v1/portfolio/{created.json['portfolioId']}"
+    return one(created.json["portfolioId"])
 
 
 def update(client: FlaskClient, path: str, portfolio: dict[str, Any], **headers: str) -> Any:
@@ -56,11 +56,11 @@ def test_a_client_that_knows_an_older_version_gets_the_portfolio(
 
 
 def test_a_condition_on_what_is_not_there_is_404(client: FlaskClient) -> None:
-    body = {"portfolioId": UNKNOWN[-24:], "name": "Growth", "version": 1}
-    headers = {"If-Match": f'"{UNKNOWN[-24:]}-1"', "If-None-Match": "*"}
-    assert client.get(UNKNOWN, headers=headers).status_code == 404
-    assert client.put(UNKNOWN, json=body, headers=headers).status_code == 404
-    assert client.delete(f"{UNKNOWN}?version=1", headers=headers).status_code == 404
+    body = {"portfolioId": UNKNOWN, "name": "Growth", "version": 1}
+    headers = {"If-Match": f'"{UNKNOWN}-1"', "If-None-Match": "*"}
+    assert client.get(one(UNKNOWN), headers=headers).status_code == 404
+    assert client.put(one(UNKNOWN), json=body, headers=headers).status_code == 404
+    assert client.delete(f"{one(UNKNOWN)}?version=1", headers=headers).status_code == 404
 
 
 def test_a_change_under_the_current_tag_is_made(

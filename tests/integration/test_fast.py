@@ -34,18 +34,6 @@ def test_a_bulk_may_have_a_hundred_portfolios(client: FlaskClient) -> None:
     assert (response.status_code, response.json["count"]) == (201, 100)
 
 
-def test_names_that_exist_are_refused_and_named(client: FlaskClient) -> None:
-    kept = [create(client, name) for name in ("Growth", "growth", "Value", "Income")]
-    status, detail = refusal(client.post(BULK, json=bulk("GROWTH", "New", "VALUE")))
-    assert status == 409
-    named = detail.lower()
-    assert "growth" in named
-    assert "value" in named
-    assert "income" not in named
-    assert "new" not in named
-    assert client.get(V1).json == kept
-
-
 @pytest.mark.parametrize(
     ("body", "status", "detail"),
     [

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dns.resolver
@@ -17,17 +16,13 @@ from portfolio.config import Settings
 from tests.support.calls import V1, V2, refusal
 from tests.support.gunicorn import wait_until
 
-pytestmark = pytest.mark.both_topologies
-
 SERVICE = "globeco-portfolio-service"
 
 
 @pytest.fixture
-def app(app: Flask, settings: Settings) -> Iterator[Flask]:
+def app(app: Flask, another: Callable[..., Flask]) -> Flask:
     """An application of the test's own, which begins to count and has found nothing yet."""
-    own = create_app(settings)
-    yield own
-    own.extensions["portfolio"].database.close()
+    return another()
 
 
 @pytest.fixture
@@ -134,6 +129,7 @@ def test_ready_shows_what_it_rests_on(watched: FlaskClient) -> None:
     assert checks["circuit_breakers"]["healthy_ratio"] == 1.0
 
 
+@pytest.mark.both_topologies
 def test_detailed_shows_every_part_as_the_runbook_reads_it(
     watched: FlaskClient, settings: Settings
 ) -> None:
@@ -176,17 +172,16 @@ def test_detailed_shows_every_part_as_the_runbook_reads_it(
 
 @pytest.mark.parametrize("signal", ["metrics", "traces"])
 def test_a_signal_without_an_exporter_is_shown_as_off(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, signal: str
+    another: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch, signal: str
 ) -> None:
     monkeypatch.setenv(f"OTEL_{signal.upper()}_EXPORTER", "none")
-    app = create_app(replace(settings, otel_sdk_disabled=False, enable_tracing=True))
-    client, on = app.test_client(), {"metrics": signal != "metrics", "tracing": signal != "traces"}
+    client = another(otel_sdk_disabled=False, enable_tracing=True).test_client()
+    on = {"metrics": signal != "metrics", "tracing": signal != "traces"}
     checks = client.get("/health/detailed").json["checks"]
     assert checks["telemetry"] == {"status": "healthy", **on}
     assert {name: client.get("/").json["features"][name] for name in on} == on
     breakers = {f"telemetry_{other}" for other in {"metrics", "traces"} - {signal}}
     assert checks["circuit_breakers"]["breakers"].keys() == breakers | {"database"}
-    app.extensions["portfolio"].database.close()
 
 
 def test_metrics_show_requests_and_the_use_of_resources(watched: FlaskClient) -> None:

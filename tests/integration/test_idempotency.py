@@ -1,12 +1,11 @@
-"""A creation with an Idempotency-Key happens once, on both topologies."""
+"""A creation with an Idempotency-Key happens once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,20 +16,18 @@ from pymongo.collection import Collection
 
 from portfolio.api.requests import idempotency_key
 from portfolio.api.schemas import PortfolioCreateSchema, load
-from portfolio.app import create_app
-from portfolio.config import Settings
 from portfolio.models import IdempotencyKey, IdempotencyRecord, Portfolio
 from portfolio.storage.documents import new_id, record_to_document
 from portfolio.storage.search import PortfolioSearch
 from portfolio.timestamps import utc_now
-from tests.support.calls import to_stored
+from tests.support.calls import BULK, V1, V2, one, to_stored
 from tests.support.parts import storage
 
-pytestmark = pytest.mark.both_topologies
+both_topologies = pytest.mark.both_topologies
 
-ONE = ("/api/v1/portfolios", {"name": "Growth"})
-SOME = ("/api/v2/portfolios", [{"name": "Growth"}, {"name": "Income"}])
-FAST = ("/api/fast/portfolios/bulk", [{"name": "Growth"}, {"name": "Income"}])
+ONE = (V1, {"name": "Growth"})
+SOME = (V2, [{"name": "Growth"}, {"name": "Income"}])
+FAST = (BULK, [{"name": "Growth"}, {"name": "Income"}])
 
 Documents = Collection[dict[str, Any]]
 
@@ -39,6 +36,7 @@ def post(client: FlaskClient, path: str, body: Any, key: str = "k-1") -> Any:
     return client.post(path, json=body, headers={"Idempotency-Key": key})
 
 
+@both_topologies
 @pytest.mark.parametrize(("path", "body"), [ONE, SOME])
 def test_the_same_key_and_body_give_the_first_answer_again(
     client: FlaskClient, collection: Documents, path: str, body: Any
@@ -52,6 +50,7 @@ def test_the_same_key_and_body_give_the_first_answer_again(
     assert collection.count_documents({}) == (len(body) if isinstance(body, list) else 1)
 
 
+@both_topologies
 def test_a_replayed_fast_bulk_is_not_refused_for_the_names_that_it_stored(
     client: FlaskClient,
 ) -> None:
@@ -62,11 +61,12 @@ def test_a_replayed_fast_bulk_is_not_refused_for_the_names_that_it_stored(
 
 def test_a_replay_shows_what_was_created_even_if_it_changed_since(client: FlaskClient) -> None:
     first = post(client, *ONE).json
-    client.put(f"/api/v1/portfolio/{first['portfolioId']}", json=first | {"name": "Changed"})
+    client.put(one(first["portfolioId"]), json=first | {"name": "Changed"})
     assert post(client, *ONE).json == first
 
 
-@pytest.mark.parametrize("other", [("/api/v1/portfolios", {"name": "Other"}), SOME])
+@both_topologies
+@pytest.mark.parametrize("other", [(V1, {"name": "Other"}), SOME])
 def test_the_same_key_for_another_request_is_refused(
     client: FlaskClient, collection: Documents, other: tuple[str, Any]
 ) -> None:
@@ -86,6 +86,7 @@ def test_a_key_that_is_not_1_to_128_printable_characters_is_refused(
     assert "Idempotency-Key" in response.json["detail"]
 
 
+@both_topologies
 def test_of_many_requests_with_one_key_at_once_one_creates(
     app: Flask, collection: Documents
 ) -> None:
@@ -131,6 +132,7 @@ def begin(app: Flask, path: str, body: dict[str, Any], age: timedelta) -> Idempo
     return record
 
 
+@both_topologies
 def test_the_same_key_while_the_first_is_in_flight_is_a_conflict(
     app: Flask, client: FlaskClient, collection: Documents
 ) -> None:
@@ -141,6 +143,7 @@ def test_the_same_key_while_the_first_is_in_flight_is_a_conflict(
     assert collection.count_documents({}) == 0
 
 
+@both_topologies
 def test_what_a_dead_worker_began_is_completed_by_the_retry(
     app: Flask, client: FlaskClient, collection: Documents
 ) -> None:
@@ -155,6 +158,7 @@ def test_keys_expire_after_a_day(app: Flask) -> None:
     assert indexes["expire"]["expireAfterSeconds"] == 24 * 60 * 60
 
 
+@both_topologies
 def test_a_refused_creation_does_not_use_up_its_key(
     app: Flask, client: FlaskClient, collection: Documents
 ) -> None:
@@ -177,18 +181,17 @@ def test_a_slash_at_the_end_of_the_path_makes_no_other_request(
 
 
 @pytest.fixture
-def callers(app: Flask, settings: Settings) -> Iterator[Callable[[str], dict[str, Any]]]:
+def callers(app: Flask, another: Callable[..., Flask]) -> Callable[[str], dict[str, Any]]:
     """The application with two API keys: ``callers("red")`` creates as the holder of ``red``."""
-    guarded = create_app(replace(settings, api_keys=("red", "blue")))
+    guarded = another(api_keys=("red", "blue"))
 
     def create(api_key: str) -> dict[str, Any]:
         headers = {"Idempotency-Key": "k-1", "X-API-Key": api_key}
-        answer = guarded.test_client().post("/api/v1/portfolios", json=ONE[1], headers=headers)
+        answer = guarded.test_client().post(V1, json=ONE[1], headers=headers)
         assert answer.status_code == 201, answer.text
         return answer.json
 
-    yield create
-    guarded.extensions["portfolio"].database.close()
+    return create
 
 
 def test_callers_do_not_share_keys(

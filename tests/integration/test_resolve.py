@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from typing import Any
-from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
-from werkzeug.test import TestResponse
 
 from portfolio.service import MAX_NAMESAKES
 from tests.support.calls import (
@@ -171,11 +167,6 @@ def test_what_is_missing_keeps_the_order_and_spelling_of_the_request(client: Fla
     assert missing == {"ids": ids[:-1], "names": [" Zeta", "Alpha", "ZETA"]}
 
 
-def test_an_id_that_can_not_be_one_is_missing(client: FlaskClient) -> None:
-    found = resolve(client, ids=["nonsense"])
-    assert found == {"portfolios": [], "missing": {"ids": ["nonsense"], "names": []}}
-
-
 def test_names_are_never_operators_or_patterns(client: FlaskClient) -> None:
     create(client)
     asked = ["$ne", ".*", "$where", "Gr_wth", "{}"]
@@ -194,14 +185,6 @@ def test_more_namesakes_than_memory_may_hold_are_refused(
     assert status == 400
     assert detail.startswith(f"More than {MAX_NAMESAKES} portfolios have these names")
     assert resolve(client, names=["Income"])["portfolios"] == []
-
-
-def test_documents_of_others_are_resolved(client: FlaskClient, collection: Documents) -> None:
-    bare = collection.insert_one({"name": "Bare", "extra": {"a": 1}}).inserted_id
-    found = resolve(client, ids=[str(bare)], names=["bare"])
-    (portfolio,) = found["portfolios"]
-    assert (portfolio["portfolioId"], portfolio["version"]) == (str(bare), 1)
-    assert portfolio.keys() == {"portfolioId", "name", "dateCreated", "version"}
 
 
 # Fields
@@ -229,24 +212,6 @@ def test_fields_leave_the_other_fields_out_of_a_search(
     # Neither the cache of validated queries nor a shared page mixes up what was chosen.
     assert client.get(f"{path}fields=version").json["portfolios"] == [{"version": 1}] * 2
     assert client.get(path).json["portfolios"] == whole
-
-
-def follow(client: FlaskClient, response: TestResponse) -> TestResponse:
-    """Follow the link to the next page."""
-    (target,) = re.findall(r'<([^>]+)>; rel="next"', response.headers["Link"])
-    return client.get(urljoin(V2, target))
-
-
-@pytest.mark.parametrize("start", ["", "cursor=&"])
-def test_links_and_cursors_keep_the_fields(client: FlaskClient, start: str) -> None:
-    for day in (1, 2, 3):
-        create(client, f"P{day}", dateCreated=datetime(2024, 1, day).isoformat())
-    page = client.get(f"{V2}?{start}limit=1&fields=name")
-    seen = [page.json["portfolios"]]
-    for _ in range(2):
-        page = follow(client, page)
-        seen.append(page.json["portfolios"])
-    assert seen == [[{"name": "P3"}], [{"name": "P2"}], [{"name": "P1"}]]
 
 
 @pytest.mark.parametrize("chosen", ["", "%20", "name,", "id", "name;version", "NAME", "_id"])

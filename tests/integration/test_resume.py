@@ -7,8 +7,7 @@ import fcntl
 import gzip
 import io
 import signal
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ from bson import ObjectId
 from flask import Flask
 from pymongo.collection import Collection
 
-from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.storage.repository import PortfolioRepository
@@ -69,10 +67,15 @@ def stored(collection: Documents) -> Documents:
     return collection
 
 
-@pytest.fixture(params=["all.ndjson", "all.csv", "all.csv.gz"])
+each_format = pytest.mark.parametrize(
+    "file", ["all.ndjson", "all.csv", "all.csv.gz"], indirect=True
+)
+
+
+@pytest.fixture
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Where to export to, once in each format."""
-    return tmp_path / request.param
+    """Where to export to."""
+    return tmp_path / getattr(request, "param", "all.csv.gz")
 
 
 def part_of(file: Path) -> Path:
@@ -128,6 +131,7 @@ def interrupt(app: Flask, file: Path, error: Any) -> str:
     return result.output
 
 
+@each_format
 def test_an_export_is_in_the_order_of_ids_and_has_what_lacks_a_date(
     app: Flask, stored: Documents, file: Path
 ) -> None:
@@ -135,31 +139,22 @@ def test_an_export_is_in_the_order_of_ids_and_has_what_lacks_a_date(
     assert ids(file) == IDS
 
 
-@pytest.mark.parametrize("error", [Unavailable("Database unavailable"), KeyboardInterrupt()])
-def test_a_resumed_export_equals_a_whole_one(
-    app: Flask, stored: Documents, file: Path, error: Any
+@each_format
+def test_an_export_that_is_resumed_twice_equals_a_whole_one(
+    app: Flask, stored: Documents, file: Path
 ) -> None:
     expected = whole(app, file)
-    stopped = interrupt(app, file, error)
-    if isinstance(error, KeyboardInterrupt):
-        assert f"Error: Interrupted. What was written stays in {part_of(file)}; the same" in stopped
+    interrupt(app, file, Unavailable("Database unavailable"))
+    stopped = interrupt(app, file, KeyboardInterrupt())
+    assert f"Error: Interrupted. What was written stays in {part_of(file)}; the same" in stopped
     told = export(app, file).splitlines()
-    assert told[0].startswith(f"Resuming after {2 * BATCH} portfolios")
+    assert told[0].startswith(f"Resuming after {4 * BATCH} portfolios")
     assert told[-1] == f"{COUNT} written to {file}"
     assert content(file) == expected
     assert not part_of(file).exists()
 
 
-def test_an_export_goes_on_as_often_as_it_is_interrupted(
-    app: Flask, stored: Documents, file: Path
-) -> None:
-    expected = whole(app, file)
-    for _ in range(3):
-        interrupt(app, file, KeyboardInterrupt())
-    assert f"Resuming after {6 * BATCH} portfolios" in export(app, file)
-    assert content(file) == expected
-
-
+@each_format
 def test_an_export_goes_on_wherever_its_last_step_was_torn(
     app: Flask, stored: Documents, file: Path
 ) -> None:
@@ -182,6 +177,7 @@ def test_an_export_goes_on_wherever_its_last_step_was_torn(
     assert ids(file) == IDS[: 2 * BATCH], "nothing of a step stays that is not taken again"
 
 
+@each_format
 def test_a_part_that_was_truncated_or_replaced_is_refused(
     app: Flask, stored: Documents, file: Path
 ) -> None:
@@ -276,12 +272,12 @@ def test_an_export_does_not_go_on_from_another_database(
     stored: Documents,
     file: Path,
     settings: Settings,
+    another: Callable[..., Flask],
 ) -> None:
     interrupt(app, file, KeyboardInterrupt())
-    other = create_app(replace(settings, mongodb_db=f"{settings.mongodb_db}-other"))
+    other = another(mongodb_db=f"{settings.mongodb_db}-other")
     other.extensions["portfolio"].database.ensure_indexes()
     refused = run(other, "export", file)
-    other.extensions["portfolio"].database.close()
     assert refused.exit_code == 1
     assert f"{part_of(file)} has portfolios of {settings.mongodb_db} at" in refused.output
     assert not file.exists()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from bson import ObjectId
 from flask import Flask
 from flask.testing import FlaskClient
+from pymongo.collection import Collection
 
 from tests.support.calls import UNKNOWN, V1, V2, create, create_all, faults, one, refusal
 
@@ -31,17 +34,48 @@ def test_the_list_has_every_portfolio_in_insertion_order(client: FlaskClient) ->
     assert client.get(V1).json == [newest, *bulk]
 
 
-def test_the_list_goes_on_beyond_a_batch(app: Flask, client: FlaskClient) -> None:
-    documents = [{"name": str(number), "version": 1} for number in range(2345)]
-    app.extensions["portfolio"].database.portfolios.insert_many(documents)
-    listed = client.get(V1).json
-    assert [portfolio["name"] for portfolio in listed] == [str(number) for number in range(2345)]
-
-
 def test_the_list_ignores_query_parameters(client: FlaskClient) -> None:
     create_all(client, ["A", "B"])
     response = client.get(V1 + "?limit=1&offset=x&name=&limit=2")
     assert (response.status_code, len(response.json)) == (200, 2)
+
+
+LINES = "application/x-ndjson"
+
+
+def test_the_list_goes_on_beyond_a_batch_as_an_array_or_as_lines(
+    client: FlaskClient, collection: Collection[dict[str, Any]]
+) -> None:
+    names = [f"Fund {number}\n" for number in range(2345)]
+    collection.insert_many({"name": name} for name in names)
+    array = client.get(V1)
+    assert [portfolio["name"] for portfolio in array.json] == names
+    lines = client.get(V1, headers={"Accept": LINES})
+    assert lines.data.endswith(b"\n")
+    assert [json.loads(line) for line in lines.data.splitlines()] == array.json
+
+
+def test_no_portfolios_are_no_lines(client: FlaskClient) -> None:
+    assert client.get(V1, headers={"Accept": LINES}).data == b""
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("*/*", "application/json"),
+        ("application/json, application/x-ndjson", "application/json"),
+        ("application/json;q=0.5, application/x-ndjson", LINES),
+        ("application/x-ndjson, */*;q=0.1", LINES),
+        ("text/html", "application/json"),
+        ("nonsense", "application/json"),
+    ],
+)
+def test_a_client_chooses_between_an_array_and_lines(
+    unit_client: FlaskClient, accept: str, expected: str
+) -> None:
+    answer = unit_client.get(V1, headers={"Accept": accept})
+    assert answer.mimetype == expected
+    assert "Accept" in answer.headers["Vary"]
 
 
 # Creation

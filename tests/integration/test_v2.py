@@ -262,12 +262,6 @@ def test_each_item_of_a_bulk_keeps_its_own_date_and_version(client: FlaskClient)
     assert second["version"] == 1
 
 
-def test_names_of_a_bulk_may_be_stored_already(client: FlaskClient) -> None:
-    create_all(client, ["A", "B"])
-    create_all(client, ["A", "b"])
-    assert len(client.get(V1).json) == 4
-
-
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
