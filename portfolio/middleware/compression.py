@@ -50,13 +50,12 @@ def compress(
         return body
     close = getattr(body, "close", None)
     chunks = iter(body)
-    begin, size = [], 0
+    begin: list[bytes] = []
     for chunk in chunks:
         begin.append(chunk)
-        size += len(chunk)
-        if size >= MIN_BYTES:
+        if sum(map(len, begin)) >= MIN_BYTES:
             break
-    if size < MIN_BYTES:  # a short stream
+    else:  # a short stream
         return ClosingIterator(begin, close)
     headers[:] = [
         # Another representation: its tag may only be compared weakly.
