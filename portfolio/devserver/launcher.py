@@ -58,7 +58,7 @@ def main() -> int:
         settings = Settings.from_environment()
         check_port(settings.port)
         with _mongodb(settings) as mongod:
-            return _serve(Settings.from_environment(), mongod)
+            return _serve(settings.port, mongod)
     except (ConfigurationError, DataFolderError, MongodError, PortError) as error:
         return _fail(str(error))
 
@@ -102,7 +102,7 @@ def _mongodb(settings: Settings) -> Iterator[Mongod | None]:
             mongod.stop()
 
 
-def _serve(settings: Settings, mongod: Mongod | None) -> int:
+def _serve(port: int, mongod: Mongod | None) -> int:
     """Run Gunicorn; report once that it is ready or why it is not.
 
     Returns:
@@ -111,8 +111,9 @@ def _serve(settings: Settings, mongod: Mongod | None) -> int:
     Raises:
         MongodError: the local MongoDB has ended.
     """
-    gunicorn = _start_gunicorn(settings.port)
-    ready = explained = False
+    gunicorn = _start_gunicorn(port)
+    ready = False
+    pause_s = _PAUSE_S
     probe_at = time.monotonic()
     explain_at = probe_at + _EXPLAIN_AFTER_S
     try:
@@ -121,13 +122,13 @@ def _serve(settings: Settings, mongod: Mongod | None) -> int:
                 mongod.check()
             now = time.monotonic()
             if not ready and now >= probe_at:
-                ready = _is_ready(settings.port)
+                ready = _is_ready(port)
                 if ready:
-                    _say(_WELCOME.format(port=settings.port))
-                elif not explained and now >= explain_at:
+                    _say(_WELCOME.format(port=port))
+                elif pause_s < _SELDOM_S and now >= explain_at:
                     _say("Not ready: API calls get 503 until MongoDB answers. Ctrl-C ends it.")
-                    explained = True
-                probe_at = now + (_SELDOM_S if explained else _PAUSE_S)
+                    pause_s = _SELDOM_S
+                probe_at = now + pause_s
             time.sleep(_PAUSE_S)
         return _fail(f"Gunicorn ended with code {gunicorn.returncode}.")
     finally:
