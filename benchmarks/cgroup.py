@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-CPU = 0.2
-MEMORY_BYTES = 256 * 1024 * 1024
+_CPU = 0.2
+_MEMORY_BYTES = 256 * 1024 * 1024
 _PERIOD_US = 100_000
 _ROOT = Path("/sys/fs/cgroup")
 # Joins the groups, then becomes the command: what a container's runtime does.
@@ -27,8 +27,8 @@ class Group(Protocol):
 
     folders: list[Path]
 
-    def limit(self, cpu: float, memory_bytes: int) -> None:
-        """Set the limits: a share of one CPU, and bytes."""
+    def limit(self) -> None:
+        """Set the limits of the pod."""
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds that were used in it until now."""
@@ -50,11 +50,11 @@ class GroupV1:
     def _all(self) -> tuple[Path, ...]:
         return self._cpu, self._accounts, self._memory
 
-    def limit(self, cpu: float, memory_bytes: int) -> None:
-        """Set the limits: a share of one CPU, and bytes."""
+    def limit(self) -> None:
+        """Set the limits of the pod."""
         (self._cpu / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
-        (self._cpu / "cpu.cfs_quota_us").write_text(str(int(cpu * _PERIOD_US)))
-        (self._memory / "memory.limit_in_bytes").write_text(str(memory_bytes))
+        (self._cpu / "cpu.cfs_quota_us").write_text(str(int(_CPU * _PERIOD_US)))
+        (self._memory / "memory.limit_in_bytes").write_text(str(_MEMORY_BYTES))
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds that were used in it until now."""
@@ -73,10 +73,10 @@ class GroupV2:
         self._folder = root / name
         self.folders = [self._folder]
 
-    def limit(self, cpu: float, memory_bytes: int) -> None:
-        """Set the limits: a share of one CPU, and bytes."""
-        (self._folder / "cpu.max").write_text(f"{int(cpu * _PERIOD_US)} {_PERIOD_US}")
-        (self._folder / "memory.max").write_text(str(memory_bytes))
+    def limit(self) -> None:
+        """Set the limits of the pod."""
+        (self._folder / "cpu.max").write_text(f"{int(_CPU * _PERIOD_US)} {_PERIOD_US}")
+        (self._folder / "memory.max").write_text(str(_MEMORY_BYTES))
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds that were used in it until now."""
@@ -106,7 +106,7 @@ def pod_limits(root: Path = _ROOT, *, name: str = "service") -> Iterator[Group]:
         for folder in group.folders:
             folder.mkdir()
             made.append(folder)
-        group.limit(CPU, MEMORY_BYTES)
+        group.limit()
     except OSError as error:
         for folder in made:
             folder.rmdir()

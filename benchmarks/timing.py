@@ -6,13 +6,11 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 
-ROUNDS = 60
+_ROUNDS = 60
 _CALLS = 40
 
 
-def cpu_microseconds(
-    calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS
-) -> dict[str, float]:
+def cpu_microseconds(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Return the CPU microseconds of each call, in the order given.
 
     The best of many short rounds, by turns: noise only ever adds. Waiting costs nothing here, so
@@ -24,7 +22,7 @@ def cpu_microseconds(
             call()
     gc.collect()
     gc.freeze()
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         for title, call in calls.items():
             begun = time.thread_time()
             for _ in range(_CALLS):

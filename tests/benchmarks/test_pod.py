@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cgroup import (
-    MEMORY_BYTES,
     GroupV1,
     GroupV2,
     NoRight,
@@ -35,7 +34,7 @@ def test_version_1_limits_and_counts_in_three_hierarchies(tmp_path: Path) -> Non
         tmp_path / "memory" / "pod", memory__usage_in_bytes="130", memory__stat=statistics
     )
     group = GroupV1(tmp_path, "pod")
-    group.limit(0.2, MEMORY_BYTES)
+    group.limit()
     assert (cpu / "cpu.cfs_quota_us").read_text() == "20000"
     assert (memory / "memory.limit_in_bytes").read_text() == "268435456"
     assert (group.cpu_seconds(), group.memory_bytes(), len(group.folders)) == (1.5, 100, 3)
@@ -57,7 +56,7 @@ def test_version_2_limits_and_counts_in_one_folder(tmp_path: Path) -> None:
         memory__stat="anon 90\ninactive_file 30\n",
     )
     group = GroupV2(tmp_path, "pod")
-    group.limit(0.2, MEMORY_BYTES)
+    group.limit()
     assert (pod / "cpu.max").read_text() == "20000 100000"
     assert (pod / "memory.max").read_text() == "268435456"
     assert (group.cpu_seconds(), group.memory_bytes()) == (2.5, 100)

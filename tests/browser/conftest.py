@@ -85,9 +85,9 @@ class Browser:
         """Return by how many pixels the page is wider than the screen."""
         return max(0, int(self.run("return document.documentElement.scrollWidth")) - self._width)
 
-    def faint_texts(self, least_contrast: float = 3) -> dict[str, str]:
-        """Return the visible texts whose contrast (WCAG 2, 1 to 21) is below ``least_contrast``."""
-        found: dict[str, str] = self.run(_FAINT_TEXTS, least_contrast)
+    def faint_texts(self) -> dict[str, str]:
+        """Return the visible texts whose contrast (WCAG 2, 1 to 21) is below 3."""
+        found: dict[str, str] = self.run(_FAINT_TEXTS, 3)
         return found
 
     def scroll_to(self, selector: str) -> None:

@@ -112,8 +112,8 @@ class LocalRun:
         wait_until(is_ready, "the local run is ready", timeout_s=90)
         self.family()
 
-    def wait_said(self, text: str, timeout_s: float = 30) -> None:
-        wait_until(lambda: text in self.said, f"{text!r} is said: {self.said}", timeout_s)
+    def wait_said(self, text: str) -> None:
+        wait_until(lambda: text in self.said, f"{text!r} is said: {self.said}")
 
     def press_ctrl_c(self) -> None:
         """Type Ctrl-C, which signals every process in the terminal's foreground."""
@@ -132,9 +132,9 @@ class LocalRun:
         assert code is not None
         return int(code)
 
-    def remaining(self, timeout_s: float = 10) -> set[psutil.Process]:
+    def remaining(self) -> set[psutil.Process]:
         """Return those of its processes that don't end in time."""
-        _, alive = psutil.wait_procs(list(self._seen), timeout=timeout_s)
+        _, alive = psutil.wait_procs(list(self._seen), timeout=10)
         return set(alive)
 
     def end(self, number: signal.Signals) -> tuple[int, set[psutil.Process]]:
