@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 _CPU = 0.2
 _MEMORY_BYTES = 256 * 1024 * 1024
@@ -20,21 +19,6 @@ _JOIN = (
 
 class NoRight(RuntimeError):
     """No group can be made here; the message says why."""
-
-
-class Group(Protocol):
-    """A control group."""
-
-    folders: list[Path]
-
-    def limit(self) -> None:
-        """Set the limits of the pod."""
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU seconds that were used in it until now."""
-
-    def memory_bytes(self) -> int:
-        """Return what Kubernetes counts as its memory: all but file cache that nobody uses."""
 
 
 class GroupV1:
@@ -86,6 +70,9 @@ class GroupV2:
         """Return what Kubernetes counts as its memory: all but file cache that nobody uses."""
         usage = int((self._folder / "memory.current").read_text())
         return usage - _statistic(self._folder / "memory.stat", "inactive_file")
+
+
+Group = GroupV1 | GroupV2
 
 
 @contextmanager
