@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from portfolio.config import ConfigurationError
+from portfolio.config import ConfigurationError, Settings
 from portfolio.observability.otlp import GRPC, HTTP, GuardedExporter, endpoint, protocol
+from portfolio.observability.sdk import resource
 from tests.support.collector import Collector
 from tests.support.gunicorn import Gunicorn, wait_until
 
@@ -51,6 +52,26 @@ def test_the_endpoint_of_traces(environ: dict[str, str], expected: str) -> None:
 )
 def test_grpc_is_spoken_only_where_it_is_asked_for(environ: dict[str, str], expected: str) -> None:
     assert protocol("metrics", environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, ["metrics", "traces"]),
+        ({"ENABLE_METRICS": "false"}, ["traces"]),
+        ({"ENABLE_TRACING": "false"}, ["metrics"]),
+        ({"OTEL_SDK_DISABLED": "true"}, []),
+    ],
+)
+def test_each_signal_can_be_switched_off(variables: dict[str, str], expected: list[str]) -> None:
+    assert Settings.from_environment(variables).signals == expected
+
+
+def test_the_specifications_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "another")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=performance")
+    attributes = resource(Settings.from_environment({})).attributes
+    assert (attributes["service.name"], attributes["team"]) == ("another", "performance")
 
 
 @pytest.mark.parametrize("signal", ["METRICS", "TRACES"])

@@ -8,6 +8,7 @@ from portfolio.app import create_app
 from portfolio.config import Settings
 from portfolio.errors import NameConflict, Unavailable
 from portfolio.observability.metrics import BOUNDS, HistogramData, Metrics
+from portfolio.storage.breaker import Breaker
 
 
 def test_a_duration_falls_into_the_bucket_that_ends_at_or_above_it() -> None:
@@ -33,6 +34,19 @@ def test_quantiles_are_within_their_bucket() -> None:
 def metrics() -> Metrics:
     found: Metrics = create_app(Settings.from_environment({})).extensions["portfolio"].metrics
     return found
+
+
+def test_the_states_of_breakers_are_the_numbers_of_the_contract(metrics: Metrics) -> None:
+    breaker = Breaker("b", failures=1, reset_s=60, successes=1, counts=lambda _: True)
+    metrics.breakers = [breaker]
+    read = metrics.readers()["circuit_breaker.state"]
+    seen = [read()]
+    with pytest.raises(ZeroDivisionError):
+        breaker.call(lambda: 1 / 0)
+    seen.append(read())
+    breaker.half_open()
+    seen.append(read())
+    assert seen == [{("b",): 0}, {("b",): 2}, {("b",): 1}]
 
 
 def test_requests_are_counted_once_and_by_the_methods_of_http(metrics: Metrics) -> None:

@@ -16,6 +16,15 @@ from tests.telemetry.conftest import PROTOCOLS, Script, exporting
 
 SERVICE = "globeco-portfolio-service"
 
+# What a pod is told of itself: the attribute of its resource, the variable, and a value.
+POD = {
+    "service.namespace": ("SERVICE_NAMESPACE", "globeco"),
+    "k8s.pod.name": ("MY_POD_NAME", "pod-1"),
+    "k8s.pod.ip": ("MY_POD_IP", "10.0.0.7"),
+    "k8s.node.name": ("MY_NODE_NAME", "node-1"),
+    "k8s.namespace.name": ("MY_NAMESPACE", "globeco"),
+}
+
 # Prometheus name -> the attributes that its series carry beside `service`.
 CONTRACT = {metric.prometheus_name: set(metric.attributes) for metric in METRICS}
 
@@ -101,8 +110,7 @@ class Run(NamedTuple):
 def run(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """One run of a service for all that can be read off what it exported."""
     folder = tmp_path_factory.mktemp("metrics")
-    pod = {"MY_POD_NAME": "pod-1", "SERVICE_NAMESPACE": "globeco"}
-    with exporting(folder, replica_set.uri, **pod) as (gunicorn, collector):
+    with exporting(folder, replica_set.uri, **dict(POD.values())) as (gunicorn, collector):
         wait_until(lambda: len(collector.resources) == 2, "both workers export")
         pids = {worker.pid for worker in gunicorn.workers()}
         script = Script(gunicorn.url)
@@ -143,8 +151,9 @@ def test_two_workers_never_write_the_same_series(run: Run) -> None:
     assert len(resources) == 2, "an instance id each"
     for resource in resources.values():
         assert resource["service.name"] == SERVICE
-        assert resource["service.namespace"] == "globeco"
-        assert resource["k8s.pod.name"] == "pod-1"
+        assert {name: resource[name] for name in POD} == {
+            name: value for name, (_, value) in POD.items()
+        }
 
 
 def test_durations_resolve_the_targets_of_the_runbook(run: Run) -> None:
