@@ -5,7 +5,6 @@ import os
 from logging.config import dictConfig
 
 from portfolio.app import create_app
-from portfolio.cli import add_commands
 from portfolio.cli.helpers import cli_environment, is_command
 from portfolio.config import load_settings, server_settings
 from portfolio.observability.logging import logging_config
@@ -15,8 +14,6 @@ _environment = cli_environment()
 settings = server_settings() if _environment is os.environ else load_settings(_environment)
 # The output of a command may be a file of portfolios.
 dictConfig(logging_config(settings, "stderr" if is_command() else "stdout"))
-app = create_app(settings)
-if is_command():
-    add_commands(app)
-    # A command ends with the reason of a failed call.
+if is_command():  # which ends with the reason of a failed call
     logging.getLogger("portfolio.storage.database").setLevel("ERROR")
+app = create_app(settings)

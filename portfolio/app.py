@@ -17,6 +17,7 @@ from portfolio.api.services import Services
 from portfolio.api.v1 import blueprint as v1
 from portfolio.api.v2 import blueprint as v2
 from portfolio.api.validation_cache import ValidationCache
+from portfolio.cli import Commands
 from portfolio.config import Settings
 from portfolio.middleware.admission import AdmissionMiddleware
 from portfolio.middleware.auth import require_api_key
@@ -56,6 +57,8 @@ def create_app(settings: Settings | None = None, client_factory: Any = None) -> 
     if settings.enable_docs:
         app.register_blueprint(pages)
     services.metrics.initial_requests = initial_requests(app.url_map)
+
+    app.cli = Commands(app.name)
 
     register_error_handlers(app)
     if settings.api_keys:

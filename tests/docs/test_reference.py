@@ -13,7 +13,6 @@ import click
 import pytest
 from flask.testing import FlaskClient
 
-from portfolio.cli import add_commands
 from portfolio.config import PROFILES, settings_fields
 from portfolio.errors import ErrorCode, PortfolioError, code_for_status
 from portfolio.observability.registry import METRICS
@@ -57,7 +56,6 @@ def endpoints(client: FlaskClient) -> Iterator[str]:
 
 
 def commands(client: FlaskClient) -> Iterator[str]:
-    add_commands(client.application)
     group = client.application.cli
     context = click.Context(group)
     for name in group.list_commands(context):

@@ -177,6 +177,6 @@ def test_find_shows_what_contains_the_name(app: Flask, client: FlaskClient) -> N
 
 
 def test_seed_creates_as_many_as_asked(app: Flask, client: FlaskClient) -> None:
-    seeded = run(app, "seed", 150, group="db")
+    seeded = app.test_cli_runner().invoke(args=["db", "seed", "150"])
     assert seeded.output.splitlines()[-1] == "150 portfolios created"
     assert len(set(names(client))) == 150

@@ -24,7 +24,6 @@ from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
 from portfolio.models import PortfolioCreate
 from tests.support.calls import BULK, SEARCH, V1, V2, create, create_all, one, to_stored
-from tests.support.commands import run
 from tests.support.gunicorn import wait_until
 from tests.support.listening import Listener, listening
 from tests.support.mongod import await_primary
@@ -127,7 +126,7 @@ def test_no_call_shows_what_no_majority_has(
         service = app.extensions["portfolio"].portfolios
         [batch] = service.list_by_id()
         assert [each.id for each in batch] == [kept["portfolioId"]]
-        found = run(app, "find", "Stray")
+        found = app.test_cli_runner().invoke(args=["portfolios", "find", "Stray"])
         assert "No portfolio's name contains" in found.output
     assert client.get(one(stray_id)).json["name"] == "Stray"
 

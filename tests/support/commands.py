@@ -10,7 +10,6 @@ from typing import Any
 from click.testing import Result
 from flask import Flask
 
-from portfolio.cli import add_commands
 from portfolio.config import Settings
 from tests.support.gunicorn import ROOT
 
@@ -18,10 +17,9 @@ _PROGRAM = "from flask.cli import main; main()"
 _TIMEOUT_S = 120.0
 
 
-def run(app: Flask, *given: Any, group: str = "portfolios") -> Result:
-    """Run ``flask portfolios``, or a command of another group, in this process."""
-    add_commands(app)
-    return app.test_cli_runner().invoke(args=[group, *map(str, given)])
+def run(app: Flask, *given: Any) -> Result:
+    """Run ``flask portfolios`` in this process."""
+    return app.test_cli_runner().invoke(args=["portfolios", *map(str, given)])
 
 
 def environment(settings: Settings) -> dict[str, str]:
