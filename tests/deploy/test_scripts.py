@@ -612,7 +612,9 @@ class TestMonitoring:
 
     def test_a_headless_service_is_left_alone(self, cluster: Cluster) -> None:
         cluster.answers("^get service .*clusterIP", 0, "None")
-        assert not cluster.run(MONITORING_SH).asked("^delete")
+        result = cluster.run(MONITORING_SH)
+        assert result.status == 0, result.output
+        assert not result.asked("^delete")
 
     def test_failed_part_shows_its_pods_and_ends_it(self, cluster: Cluster) -> None:
         cluster.answers("^rollout status statefulset/alertmanager", 1, "timed out")
