@@ -1,7 +1,8 @@
-"""The tutorial works as it is printed: its commands are run in order, and answer what it shows."""
+"""The tutorial and the page on many portfolios work as they are printed, in order."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,11 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 
 from portfolio.devserver.mongod import Mongod
+from tests.support.calls import V2
 from tests.support.gunicorn import ROOT, Gunicorn
 
-TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+DOCS = ROOT / "docs"
+TUTORIAL = (DOCS / "tutorial.md").read_text()
+MANY_PORTFOLIOS = (DOCS / "how-to" / "many-portfolios.md").read_text()
 _END = "--- the end of a block ---"
 
 
@@ -57,3 +62,34 @@ def test_the_tutorial_works_as_printed(
     assert len(answers) == len(blocks()) >= 15
     for (commands, shown), answered in zip(blocks(), answers, strict=True):
         assert matches(shown, answered), f"{commands}\nshown:\n{shown}\nanswered:\n{answered}"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl on PATH")
+def test_the_page_on_many_portfolios_works_as_printed(
+    serve: Callable[..., Gunicorn], replica_set: Mongod, database_name: str, tmp_path: Path
+) -> None:
+    gunicorn = serve(replica_set.uri, MONGODB_DB=database_name)
+    gunicorn.wait_ready()
+    requests.post(gunicorn.url + V2, json=[{"name": "One"}, {"name": "Two"}], timeout=10)
+    (tmp_path / "funds.ndjson").write_text('{"name": "Asia"}\n{"name": "Europe"}\n')
+    page = MANY_PORTFOLIOS.replace("http://localhost:8000", gunicorn.url)
+    commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "MONGODB_URI": replica_set.uri,
+        "MONGODB_DB": database_name,
+    }
+    printed = []
+    for command in (["bash", "-euo", "pipefail", "-c", commands], [sys.executable, "-c", program]):
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        printed.append(ran.stdout)
+    *listed, again, filtered = printed[0].splitlines()
+    assert [json.loads(line)["name"] for line in listed] == ["One", "Two"]
+    assert again.startswith("0 imported, 2 there already")
+    assert filtered.startswith("1 imported")
+    assert sorted(printed[1].splitlines()) == ["Asia", "One", "Two"]
