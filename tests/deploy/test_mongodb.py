@@ -224,6 +224,13 @@ def archive(folder: Path, days_old: float) -> Path:
     return path
 
 
+def archive_by_hand(folder: Path) -> Path:
+    """An archive that somebody has put beside the daily ones, under a name without a moment."""
+    path = folder / "backup" / "portfolio-before-migration.archive.gz"
+    path.write_text("dump")
+    return path
+
+
 def archives(folder: Path) -> list[Path]:
     return sorted((folder / "backup").glob("*.archive.gz"))
 
@@ -254,8 +261,7 @@ class TestBackup:
     ) -> None:
         old = [archive(tmp_path, days) for days in (14.01, 14.5, 300)]
         recent = [archive(tmp_path, days) for days in (1, 13.9)]
-        by_hand = tmp_path / "backup" / "portfolio-before-migration.archive.gz"
-        by_hand.write_text("dump")
+        by_hand = archive_by_hand(tmp_path)
         assert script("backup.sh", KEEP_DAYS="14").returncode == 0
         assert not [path for path in old if path.exists()]
         assert all(path.exists() for path in [*recent, by_hand])
@@ -311,6 +317,7 @@ class TestBackup:
 
 class TestRestore:
     def test_takes_the_newest_archive(self, script: Script, tmp_path: Path) -> None:
+        archive_by_hand(tmp_path)
         archive(tmp_path, days_old=2)
         newest = archive(tmp_path, days_old=1)
         done = script("restore.sh")
@@ -392,6 +399,7 @@ class TestDrill:
     def test_fails_where_the_newest_backup_is_older_than_36_hours(
         self, script: Script, tmp_path: Path, hours: float, succeeds: bool
     ) -> None:
+        archive_by_hand(tmp_path)
         archive(tmp_path, days_old=10)
         newest = archive(tmp_path, days_old=hours / 24)
         done = script("restore-drill.sh")

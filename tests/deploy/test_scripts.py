@@ -738,9 +738,10 @@ class TestJobs:
         assert result.status == 1
         assert "has not ended within 1 s; it still runs" in result.done.stderr
 
-    def test_restores_the_archive_that_is_named(self, cluster: Cluster) -> None:
+    @pytest.mark.parametrize("moment", ["20240120T020000Z", "before-migration"])
+    def test_restores_the_archive_that_is_named(self, cluster: Cluster, moment: str) -> None:
         cluster.answers(CONDITIONS_OF, 0, "ended:Complete")
-        archive = "portfolio-20240120T020000Z.archive.gz"
+        archive = f"portfolio-{moment}.archive.gz"
         result = cluster.run(JOB_SH, "restore", "--archive", archive, "--yes")
         assert result.asked(f"^set env --local -f - BACKUP={archive} -o yaml$")
 

@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
       job=$1
       ;;
     --archive)
-      [[ ${2:-} =~ ^portfolio-[A-Za-z0-9]+\.archive\.gz$ ]] || misuse "--archive needs the name of an archive"
+      [[ ${2:-} =~ ^portfolio-[A-Za-z0-9-]+\.archive\.gz$ ]] || misuse "--archive needs the name of an archive"
       only_one archive "$archive" "$2"
       archive=$2 taken=2
       ;;

@@ -31,7 +31,7 @@ mongosh --quiet --norc mongodb://127.0.0.1:27017/portfolio --eval '
   quit(found.valid && found.nrecords > 0 ? 0 : 1);
 '
 
-newest=$(find "$BACKUP_DIR" -name 'portfolio-*.archive.gz' -printf '%f\n' | sort | tail -n 1)
+newest=$(find "$BACKUP_DIR" -name 'portfolio-[0-9]*T[0-9]*Z.archive.gz' -printf '%f\n' | sort | tail -n 1)
 oldest=portfolio-$(date -u -d "$MAX_AGE_HOURS hours ago" +%Y%m%dT%H%M%SZ).archive.gz
 if [[ $newest < $oldest ]]; then
   echo "the newest backup, $newest, can be restored but is older than $MAX_AGE_HOURS hours: see the jobs of the backup" >&2

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Puts the replica set back to the moment of a backup: BACKUP, the name of an archive, or the newest.
-# What the archive holds replaces what is there; --drop removes only collections that it holds.
+# Puts the replica set back to the moment of a backup: the archive that BACKUP names, or the newest of
+# those that bear a moment in their name. What the archive holds replaces what is there; --drop removes
+# only collections that it holds.
 #
 # The archive holds the users too, with the passwords of its day. Where SECRETS_DIR names the folder
 # of the passwords that hold now, they are set again directly afterwards: until then nobody could log
@@ -11,7 +12,7 @@ set -euo pipefail
 : "${MONGODB_URI:?}" "${BACKUP_DIR:=/backup}" "${BACKUP:=}" "${SECRETS_DIR:=}"
 
 if [ -z "$BACKUP" ]; then
-  BACKUP=$(find "$BACKUP_DIR" -name 'portfolio-*.archive.gz' -printf '%f\n' | sort | tail -n 1)
+  BACKUP=$(find "$BACKUP_DIR" -name 'portfolio-[0-9]*T[0-9]*Z.archive.gz' -printf '%f\n' | sort | tail -n 1)
 fi
 if [ ! -f "$BACKUP_DIR/$BACKUP" ] || [ -z "$BACKUP" ]; then
   echo "no such backup: '$BACKUP'; $BACKUP_DIR holds:" >&2
