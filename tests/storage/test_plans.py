@@ -11,18 +11,21 @@ from functools import partial
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from flask import Flask
-from pymongo import MongoClient, monitoring
+from pymongo import monitoring
 
-from portfolio.app import create_app
+from portfolio.api.pagination import CursorCodec
 from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
+from portfolio.models import Search, SortKey
 from portfolio.storage.search import PortfolioSearch
 from tests.support.calls import BULK, V2, one
-from tests.support.listening import Listener
+from tests.support.listening import Listener, listening
 from tests.support.parts import storage
 
 DOCUMENTS = 2000
+NAMESAKES = 200
 # What a command says of its query; the rest concerns sessions and deadlines.
 QUERY = ("find", "aggregate", "pipeline", "filter", "query", "key", "sort", "skip")
 QUERY += ("limit", "singleBatch", "batchSize", "projection", "collation", "hint", "cursor")
@@ -42,58 +45,56 @@ class Sent(Listener):
             self.queries.append({key: command[key] for key in command if key in QUERY})
 
 
+class Plans:
+    """Explains the reads that the service sends."""
+
+    def __init__(self, app: Flask, sent: Sent) -> None:
+        self.app = app
+        self._sent = sent
+        self._database = app.extensions["portfolio"].database.database
+
+    def of(self, ask: Callable[[], Any]) -> list[Plan]:
+        """Return the plan of each read that ``ask`` has the service send."""
+        self._sent.queries.clear()
+        ask()
+        assert self._sent.queries
+        return [
+            self._database.command("explain", query, verbosity="executionStats")
+            for query in self._sent.queries
+        ]
+
+    def of_request(self, path: str, **request: Any) -> list[Plan]:
+        """Return the plan of each read that serves a request."""
+
+        def ask() -> None:
+            response = self.app.test_client().open(path, **request)
+            assert response.status_code < 300, response.text
+
+        return self.of(ask)
+
+
 @pytest.fixture(scope="module")
-def plans(standalone: Mongod) -> Iterator[Callable[..., list[Plan]]]:
-    """Explain what the service sends for a path, over a collection worth an index."""
+def plans(standalone: Mongod) -> Iterator[Plans]:
+    """Plans over a collection worth an index: older ones with one name, newer ones with many."""
     sent = Sent()
-
-    def connect(uri: str, **options: Any) -> MongoClient[dict[str, Any]]:
-        options["event_listeners"] = [*options["event_listeners"], sent]
-        return MongoClient(uri, **options)
-
     settings = Settings.from_environment(
         {"MONGODB_URI": standalone.uri, "MONGODB_DB": "plans", "MIN_POOL_SIZE": "0"}
     )
-    app = create_app(settings, connect)
-    another = create_app(settings, connect)
-    database = app.extensions["portfolio"].database
-    database.ensure_indexes()
-    database.portfolios.insert_many(
-        {
-            "name": f"Portfolio {number}",
-            "dateCreated": datetime(2024, 1, 1) + timedelta(minutes=number * 7919 % DOCUMENTS),
-            "version": 1,
-        }
-        for number in range(DOCUMENTS)
-    )
-
-    def explain(path: str, app: Flask = app, **request: Any) -> list[Plan]:
-        def ask() -> None:
-            response = app.test_client().open(path, **request)
-            assert response.status_code < 300, response.text
-
-        return explain_all(ask)
-
-    def explain_all(ask: Callable[[], Any]) -> list[Plan]:
-        sent.queries.clear()
-        ask()
-        explained = [
-            database.database.command("explain", query, verbosity="executionStats")
-            for query in sent.queries
+    with listening(settings, sent) as app:
+        database = app.extensions["portfolio"].database
+        database.ensure_indexes()
+        names = ["Fund"] * NAMESAKES + [f"Portfolio {number}" for number in range(DOCUMENTS)]
+        dates = [datetime(2023, 1, 1) + timedelta(minutes=number) for number in range(NAMESAKES)]
+        dates += [
+            datetime(2024, 1, 1) + timedelta(minutes=number * 7919 % DOCUMENTS)
+            for number in range(DOCUMENTS)
         ]
-        assert explained
-        return explained
-
-    portfolios = app.extensions["portfolio"].portfolios
-    explain.identity = str(database.portfolios.find_one()["_id"])  # type: ignore[attr-defined]
-    explain.another = another  # type: ignore[attr-defined]
-    explain.export = lambda: explain_all(  # type: ignore[attr-defined]
-        lambda: list(portfolios.list_by_id())
-    )
-    yield explain
-    database.client.drop_database("plans")
-    for each in (app, another):
-        each.extensions["portfolio"].database.close()
+        database.portfolios.insert_many(
+            {"name": name, "dateCreated": date, "version": 1}
+            for name, date in zip(names, dates, strict=True)
+        )
+        yield Plans(app, sent)
+        database.client.drop_database("plans")
 
 
 def find_all(key: str, plan: Any) -> list[Any]:
@@ -123,28 +124,47 @@ def assert_no_scan_and_no_sort(plans: list[Plan]) -> None:
     assert not {"COLLSCAN", "SORT"} & set(stages), stages
 
 
-def test_one_portfolio_is_found_by_its_id_alone(plans: Any) -> None:
-    explained = plans(one(plans.identity))
+def any_id(plans: Plans) -> str:
+    return plans.app.test_client().get(f"{V2}?limit=1").json["portfolios"][0]["portfolioId"]
+
+
+def test_one_portfolio_is_found_by_its_id_alone(plans: Plans) -> None:
+    explained = plans.of_request(one(any_id(plans)))
     assert_no_scan_and_no_sort(explained)
     assert documents_examined(explained) == 1
 
 
-def test_the_first_page_reads_no_more_than_it_shows(plans: Any) -> None:
-    explained = plans(V2)
+def test_the_first_page_reads_no_more_than_it_shows(plans: Plans) -> None:
+    explained = plans.of_request(V2)
     assert_no_scan_and_no_sort(explained)
     assert documents_examined(explained) <= 51
 
 
-def test_a_name_is_found_by_an_index_whatever_its_case(plans: Any) -> None:
-    explained = plans(V2 + "?name=PORTFOLIO%20777")
+@pytest.mark.parametrize("name", [None, "fund"])
+def test_the_last_page_by_cursor_reads_no_more_than_the_first(
+    plans: Plans, name: str | None
+) -> None:
+    cursors: CursorCodec = plans.app.extensions["portfolio"].cursors
+    search = Search(name=name, limit=20)
+    near_the_end = SortKey(datetime(2023, 1, 1, 0, 30), ObjectId("f" * 24))
+    cursor = cursors.encode(search, near_the_end)
+    named = "" if name is None else f"&name={name}"
+    (explained,) = plans.of_request(f"{V2}?limit=20&cursor={cursor}{named}")
+    assert_no_scan_and_no_sort([explained])
+    assert explained["executionStats"]["nReturned"] == 21
+    assert keys_examined([explained]) <= 3 * 21
+
+
+def test_a_name_is_found_by_an_index_whatever_its_case(plans: Plans) -> None:
+    explained = plans.of_request(V2 + "?name=PORTFOLIO%20777")
     assert_no_scan_and_no_sort(explained)
     assert documents_examined(explained) == 1
     assert keys_examined(explained) <= 3
 
 
-def test_names_that_may_exist_are_found_by_an_index(plans: Any) -> None:
+def test_names_that_may_exist_are_found_by_an_index(plans: Plans) -> None:
     body = [{"name": f"New portfolio {number}"} for number in range(100)]
-    explained = plans(BULK, method="POST", json=body)
+    explained = plans.of_request(BULK, method="POST", json=body)
     assert_no_scan_and_no_sort(explained)
     # The hundred that the bulk has stored by now, and no other.
     assert documents_examined(explained) <= 100
@@ -152,9 +172,9 @@ def test_names_that_may_exist_are_found_by_an_index(plans: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 1000])
-def test_names_are_resolved_by_one_query_along_an_index(plans: Any, number: int) -> None:
+def test_names_are_resolved_by_one_query_along_an_index(plans: Plans, number: int) -> None:
     names = [f" portfolio {each} " for each in range(number)]
-    explained = plans(f"{V2}/resolve", method="POST", json={"names": names})
+    explained = plans.of_request(f"{V2}/resolve", method="POST", json={"names": names})
     assert len(explained) == 1
     assert_no_scan_and_no_sort(explained)
     assert documents_examined(explained) == number
@@ -162,24 +182,24 @@ def test_names_are_resolved_by_one_query_along_an_index(plans: Any, number: int)
 
 
 @pytest.mark.parametrize("number", [1, 500])
-def test_ids_and_names_are_resolved_by_two_queries_along_indexes(plans: Any, number: int) -> None:
+def test_ids_and_names_are_resolved_by_two_queries_along_indexes(plans: Plans, number: int) -> None:
     names = [f"PORTFOLIO {each}" for each in range(number)]
-    ids = [plans.identity, *(f"{each:024x}" for each in range(number - 1))]
-    explained = plans(f"{V2}/resolve", method="POST", json={"ids": ids, "names": names})
+    ids = [any_id(plans), *(f"{each:024x}" for each in range(number - 1))]
+    explained = plans.of_request(f"{V2}/resolve", method="POST", json={"ids": ids, "names": names})
     assert len(explained) == 2
     assert_no_scan_and_no_sort(explained)
     assert documents_examined(explained) == 1 + number
     assert keys_examined(explained) <= 4 * number + 1
 
 
-def test_a_selective_substring_reads_keys_and_only_the_documents_it_shows(plans: Any) -> None:
-    explained = plans(V2 + "?name_like=folio%20777")
+def test_a_selective_substring_reads_keys_and_only_the_documents_it_shows(plans: Plans) -> None:
+    explained = plans.of_request(V2 + "?name_like=folio%20777")
     assert_no_scan_and_no_sort(explained)
     assert documents_examined(explained) == 1
 
 
-def test_a_common_substring_is_answered_from_the_newest(plans: Any) -> None:
-    page, count = plans(V2 + "?name_like=folio&limit=10")
+def test_a_common_substring_is_answered_from_the_newest(plans: Plans) -> None:
+    page, count = plans.of_request(V2 + "?name_like=folio&limit=10")
     assert_no_scan_and_no_sort([page])
     assert documents_examined([page]) <= 11
     assert keys_examined([page]) <= 11
@@ -189,12 +209,12 @@ def test_a_common_substring_is_answered_from_the_newest(plans: Any) -> None:
 
 
 def test_among_very_many_either_half_looks_at_keys_of_its_own(
-    plans: Any,
+    plans: Plans,
 ) -> None:
     search = V2 + "?name_like=folio&limit=10"
-    _, whole = plans(search)
-    with storage(plans.another, search=partial(PortfolioSearch, parallel_threshold=DOCUMENTS)):
-        _sample, *pages, newer, older = plans(search, plans.another)
+    _, whole = plans.of_request(search)
+    with storage(plans.app, search=partial(PortfolioSearch, parallel_threshold=DOCUMENTS)):
+        _sample, *pages, newer, older = plans.of_request(search)
     assert len(pages) == 2
     assert_no_scan_and_no_sort([*pages, newer, older])
     # A key at either end tells where a half begins and that it is over.
@@ -204,8 +224,9 @@ def test_among_very_many_either_half_looks_at_keys_of_its_own(
     assert documents_examined([newer, older]) == 0
 
 
-def test_each_list_of_an_export_reads_what_it_holds_along_the_ids(plans: Any) -> None:
-    explained = plans.export()
+def test_each_list_of_an_export_reads_what_it_holds_along_the_ids(plans: Plans) -> None:
+    portfolios = plans.app.extensions["portfolio"].portfolios
+    explained = plans.of(lambda: list(portfolios.list_by_id()))
     assert_no_scan_and_no_sort(explained)
     assert len(explained) > 2
     assert max(documents_examined([each]) for each in explained) <= 1000
