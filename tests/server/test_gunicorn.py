@@ -136,6 +136,9 @@ def test_it_starts_without_mongodb_and_serves_once_that_appears(
 
         wait_until(created, "a portfolio is created")
         assert {worker.pid for worker in gunicorn.workers()} == workers
+        mongod.stop()
+        wait_until(lambda: gunicorn.status("/health/ready") == 503, "the outage is known")
+        assert gunicorn.status("/health/startup") == 200, "once started it stays started"
     finally:
         gunicorn.kill()
         mongod.stop()
@@ -196,6 +199,9 @@ def test_a_chunked_body_of_more_than_a_mebibyte_is_refused_before_it_ends(
         (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: test\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 100 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 10_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: test\r\n" + b"X: %b\r\n" % (b"x" * 5000) * 4 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
     ],
     ids=lambda value: value[:24] if isinstance(value, bytes) else None,
 )
