@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections import Counter
@@ -15,10 +14,12 @@ from bson import ObjectId
 
 from portfolio.devserver.mongod import Mongod
 from tests.server.clients import connections, outcomes, wait_readable
+from tests.support.calls import UNKNOWN, V1, one
 from tests.support.gunicorn import Gunicorn, wait_until
+from tests.support.together import get, post
 
-_UNKNOWN = f"/api/v1/portfolio/{ObjectId('0' * 24)}"
-_PROBE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+_UNKNOWN = one(UNKNOWN)
+_PROBE = get("/health/live")
 # The runbook asks for 10 ms; the rest is for a busy machine.
 _PROMPT_S = 2.0
 _HEADS = 300
@@ -42,7 +43,7 @@ def service(serve: Callable[..., Gunicorn], replica_set: Mongod) -> Gunicorn:
 @pytest.mark.slow
 def test_heads_that_are_completed_as_their_time_ends_wedge_nobody(service: Gunicorn) -> None:
     """All are completed at the moment at which the first is given up."""
-    request = f"GET {_UNKNOWN} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    request = get(_UNKNOWN)
     with connections(service, _HEADS) as clients:
         for client in clients:
             client.sendall(request[:-2])
@@ -65,9 +66,7 @@ def test_requests_that_come_as_the_drain_ends_are_answered_or_not_taken(
     """None fails: what is answered with 201 is stored, what gets no answer is not."""
     count = 900
     marker = f"drain-{ObjectId()}"
-    body = json.dumps({"name": marker}).encode()
-    head = "POST /api/v1/portfolios HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    request = post(V1, {"name": marker})
     with connections(service, count) as clients:
         for client in clients:
             client.sendall(_PROBE)

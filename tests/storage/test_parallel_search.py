@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -14,8 +13,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pymongo.collection import Collection
 
-from portfolio.app import create_app
-from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.models import Search
 from portfolio.scheduling import budget
@@ -32,19 +29,11 @@ SEARCH = "/api/v2/portfolios?name_like=Fund"
 
 
 @pytest.fixture
-def halve(settings: Settings) -> Iterator[Callable[[], Flask]]:
-    """Start another application on the same portfolios, for which a few are very many."""
-    with ExitStack() as stack:
-
-        def start() -> Flask:
-            app = create_app(settings)
-            stack.callback(app.extensions["portfolio"].database.close)
-            stack.enter_context(
-                storage(app, search=partial(PortfolioSearch, parallel_threshold=10))
-            )
-            return app
-
-        yield start
+def halved(app: Flask, another: Callable[..., Flask]) -> Iterator[Flask]:
+    """Another application on the portfolios of ``app``, for which a few are very many."""
+    halved = another()
+    with storage(halved, search=partial(PortfolioSearch, parallel_threshold=10)):
+        yield halved
 
 
 @pytest.fixture
@@ -75,26 +64,25 @@ def pages(client: FlaskClient, query: str) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("stored")
 @pytest.mark.parametrize("query", [f"{SEARCH}&limit=7", f"{SEARCH}&limit=100", f"{SEARCH}%203"])
 def test_every_page_and_total_is_that_of_one_search(
-    client: FlaskClient, halve: Callable[[], Flask], query: str
+    client: FlaskClient, halved: Flask, query: str
 ) -> None:
     whole = pages(client, query)
-    assert pages(halve().test_client(), query) == whole
+    assert pages(halved.test_client(), query) == whole
 
 
 @pytest.mark.usefixtures("stored")
 @pytest.mark.parametrize("limit", [7, 100])
 def test_the_first_page_by_cursor_and_where_it_ends_are_those_of_one_search(
-    client: FlaskClient, halve: Callable[[], Flask], limit: int
+    client: FlaskClient, halved: Flask, limit: int
 ) -> None:
     query = f"{SEARCH}&limit={limit}&cursor="
     whole = client.get(query).json
-    assert halve().test_client().get(query).json == whole
+    assert halved.test_client().get(query).json == whole
 
 
 def test_without_the_index_of_pages_a_search_is_answered_all_the_same(
-    halve: Callable[[], Flask], collection: Stored, stored: int
+    halved: Flask, collection: Stored, stored: int
 ) -> None:
-    halved = halve()
     collection.drop_index(PAGES_INDEX)
     try:
         answer = halved.test_client().get(SEARCH)
@@ -105,9 +93,9 @@ def test_without_the_index_of_pages_a_search_is_answered_all_the_same(
 
 @pytest.mark.usefixtures("stored")
 def test_both_halves_keep_to_the_deadline_of_the_request(
-    halve: Callable[[], Flask], fail: Callable[..., None]
+    halved: Flask, fail: Callable[..., None]
 ) -> None:
-    portfolios = halve().extensions["portfolio"].portfolios
+    portfolios = halved.extensions["portfolio"].portfolios
     portfolios.search(Search(name_like="Fund"))  # finds the middle
     fail(["find"], times=2, blockConnection=True, blockTimeMS=2000)
     with pytest.raises(Unavailable), budget(0.5):

@@ -102,22 +102,12 @@ def test_an_insane_request_id_is_replaced(unit_client: FlaskClient, given: str) 
 
 
 def test_the_request_id_is_in_the_log(
-    unit_client: FlaskClient, caplog: pytest.LogCaptureFixture
+    unit_client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(JSONFormatter().format(record))
-
-    lines: list[str] = []
-    logger = logging.getLogger("portfolio")
-    handler = Keep()
-    logger.addHandler(handler)
+    monkeypatch.setattr(caplog.handler, "formatter", JSONFormatter())
     caplog.set_level(logging.INFO, "portfolio")
-    try:
-        unit_client.get("/health", headers={"X-Request-ID": "find-me"}).close()
-    finally:
-        logger.removeHandler(handler)
-    assert any('"request_id":"find-me"' in line for line in lines)
+    unit_client.get("/health", headers={"X-Request-ID": "find-me"}).close()
+    assert '"request_id":"find-me"' in caplog.text
 
 
 def test_a_request_is_in_flight_until_its_response_is_closed(unit_client: FlaskClient) -> None:
