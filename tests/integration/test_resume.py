@@ -254,19 +254,6 @@ def test_an_export_begins_anew_where_that_is_asked_for(
     assert b"Changed" in content(file)
 
 
-def test_a_part_that_no_export_left_is_kept_and_named(
-    app: Flask, stored: Documents, file: Path
-) -> None:
-    part_of(file).write_bytes(b"something else\n")
-    refused = run(app, "export", file)
-    assert refused.exit_code == 1
-    assert str(part_of(file)) in refused.output
-    assert "--restart" in refused.output
-    assert part_of(file).read_bytes() == b"something else\n"
-    export(app, file, "--restart")
-    assert ids(file) == IDS
-
-
 def test_an_export_does_not_go_on_from_another_database(
     app: Flask,
     stored: Documents,
@@ -289,10 +276,13 @@ def test_an_export_does_not_go_on_where_nothing_tells_the_database(
     app: Flask, stored: Documents, file: Path
 ) -> None:
     interrupt(app, file, KeyboardInterrupt())
+    written = part_of(file).read_bytes()
     note_of(file).unlink()
     refused = run(app, "export", file)
     assert refused.exit_code == 1
     assert f"{note_of(file)} is missing or damaged" in refused.output
+    assert "--restart" in refused.output
+    assert part_of(file).read_bytes() == written
     for damaged in ("{", "[]", "{}", '{"line": 100}', "\0" * 100):
         note_of(file).write_text(damaged)
         assert f"{note_of(file)} is missing or damaged" in run(app, "export", file).output

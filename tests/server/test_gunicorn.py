@@ -400,13 +400,11 @@ def test_clients_that_leave_midway_cost_nothing_more(listing: Listing) -> None:
 # Logs
 
 
-def test_each_line_of_the_log_is_json_with_the_fields_of_the_contract(service: Gunicorn) -> None:
+def test_a_request_is_logged_by_its_worker_without_its_content(service: Gunicorn) -> None:
     headers = {"X-Request-ID": "find-me"}
-    response = requests.post(
-        service.url + V1, json={"name": "Not for the log"}, headers=headers, timeout=10
-    )
-    assert response.status_code == 201
-    requests.get(service.url + "/nowhere%0a%7b?name=hidden", timeout=10)
+    body = {"name": "Not for the log"}
+    url = f"{service.url}{V1}?secret=hidden"
+    assert requests.post(url, json=body, headers=headers, timeout=10).status_code == 201
 
     def logged() -> list[dict[str, Any]]:
         return [line for line in service.log_lines() if line["request_id"] == "find-me"]
@@ -414,10 +412,9 @@ def test_each_line_of_the_log_is_json_with_the_fields_of_the_contract(service: G
     (line,) = wait_until(logged, "the request is logged")
     assert line["pid"] in {worker.pid for worker in service.workers()}
     assert line["status"] == 201
-    for entry in service.log_lines():
-        assert {"ts", "level", "msg", "logger", "service", "request_id", "pid"} <= set(entry)
-        assert entry["level"] == entry["level"].upper()
-    assert "Not for the log" not in service.log.read_text()
+    text = service.log.read_text()
+    assert "Not for the log" not in text
+    assert "hidden" not in text
 
 
 def test_the_password_of_the_uri_is_not_logged(serve: Callable[..., Gunicorn]) -> None:
@@ -431,22 +428,3 @@ def test_the_password_of_the_uri_is_not_logged(serve: Callable[..., Gunicorn]) -
     assert "hunter2" not in gunicorn.log.read_text()
     shown = requests.get(gunicorn.url + "/health/detailed", timeout=10).text
     assert "hunter2" not in shown
-
-
-# Health over all workers
-
-
-def test_detailed_health_covers_all_workers(service: Gunicorn) -> None:
-    def checks() -> dict[str, Any]:
-        return requests.get(service.url + "/health/detailed", timeout=10).json()["checks"]
-
-    def lookups() -> int:
-        cache = checks()["validation_cache"]
-        return int(cache["hits"] + cache["misses"])
-
-    wait_until(lambda: checks()["database"]["pool"]["max"] == 100, "both pools are counted")
-    assert checks()["validation_cache"]["max_size"] == 2000
-    before = lookups()
-    for _ in range(30):  # each on a connection of its own, so that both workers get some
-        assert service.status(V2 + "?name=everywhere") == 200
-    wait_until(lambda: lookups() >= before + 30, "the look-ups of both workers are counted")

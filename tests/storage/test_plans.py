@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from flask import Flask
-from pymongo import monitoring
 
 from portfolio.api.pagination import CursorCodec
 from portfolio.config import Settings
@@ -21,7 +20,7 @@ from portfolio.devserver.mongod import Mongod
 from portfolio.models import Search, SortKey
 from portfolio.storage.search import PortfolioSearch
 from tests.support.calls import BULK, V2, one
-from tests.support.listening import Listener, listening
+from tests.support.listening import Commands, listening
 from tests.support.parts import storage
 
 DOCUMENTS = 2000
@@ -33,34 +32,26 @@ QUERY += ("limit", "singleBatch", "batchSize", "projection", "collation", "hint"
 Plan = dict[str, Any]
 
 
-class Sent(Listener):
-    """Keeps the reads that a client sent."""
-
-    def __init__(self) -> None:
-        self.queries: list[dict[str, Any]] = []
-
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if event.command_name in ("find", "aggregate"):
-            command = event.command
-            self.queries.append({key: command[key] for key in command if key in QUERY})
-
-
 class Plans:
     """Explains the reads that the service sends."""
 
-    def __init__(self, app: Flask, sent: Sent) -> None:
+    def __init__(self, app: Flask, commands: Commands) -> None:
         self.app = app
-        self._sent = sent
+        self._commands = commands
         self._database = app.extensions["portfolio"].database.database
 
     def of(self, ask: Callable[[], Any]) -> list[Plan]:
         """Return the plan of each read that ``ask`` has the service send."""
-        self._sent.queries.clear()
+        self._commands.sent.clear()
         ask()
-        assert self._sent.queries
+        reads = [
+            {key: command[key] for key in command if key in QUERY}
+            for name, command in self._commands.sent
+            if name in ("find", "aggregate")
+        ]
+        assert reads
         return [
-            self._database.command("explain", query, verbosity="executionStats")
-            for query in self._sent.queries
+            self._database.command("explain", read, verbosity="executionStats") for read in reads
         ]
 
     def of_request(self, path: str, **request: Any) -> list[Plan]:
@@ -76,11 +67,11 @@ class Plans:
 @pytest.fixture(scope="module")
 def plans(standalone: Mongod) -> Iterator[Plans]:
     """Plans over a collection worth an index: older ones with one name, newer ones with many."""
-    sent = Sent()
+    commands = Commands()
     settings = Settings.from_environment(
         {"MONGODB_URI": standalone.uri, "MONGODB_DB": "plans", "MIN_POOL_SIZE": "0"}
     )
-    with listening(settings, sent) as app:
+    with listening(settings, commands) as app:
         database = app.extensions["portfolio"].database
         database.ensure_indexes()
         names = ["Fund"] * NAMESAKES + [f"Portfolio {number}" for number in range(DOCUMENTS)]
@@ -93,7 +84,7 @@ def plans(standalone: Mongod) -> Iterator[Plans]:
             {"name": name, "dateCreated": date, "version": 1}
             for name, date in zip(names, dates, strict=True)
         )
-        yield Plans(app, sent)
+        yield Plans(app, commands)
         database.client.drop_database("plans")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from flask import Flask
 from pymongo import monitoring
@@ -18,6 +19,16 @@ class Listener(monitoring.CommandListener):
     def started(self, event: monitoring.CommandStartedEvent) -> None: ...
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
     def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+
+class Commands(Listener):
+    """Keeps the commands that were sent, each with its name."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        self.sent.append((event.command_name, dict(event.command)))
 
 
 @contextmanager
