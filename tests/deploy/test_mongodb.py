@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from portfolio.devserver.mongod import find_mongod
+from portfolio.devserver.mongod import Mongod, find_mongod
 from portfolio.devserver.processes import free_port
 
 from .conftest import K8S, run, tool
@@ -184,13 +185,14 @@ def script(tmp_path: Path) -> Script:
         for argument; do
           case $argument in
             --config=*) cat "${argument#--config=}" >>"$CALLS" ;;
-            --archive=*) [ "$(basename "$0")" != mongodump ] || gzip <<<dump >"${argument#*=}" ;;
+            --archive=*) [ "$(basename "$0")" != mongodump ] ||
+              gzip <<<dump | head -c "${BYTES:-100}" >"${argument#*=}" ;;
             --logpath=*) echo "Failed to unlink socket file" >"${argument#*=}" ;;
           esac
         done
         if [ "$(basename "$0")" = "${HANGING:-}" ]; then
           kill -TERM "$PPID"
-          exec sleep 60
+          exec sleep 600
         fi
         [ "$(basename "$0")" != "${FAILING:-}" ]
     """
@@ -245,7 +247,8 @@ class TestBackup:
     ) -> None:
         done = script("backup.sh")
         assert done.returncode == 0, done.stderr
-        assert len(archives(tmp_path)) == 1
+        (written,) = archives(tmp_path)
+        assert written.stat().st_mode & 0o077 == 0, "nobody else may read it"
         call = (tmp_path / "calls").read_text()
         assert "--oplog" in call
         assert "--readPreference=secondaryPreferred" in call
@@ -272,11 +275,12 @@ class TestBackup:
         assert script("backup.sh").returncode == 0
         assert len(archives(tmp_path)) == 14
 
-    def test_a_failed_dump_keeps_the_old_ones_and_leaves_nothing_behind(
-        self, script: Script, tmp_path: Path
+    @pytest.mark.parametrize("fault", [{"FAILING": "mongodump"}, {"BYTES": "9"}], ids=str)
+    def test_a_failed_or_torn_dump_keeps_the_old_ones_and_leaves_nothing_behind(
+        self, script: Script, tmp_path: Path, fault: dict[str, str]
     ) -> None:
         old = archive(tmp_path, days_old=100)
-        assert script("backup.sh", FAILING="mongodump").returncode != 0
+        assert script("backup.sh", **fault).returncode != 0
         assert archives(tmp_path) == [old]
         assert not partials(tmp_path)
 
@@ -386,6 +390,21 @@ class TestDrill:
         assert "uri: mongodb://127.0.0.1:27017" in calls
         assert "secret" not in calls, "the drill must not touch the real replica set"
         assert calls.splitlines()[-1].endswith("--shutdown")
+
+    def test_looks_whether_portfolios_came_back(
+        self, replica_set: Mongod, database_name: str
+    ) -> None:
+        text = (SCRIPTS / "restore-drill.sh").read_text()
+        (look,) = re.findall(r"--eval '(.*?)'$", text, re.MULTILINE | re.DOTALL)
+        uri = f"mongodb://{replica_set.address}/{database_name}"
+        command = [tool("mongosh"), "--quiet", "--norc", uri, "--eval", look]
+        with replica_set.client() as client:
+            client[database_name].create_collection("portfolio")
+            assert run(command).returncode == 1, "nothing came back"
+            client[database_name]["portfolio"].insert_one({})
+            done = run(command)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "portfolio: 1 documents, 1 indexes, valid: true\n"
 
     @pytest.mark.parametrize("broken", ["mongorestore", "mongosh"])
     def test_fails_where_the_backup_is_no_good(

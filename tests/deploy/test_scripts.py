@@ -193,6 +193,17 @@ def test_a_second_name_is_refused(cluster: Cluster, script: str, arguments: list
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments"), [(DEPLOY_SH, ["development"]), (MONITORING_SH, [])]
+)
+def test_makes_a_missing_namespace(cluster: Cluster, script: str, arguments: list[str]) -> None:
+    cluster.answers("^get namespace", 1, "not found")
+    result = cluster.run(script, *arguments)
+    assert result.status == 0
+    assert result.asked("^create namespace globeco$")
+
+
+@pytest.mark.slow
 class TestDeploy:
     def test_applies_waits_and_checks_health(self, cluster: Cluster) -> None:
         result = cluster.run(DEPLOY_SH, "staging")
@@ -358,6 +369,7 @@ class TestDeploy:
         assert result.status == 0
         assert result.asked("^apply --dry-run=server")
         assert result.asked("^rollout status")
+        assert result.asked("^get deployment,hpa,pdb")
         assert result.asked("health/ready")
         assert not result.changed()
 
@@ -366,12 +378,6 @@ class TestDeploy:
         result = cluster.run(DEPLOY_SH, "staging", "--validate")
         assert result.status == 1
         assert "/health/ready does not answer 200" in result.done.stderr
-
-    def test_makes_a_missing_namespace(self, cluster: Cluster) -> None:
-        cluster.answers("^get namespace", 1, "not found")
-        result = cluster.run(DEPLOY_SH, "development")
-        assert result.status == 0
-        assert result.asked("^create namespace globeco$")
 
     def test_missing_secret_ends_it_before_anything_changes(self, cluster: Cluster) -> None:
         cluster.answers("^get secret", 1, "not found")
@@ -395,16 +401,21 @@ class TestDeploy:
         assert "runs the environment 'production', not 'staging'" in result.done.stderr
         assert not result.changed()
 
-    def test_stuck_rollout_shows_pods_and_events_and_what_next(self, cluster: Cluster) -> None:
+    def test_stuck_rollout_shows_pods_the_last_events_the_log_and_what_next(
+        self, cluster: Cluster
+    ) -> None:
         cluster.answers("^rollout status", 1, "exceeded its progress deadline")
         cluster.answers("^get pods", 0, "pod-1 CrashLoopBackOff")
-        cluster.answers("^get events", 0, "Back-off restarting")
+        cluster.answers("^get events", 0, "long ago\n" * 20 + "Back-off restarting")
+        cluster.answers("^logs", 0, "MONGODB_URI is wrong")
         result = cluster.run(DEPLOY_SH, "staging", "--timeout", "7")
         assert result.status == 1
         assert result.asked("^rollout status .*--timeout=7s")
         assert "globeco-portfolio-service did not become ready within 7 s" in result.done.stderr
         assert "pod-1 CrashLoopBackOff" in result.done.stderr
         assert "Back-off restarting" in result.done.stderr
+        assert result.done.stderr.count("long ago") == 19
+        assert "MONGODB_URI is wrong" in result.done.stderr
         assert "next: k8s/rollback-deployment.sh staging" in result.done.stderr
 
     def test_health_is_asked_again_before_it_counts_as_failed(self, cluster: Cluster) -> None:
