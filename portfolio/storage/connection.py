@@ -11,6 +11,7 @@ import pymongo
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database as MongoDatabase
+from pymongo.errors import PyMongoError
 from pymongo.monitoring import ConnectionPoolListener
 from pymongo.read_concern import ReadConcern
 from pymongo.server_description import ServerDescription
@@ -18,7 +19,7 @@ from pymongo.server_description import ServerDescription
 from portfolio.config import SERVICE, Settings
 from portfolio.scheduling import run_later
 from portfolio.storage.documents import CODEC_OPTIONS, Document
-from portfolio.storage.failures import find_cause, location
+from portfolio.storage.failures import find_cause, is_logged_out, location
 
 COLLECTION = "portfolio"
 IDEMPOTENCY_COLLECTION = "portfolio_idempotency"
@@ -56,6 +57,7 @@ class Connection:
         self._topology = "unknown"
         self.listeners: list[Any] = [self._pool]
         self.in_dns = settings.mongodb_uri.startswith("mongodb+srv:")
+        self._has_login = "@" in location(settings.mongodb_uri)
 
     @cached_property
     def client(self) -> MongoClient[Document]:
@@ -131,17 +133,23 @@ class Connection:
     def ping(self, timeout_s: float = PING_TIMEOUT_S) -> float:
         """Count the portfolios and return the milliseconds that it took.
 
-        This proves that the collection can be read, as MongoDB's own ping does not. It makes a new
-        client if PyMongo has dropped all servers.
+        This proves that the collection can be read, as MongoDB's own ping does not. If it fails
+        because the client can't recover, the next call makes a new one.
 
         Raises:
             PyMongoError: no answer within ``timeout_s`` seconds, or a refusal.
         """
-        if not self.servers():
-            self._replace_client()
         begun = time.perf_counter()
-        with pymongo.timeout(timeout_s):
-            self.count()
+        try:
+            with pymongo.timeout(timeout_s):
+                self.count()
+        except PyMongoError as error:
+            # PyMongo drops a server that runs as a standalone, as for maintenance, from its replica
+            # set; without another member it never comes back. And it never logs in again on a
+            # connection whose user was dropped and created anew, as by a restore.
+            if not self.servers() or (self._has_login and is_logged_out(error)):
+                self._replace_client()
+            raise
         return (time.perf_counter() - begun) * 1000
 
     def count(self) -> int:
@@ -159,11 +167,7 @@ class Connection:
         self.client.close()
 
     def _replace_client(self) -> None:
-        """Let the next call make a new client.
-
-        PyMongo drops a server that runs as a standalone, as for maintenance, from its replica set.
-        Only another member can bring it back: a client without servers never connects again.
-        """
+        """Let the next call make a new client."""
         # Calls in flight still use the old one.
         run_later(self._settings.request_timeout_ms / 1000, self.client.close)
         for name in ("client", "database", "portfolios", "idempotency"):

@@ -48,6 +48,7 @@ _OUTAGES = frozenset(
         14031,  # OutOfDiskSpace
     }
 )
+_NO_LOGIN = "requires authentication"
 _NO_SESSIONS = "Sessions are not supported"
 # PyMongo appends them to the error of the operating system.
 _TIMEOUTS = re.compile(r" \(configured timeouts:.*", re.DOTALL)
@@ -73,6 +74,11 @@ def is_outage(error: BaseException) -> bool:
 def is_forbidden(error: BaseException) -> bool:
     """Tell whether the user of ``MONGODB_URI`` lacks a right, so that no retry helps."""
     return isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED
+
+
+def is_logged_out(error: BaseException) -> bool:
+    """Tell whether MongoDB asks for a login that the connection does not have."""
+    return is_forbidden(error) and _NO_LOGIN in str(error)
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -133,7 +139,7 @@ def _describe_refusal(error: OperationFailure) -> str:
     if error.code == _AUTHENTICATION_FAILED:
         return f"wrong user or password ({_shorten(text)})"
     if error.code == _UNAUTHORIZED:
-        if "requires authentication" in text:
+        if _NO_LOGIN in text:
             return "it asks for a user and a password"
         return f"the user lacks a right ({_shorten(_COMMAND.sub('', text))})"
     return _shorten(text)

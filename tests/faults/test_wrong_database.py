@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 
 import pytest
 import requests
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
+from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
+from portfolio.storage.connection import Connection
 from tests.support.gunicorn import Gunicorn, wait_until
 
 _LIMIT_S = 5.0
@@ -74,6 +80,23 @@ def test_with_the_right_login_it_is_ready(serve: Callable[..., Gunicorn], locked
     gunicorn = serve(f"mongodb://app:hunter2@{locked.address}", WEB_CONCURRENCY="1")
     gunicorn.wait_ready()
     assert "hunter2" not in gunicorn.log.read_text()
+
+
+@pytest.mark.slow
+def test_it_logs_in_again_after_its_user_was_made_anew(locked: Mongod) -> None:
+    """As a restore of all databases does; the connections of the old user are worth nothing."""
+    uri = f"mongodb://again:hunter2@{locked.address}"
+    settings = Settings.from_environment({"MONGODB_URI": uri, "MIN_POOL_SIZE": "0"})
+    connection = Connection(settings, MongoClient)
+    with locked.client("app:hunter2@") as client, closing(connection):
+        create = partial(client.admin.command, "createUser", "again", pwd="hunter2", roles=["root"])
+        create()
+        connection.ping()
+        client.admin.command("dropUser", "again")
+        create()
+        with pytest.raises(OperationFailure, match="requires authentication"):
+            connection.ping()
+        connection.ping()
 
 
 @pytest.mark.slow
