@@ -687,6 +687,15 @@ class TestSecrets:
         assert len(result.changed()) == 1
         assert "0123abcd" not in result.output + "".join(call["line"] for call in result.calls)
 
+    def test_puts_no_password_of_another_making_into_a_uri(self, cluster: Cluster) -> None:
+        cluster.answers("^get secret .*-auth .*-o name", 0, AUTH)
+        password = base64.b64encode(b"p@ss/word").decode()
+        cluster.answers("^get secret .*-auth .*portfolio-password", 0, password)
+        result = cluster.run(SECRETS_SH, "production")
+        assert result.status == 1
+        assert "holds no portfolio-password of this script's making" in result.done.stderr
+        assert not result.changed()
+
     def test_makes_no_second_password_for_a_uri_that_is_there(self, cluster: Cluster) -> None:
         cluster.answers("^get secret .*mongodb -n", 0, URI)
         result = cluster.run(SECRETS_SH, "production")
