@@ -7,7 +7,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from select import EPOLLIN, epoll
 
 from tests.support.gunicorn import Gunicorn
@@ -27,6 +27,13 @@ def connections(service: Gunicorn, count: int) -> Iterator[list[socket.socket]]:
 def connect(service: Gunicorn) -> socket.socket:
     """Open a connection."""
     return socket.create_connection(("127.0.0.1", service.port), timeout=TIMEOUT_S)
+
+
+def send(clients: list[socket.socket], data: bytes) -> None:
+    """Send ``data`` on each of ``clients`` that the service has not closed yet."""
+    for client in clients:
+        with suppress(OSError):
+            client.sendall(data)
 
 
 def wait_readable(clients: list[socket.socket], timeout_s: float = TIMEOUT_S) -> None:

@@ -13,7 +13,7 @@ import requests
 from bson import ObjectId
 
 from portfolio.devserver.mongod import Mongod
-from tests.server.clients import connections, outcomes, wait_readable
+from tests.server.clients import connections, outcomes, send, wait_readable
 from tests.support.calls import UNKNOWN, V1, one
 from tests.support.gunicorn import Gunicorn, wait_until
 from tests.support.together import get, post
@@ -45,14 +45,9 @@ def test_heads_that_are_completed_as_their_time_ends_wedge_nobody(service: Gunic
     """All are completed at the moment at which the first is given up."""
     request = get(_UNKNOWN)
     with connections(service, _HEADS) as clients:
-        for client in clients:
-            client.sendall(request[:-2])
+        send(clients, request[:-2])
         wait_readable(clients)
-        for client in clients:
-            try:
-                client.sendall(request[-2:])
-            except OSError:
-                continue  # it is closed already
+        send(clients, request[-2:])
         counts = Counter(outcomes(clients))
     assert counts.keys() <= {"404", "503", "closed"}, counts  # 503: a busy machine is overloaded
     wait_until(lambda: service.status(_UNKNOWN) == 404, "others are served", 5.0)
@@ -68,16 +63,11 @@ def test_requests_that_come_as_the_drain_ends_are_answered_or_not_taken(
     marker = f"drain-{ObjectId()}"
     request = post(V1, {"name": marker})
     with connections(service, count) as clients:
-        for client in clients:
-            client.sendall(_PROBE)
+        send(clients, _PROBE)
         assert set(outcomes(clients)) == {"200"}
         service.signal(signal.SIGTERM)
         wait_readable(clients, _DRAIN_S + 10)  # the first idle one ends
-        for client in clients:
-            try:
-                client.sendall(request)
-            except OSError:
-                continue
+        send(clients, request)
         counts = Counter(outcomes(clients))
     assert counts.keys() <= {"201", "503", "closed"}, counts
     assert service.process is not None
@@ -131,11 +121,7 @@ def test_idle_and_silent_connections_keep_no_probe_out(
     with ThreadPoolExecutor(1) as pool:
         probed = pool.submit(lambda: list(probes(service, 2.0)))
         with connections(service, count) as idle, connections(service, count) as silent:
-            for client in idle:
-                try:
-                    client.sendall(_PROBE)
-                except OSError:
-                    continue  # it was ended for another
+            send(idle, _PROBE)
             took = probed.result()
             assert max(took) < _PROMPT_S
             assert list(probes(service, 0.5))
@@ -162,11 +148,7 @@ def test_requests_that_are_begun_and_not_ended_keep_no_probe_out(
     )
     service.wait_ready()
     with connections(service, 300) as clients:
-        for client in clients:
-            try:
-                client.sendall(begin)
-            except OSError:
-                continue
+        send(clients, begin)
         assert max(probes(service, 1.0)) < _PROMPT_S
 
 
@@ -186,6 +168,5 @@ def test_a_connection_that_is_ended_for_another_is_the_one_that_was_idle_longest
             assert outcomes(one_more) == ["200"]
             wait_until(lambda: outcomes([clients[1]], 0.1) == ["closed"], "the second is ended")
             others = clients[:1] + clients[2:]
-            for client in others:
-                client.sendall(_PROBE)
+            send(others, _PROBE)
             assert outcomes(others) == ["200"] * 9
