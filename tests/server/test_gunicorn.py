@@ -129,7 +129,8 @@ def test_it_starts_without_mongodb_and_serves_once_that_appears(
         assert gunicorn.workers() == workers, "no worker had to be replaced"
         mongod.stop()
         wait_until(lambda: gunicorn.status("/health/ready") == 503, "the outage is known")
-        assert gunicorn.status("/health/startup") == 200, "once started it stays started"
+        # Often enough to meet the worker that knows of the outage.
+        assert {gunicorn.status("/health/startup") for _ in range(20)} == {200}
     finally:
         gunicorn.kill()
         mongod.stop()
@@ -192,7 +193,7 @@ def test_a_chunked_body_of_more_than_a_mebibyte_is_refused_before_it_ends(
         (b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 10_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: test\r\n" + b"X: %b\r\n" % (b"x" * 5000) * 4 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
     ],
     ids=lambda value: value[:24] if isinstance(value, bytes) else None,
 )
