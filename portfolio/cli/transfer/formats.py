@@ -33,7 +33,7 @@ def encode_rows(batch: Iterable[Portfolio], format: str, *, spreadsheet_safe: bo
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     for each in batch:
-        cells = map(str, to_json(each).values())
+        cells = ["" if cell is None else str(cell) for cell in to_json(each).values()]
         writer.writerow(map(escape_cell, cells) if spreadsheet_safe else cells)
     return text.getvalue().encode()
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio.cli.transfer.files import LineError, Lines, label_of
-from portfolio.cli.transfer.formats import escape_cell, read_rows, unescape_cell
+from portfolio.cli.transfer.formats import encode_rows, escape_cell, read_rows, unescape_cell
 from portfolio.cli.transfer.importer import RowIdentities
-from portfolio.models import PortfolioCreate
+from portfolio.models import Portfolio, PortfolioCreate
 
 
 @given(st.text(st.sampled_from("'=+-@\t\r\n\uff1da 1"), max_size=6))
@@ -21,6 +22,13 @@ def test_an_escaped_cell_comes_back_and_is_no_formula(cell: str) -> None:
     escaped = escape_cell(cell)
     assert unescape_cell(escaped) == cell
     assert not escaped.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"))
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_value_that_is_missing_is_an_empty_cell(safe: bool) -> None:
+    nameless = Portfolio("0" * 24, cast("str", None), datetime(2024, 1, 1), 1)
+    row = encode_rows([nameless], "csv", spreadsheet_safe=safe)
+    assert row == b"000000000000000000000000,,2024-01-01T00:00:00.000Z,1\r\n"
 
 
 def ids(label: str, *names: str) -> list[str]:
