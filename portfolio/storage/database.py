@@ -176,7 +176,13 @@ class Database(Connection):
             try:
                 # At least 1 ms: PyMongo reads 0 as "no limit", and a passed deadline must time out.
                 with pymongo.timeout(max(end - begun, 0.001)):
-                    return self._read(operation) if is_read else operation()
+                    # Before the read: another thread may learn of a new primary during it.
+                    known = self._known
+                    result = operation()
+                    seen = self.client.topology_description if is_read else known
+                    if seen is known or not self._await_winner(known, seen):
+                        return result
+                    continue
             except PyMongoError as error:
                 outcome = "failure"
                 wait = pause * random.uniform(0.5, 1.0)
@@ -187,24 +193,18 @@ class Database(Connection):
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
-    def _read(self, operation: Callable[[], T]) -> T:
-        """Return what ``operation`` reads from a primary that shows all that was acknowledged.
+    def _await_winner(
+        self, known: TopologyDescription | None, seen: TopologyDescription | None
+    ) -> bool:
+        """Return whether there was an election since ``known``, so that a read must be repeated.
 
-        After an election, wait until its winner does, and read again.
+        Wait until its winner shows all that was acknowledged.
         """
-        while True:
-            # Before the read: another thread may learn of the new primary during it.
-            known = self._known
-            result = operation()
-            seen = self.client.topology_description
-            if seen is known:
-                return result
-            is_new = _election(seen) != _election(known)
-            if is_new:
-                self.portfolios.with_options(read_concern=_LINEARIZABLE).find_one({}, {"_id": 1})
-            self._known = seen
-            if not is_new:
-                return result
+        is_new = _election(seen) != _election(known)
+        if is_new:
+            self.portfolios.with_options(read_concern=_LINEARIZABLE).find_one({}, {"_id": 1})
+        self._known = seen
+        return is_new
 
     def _is_failure(self, error: BaseException) -> bool:
         """Whether ``error`` speaks against MongoDB, not only against the call that raised it.
