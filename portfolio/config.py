@@ -103,6 +103,12 @@ class Settings:
         "ENABLE_DATABASE_TRACING", "a span for each database command", FLAG, [True, False, False]
     )
     enable_metrics: bool = _variable("ENABLE_METRICS", "metrics", FLAG, True)
+    traces_exporter: str = _variable(
+        "OTEL_TRACES_EXPORTER", "none for no spans; all else means otlp", TEXT, "otlp"
+    )
+    metrics_exporter: str = _variable(
+        "OTEL_METRICS_EXPORTER", "none for no metrics; all else means otlp", TEXT, "otlp"
+    )
     trace_sample_rate: float = _variable(
         "METRICS_SAMPLE_RATE",
         "fraction of traces sampled, unless the caller has decided",
@@ -192,14 +198,11 @@ class Settings:
     @property
     def signals(self) -> list[str]:
         """OpenTelemetry's signals that are exported: ``metrics``, ``traces``."""
-        switches = {"metrics": self.enable_metrics, "traces": self.enable_tracing}
-        return [
-            signal
-            for signal, on in switches.items()
-            if on
-            and not self.otel_sdk_disabled
-            and os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() != "none"
-        ]
+        switches = {
+            "metrics": self.enable_metrics and self.metrics_exporter.lower() != "none",
+            "traces": self.enable_tracing and self.traces_exporter.lower() != "none",
+        }
+        return [signal for signal, on in switches.items() if on and not self.otel_sdk_disabled]
 
     @property
     def traces_commands(self) -> bool:

@@ -172,10 +172,15 @@ def test_detailed_shows_every_part_as_the_runbook_reads_it(
 
 @pytest.mark.parametrize("signal", ["metrics", "traces"])
 def test_a_signal_without_an_exporter_is_shown_as_off(
-    another: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch, signal: str
+    another: Callable[..., Flask], signal: str
 ) -> None:
-    monkeypatch.setenv(f"OTEL_{signal.upper()}_EXPORTER", "none")
-    client = another(otel_sdk_disabled=False, enable_tracing=True).test_client()
+    given = Settings.from_environment({f"OTEL_{signal.upper()}_EXPORTER": "None"})
+    client = another(
+        otel_sdk_disabled=False,
+        enable_tracing=True,
+        metrics_exporter=given.metrics_exporter,
+        traces_exporter=given.traces_exporter,
+    ).test_client()
     on = {"metrics": signal != "metrics", "tracing": signal != "traces"}
     checks = client.get("/health/detailed").json["checks"]
     assert checks["telemetry"] == {"status": "healthy", **on}
