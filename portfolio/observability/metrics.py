@@ -167,11 +167,8 @@ class Metrics:
 
         The values of histograms are ``HistogramData``, all others are numbers.
         """
-        cache, creations, database = (
-            self.cache_statistics,
-            self.portfolios["creations"],
-            self.database,
-        )
+        cache, database = self.cache_statistics, self.database
+        creations = self.portfolios["creations"]
         return {
             "http.requests": lambda: (
                 dict.fromkeys(self.initial_requests, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,8 @@ from portfolio.observability.trace_context import TraceContext, trace_context, u
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_sampled: ContextVar[bool] = ContextVar("sampled", default=False)
+# In the WSGI environment of a sampled request.
+_SAMPLED = "portfolio.sampled"
 # What the instrumentation may read of a request. Queries carry names of portfolios, which don't
 # belong into spans, and each further attribute costs time until it is exported. Nothing uses
 # baggage, and parsing it takes time in the square of its spaces.
@@ -67,12 +67,11 @@ class TracingMiddleware:
         """Answer one request."""
         parent = trace_context.get()
         sampled = parent.sampled if parent is not None else random.random() < self._sample_rate
-        if not sampled or self._provider is None:
-            _sampled.set(False)
-            trace_context.set(unsampled(parent))
-            return self._wsgi_app(environ, start_response)
-        _sampled.set(True)
-        return self._wsgi_app(environ, _record_status(start_response))
+        if sampled and self._provider is not None:
+            environ[_SAMPLED] = True
+            return self._wsgi_app(environ, _record_status(start_response))
+        trace_context.set(unsampled(parent))
+        return self._wsgi_app(environ, start_response)
 
     def start(self, origin: Resource, exporter: Any) -> None:
         """Trace from now on, in the worker: export the spans of ``origin`` by ``exporter``.
@@ -102,7 +101,7 @@ class TracingMiddleware:
         before.insert(0, partial(_begin_if_sampled, before.pop()))
         after = app.teardown_request_funcs[None]
         end: Any = after.pop()
-        after.append(lambda error: end(error) if _sampled.get() else None)
+        after.append(lambda error: end(error) if _SAMPLED in request.environ else None)
         self._provider = provider
 
     def shutdown(self) -> None:
@@ -123,7 +122,7 @@ class CommandSpans(CommandTracer):
     def started(self, event: CommandStartedEvent) -> None:
         """Begin a span; called by PyMongo."""
         # A span that has ended is no parent: the body of a streamed response is read after it.
-        if _sampled.get() and get_current_span().is_recording():
+        if get_current_span().is_recording():
             super().started(event)
 
 
@@ -143,9 +142,9 @@ def _describe(span: Span, _environ: dict[str, Any]) -> None:
 
 
 def _begin_if_sampled(begin: Callable[[], Any]) -> None:
-    if not _sampled.get():
-        return
     environ = request.environ
+    if _SAMPLED not in environ:
+        return
     visible = {name: environ[name] for name in _VISIBLE if name in environ}
     visible["RAW_URI"] = request.path
     request.environ = visible
