@@ -255,11 +255,7 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; for entry points, which end with a sentence instead of a traceback.
-
-    Raises:
-        SystemExit: a variable does not parse; the message names each of them.
-    """
+    """Read the settings for an entry point: an error ends it with a sentence, not a traceback."""
     try:
         return Settings.from_environment(environ)
     except ConfigurationError as error:

@@ -21,11 +21,7 @@ _STRICT_NAME = re.compile(r"[A-Za-z0-9 _-]{1,200}")
 
 
 class InvalidName(BadRequest):
-    """A name in a bulk or a search violates the strict format.
-
-    Args:
-        index: the position of the portfolio in its bulk.
-    """
+    """A name in a search, or that of portfolio ``index`` of a bulk, violates the strict format."""
 
     def __init__(self, index: int = 0) -> None:
         super().__init__(INVALID_NAME)
@@ -43,11 +39,7 @@ def normalize_name(name: str) -> str:
 
 
 def check_lookup(lookup: Lookup) -> None:
-    """Refuse a lookup that is empty or too large.
-
-    Raises:
-        UnprocessableEntity: there are not 1 to ``MAX_LOOKUP`` ids and names in all.
-    """
+    """Raise UnprocessableEntity unless there are 1 to ``MAX_LOOKUP`` ids and names in all."""
     if not 1 <= len(lookup.ids) + len(lookup.names) <= MAX_LOOKUP:
         size = f"ids and names should have 1 to {MAX_LOOKUP} items in all"
         raise UnprocessableEntity([LocatedError(loc=["body"], msg=size, type="list_length")])
@@ -71,11 +63,7 @@ def check_search(search: Search) -> Search:
 
 
 def check_bulk_size(count: int) -> None:
-    """Refuse a bulk that is empty or too large.
-
-    Raises:
-        BadRequest: ``count`` is 0 or above ``MAX_BULK``.
-    """
+    """Raise BadRequest if ``count``, the size of a bulk, is 0 or above ``MAX_BULK``."""
     if count < 1:
         raise BadRequest("Request must contain at least 1 portfolio")
     if count > MAX_BULK:

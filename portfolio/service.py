@@ -69,19 +69,11 @@ class PortfolioService:
         return chain([next(batches, [])], batches)
 
     def list_by_id(self, after: str | None = None) -> Iterator[list[Portfolio]]:
-        """Return all portfolios in the order of their ids, in batches.
-
-        Args:
-            after: the id of the last portfolio that was seen; None begins at the lowest.
-        """
+        """Return the portfolios with ids above ``after``, by default all, by id and in batches."""
         return self._repository.batches_by_id(after)
 
     def get(self, portfolio_id: str) -> Portfolio:
-        """Return one portfolio.
-
-        Raises:
-            NotFound: there is none, or ``portfolio_id`` is not an id.
-        """
+        """Return one portfolio; raise NotFound if there is none, or if the id is not one."""
         portfolio = self._by_id.get(portfolio_id.lower())
         if portfolio is None:
             raise NotFound
@@ -149,12 +141,7 @@ class PortfolioService:
         return self._repository.update(portfolio_id, update)
 
     def delete(self, portfolio_id: str, version: int) -> None:
-        """Delete one portfolio.
-
-        Raises:
-            NotFound: there is no such portfolio.
-            VersionConflict: the stored version is another one.
-        """
+        """Delete one portfolio; raise what ``update`` raises."""
         self._repository.delete(portfolio_id, version)
 
     def search(self, search: Search) -> Page:

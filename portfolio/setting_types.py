@@ -30,11 +30,7 @@ class SettingType:
     find_fault: Callable[[str], str] = lambda _: ""
 
     def parse(self, text: str) -> Any:
-        """Return the value that ``text`` means.
-
-        Raises:
-            ValueError: it is not allowed.
-        """
+        """Return the value that ``text`` means; raise ValueError if it is not allowed."""
         value = self.convert(text)
         if not self.is_valid(value):
             raise ValueError

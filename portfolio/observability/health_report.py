@@ -25,7 +25,7 @@ from portfolio.timestamps import rfc3339, utc_now
 Check = dict[str, Any]
 
 _STARTED_AT = time.monotonic()
-_BREAKER_COUNTS = ("failure_count", "successes", "failures", "refused", "transitions")
+_BREAKER_COUNTS = ("failure_count", "successes", "failures", "refused")
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 

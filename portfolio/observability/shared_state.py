@@ -58,6 +58,8 @@ def replace_file(path: Path, content: bytes, *, draft: str = "") -> None:
 class SharedState:
     """What the workers of one instance share, in ``folder``, which may not exist yet.
 
+    Methods that write raise OSError if they cannot; the content is then as before.
+
     Attributes:
         is_ours: whether the folder may be trusted; ``open`` finds out.
     """
@@ -70,9 +72,7 @@ class SharedState:
     def open(self) -> None:
         """Create the folder, accessible to this user only, if it is missing.
 
-        Raises:
-            OSError: it cannot be created or used.
-            PermissionError: it belongs to another user, who could control the workers.
+        Raise PermissionError if it belongs to another user, who could control the workers.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.is_ours = os.geteuid() in (0, self.folder.stat().st_uid)
@@ -80,11 +80,7 @@ class SharedState:
             raise PermissionError(f"{self.folder} belongs to another user")
 
     def publish(self, state: State) -> None:
-        """Publish ``state``, which must be serializable as JSON, as the state of this process.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Publish ``state``, which must be serializable as JSON, as the state of this process."""
         replace_file(self.folder / f"worker-{os.getpid()}.json", orjson.dumps(state))
 
     def remove(self) -> None:
@@ -95,11 +91,7 @@ class SharedState:
     def read(self) -> dict[int, State]:
         """Return the state of each live process by process id; remove the files of dead ones."""
         found = {}
-        try:
-            paths = list(self.folder.iterdir())
-        except OSError:
-            return {}
-        for path in paths:
+        for path in self.folder.glob("worker-*"):
             name = _FILE.fullmatch(path.name)
             if name is None:
                 continue
@@ -121,19 +113,11 @@ class SharedState:
         return _read(self._control)
 
     def set_log_level(self, level: str, seconds: float) -> int:
-        """Set the log level for ``seconds``; return the new revision.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Set the log level for ``seconds``; return the new revision."""
         return self._write(log_level={"level": level, "until": time.time() + seconds})
 
     def reset_breaker(self, name: str) -> int:
-        """Close a circuit breaker in all workers; return the new revision.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Close a circuit breaker in all workers; return the new revision."""
         return self._write(resets={**self.control().get("resets", {}), name: time.time()})
 
     def _write(self, **changes: Any) -> int:

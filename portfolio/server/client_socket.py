@@ -175,11 +175,7 @@ class ClientSocket:
             duplicate.shutdown(how)
 
     def end_output(self) -> None:
-        """Tell the client that nothing more is sent.
-
-        Raises:
-            OSError: the client is gone.
-        """
+        """Tell the client that nothing more is sent; raise OSError if it is gone."""
         self._client.shutdown(socket.SHUT_WR)
 
 
@@ -213,8 +209,7 @@ class ConnectionTable:
     def add(self, connection: ClientSocket) -> bool:
         """Add a new connection; if the table is full, close the one that has waited longest.
 
-        Returns:
-            whether it was added: not if the reserve is used up as well.
+        Return whether it was added: not if the reserve is used up as well.
         """
         if len(self._open) >= self._limit + RESERVED_CONNECTIONS:
             return False

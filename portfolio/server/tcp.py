@@ -36,8 +36,7 @@ def acknowledged_bytes(client: Any) -> int:
 def seconds_since_last_byte(client: Any) -> float:
     """Return the time since the last byte arrived, or since the connection began.
 
-    The kernel measures it, also while this process is throttled or the connection waits to be
-    accepted.
+    The kernel measures it, also while this process is throttled or has not accepted it yet.
     """
     return _tcp_info(client, "52xI") / 1000  # tcpi_last_data_recv
 

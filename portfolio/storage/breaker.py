@@ -34,7 +34,6 @@ class Breaker(pybreaker.CircuitBreakerListener):
     Attributes:
         state: ``closed``, ``half-open`` or ``open``.
         outcomes: the calls by outcome: success, failure, refused.
-        transitions: how often its state has changed.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class Breaker(pybreaker.CircuitBreakerListener):
         self.name = name
         self.state = pybreaker.STATE_CLOSED
         self.outcomes: Counter[str] = Counter()
-        self.transitions = 0
         self._successes = successes
         self._trials = 0
         self._reset_at = 0.0
@@ -80,7 +78,6 @@ class Breaker(pybreaker.CircuitBreakerListener):
             "successes": self.outcomes["success"],
             "failures": self.outcomes["failure"],
             "refused": self.outcomes["refused"],
-            "transitions": self.transitions,
         }
 
     def half_open(self) -> None:
@@ -134,7 +131,6 @@ class Breaker(pybreaker.CircuitBreakerListener):
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
         """Record a transition; called by ``pybreaker``."""
         self.state = new_state.name
-        self.transitions += 1
         if self.state == pybreaker.STATE_OPEN:
             self._reset_at = time.monotonic() + self._breaker.reset_timeout
         log.log(

@@ -53,7 +53,7 @@ class Database(Connection):
         server_version: MongoDB's version; empty until known.
         health: whether MongoDB is reachable.
         breaker: None where circuit breakers are switched off.
-        on_attempt: called after each attempt of an operation with its name, its outcome
+        on_attempt: called, if set, after each attempt of an operation with its name, its outcome
             (``success`` or ``failure``) and its duration in seconds.
     """
 
@@ -63,7 +63,7 @@ class Database(Connection):
         super().__init__(settings, client_factory)
         self.server_version = ""
         self.health = HealthMonitor(self, self._on_ping)
-        self.on_attempt: Callable[[str, str, float], None] = lambda *_: None
+        self.on_attempt: Callable[[str, str, float], None] | None = None
         self.breaker: Breaker | None = None
         if settings.enable_circuit_breaker:
             self.breaker = Breaker(
@@ -89,11 +89,7 @@ class Database(Connection):
 
     @property
     def has_transactions(self) -> bool:
-        """Whether the topology offers transactions, which a standalone does not.
-
-        Raises:
-            Unavailable: MongoDB has never been reached.
-        """
+        """Whether the topology offers transactions; raise Unavailable if it is not known yet."""
         topology = self.topology
         if topology == "unknown":
             self.run("ping", lambda: self.client.admin.command("ping"), retry=True)
@@ -189,7 +185,8 @@ class Database(Connection):
                 if not retry or not is_outage(error) or time.monotonic() + wait >= end:
                     raise
             finally:
-                self.on_attempt(name, outcome, time.monotonic() - begun)
+                if self.on_attempt is not None:
+                    self.on_attempt(name, outcome, time.monotonic() - begun)
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 

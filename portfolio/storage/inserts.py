@@ -98,11 +98,7 @@ def insert_missing(database: Database, portfolios: Sequence[Portfolio]) -> None:
 def insert_record(
     database: Database, record: IdempotencyRecord, session: ClientSession | None = None
 ) -> None:
-    """Insert an idempotency record.
-
-    Raises:
-        KeyTakenError: a record with this key is stored, or is being stored.
-    """
+    """Insert ``record``; raise KeyTakenError if one with its key is stored, or being stored."""
     try:
         database.idempotency.insert_one(record_to_document(record), session=session)
     except OperationFailure as error:
@@ -166,8 +162,7 @@ class StandaloneWriter:
     def insert_once(self, record: IdempotencyRecord) -> None:
         """Store ``record``, then its portfolios; if need be, later or by another request.
 
-        Raises:
-            KeyTakenError: a record with this key is stored.
+        Raises KeyTakenError if a record with this key is stored.
         """
         self._database.run("insert", lambda: insert_record(self._database, record), retry=False)
         try:

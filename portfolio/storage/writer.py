@@ -88,12 +88,8 @@ class PortfolioWriter:
 
     def find_record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """Return the record with this key, or None where no majority has one."""
-        document = self._database.run(
-            "find",
-            lambda: self._database.idempotency.find_one({"_id": record_id(key)}),
-            retry=True,
-            is_read=True,
-        )
+        find = partial(self._database.idempotency.find_one, {"_id": record_id(key)})
+        document = self._database.run("find", find, retry=True, is_read=True)
         return record_from_document(document, key) if document is not None else None
 
     def _insert_singles(self, portfolios: Sequence[Portfolio]) -> dict[Portfolio, BulkWriteError]:
