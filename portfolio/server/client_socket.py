@@ -1,6 +1,6 @@
 """Clients' sockets: their calls have deadlines, and other greenlets can end their waits.
 
-The table of those that are open decides which of them are closed when there are too many.
+``ConnectionTable`` decides which connections are closed when too many are open.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from portfolio.server import tcp
 # How long the client may take to send a head or a body, or to read a part of a response.
 IO_TIMEOUT_S = 10.0
 
-# Connections that may be open beyond the limit while those closed for them are ending.
+# Connections that may exceed the limit while those that were closed for them end.
 RESERVED_CONNECTIONS = 256
 
 # The kernel's buffer for what a client has not read yet; Linux doubles it. It has room for a page
@@ -26,11 +26,11 @@ SEND_BUFFER_BYTES = 96 * 1024
 # The most memory that waits for clients to read: parts of responses, their copies framed as chunks,
 # and the kernel's buffers.
 _MAX_UNREAD_BYTES = 24 * 1024 * 1024
-# So much of each connection is not counted: what clients read takes a round trip to leave, too.
+# Bytes of each connection that are not counted: what a client reads at once takes a round trip.
 _UNCOUNTED_UNREAD_BYTES = 8 * 1024
 
-# When one more waits for its client to read, the clients of so many others are checked. Each is
-# checked more than once: its kernel takes some bytes even if it reads none.
+# When a connection begins to wait for its client to read, so many others are checked for progress;
+# each several times, since the client's kernel takes some bytes even if the client reads none.
 _LOOKS = 16
 
 # The most that one call receives. Gunicorn asks for up to a mebibyte and buffers what it does not
@@ -193,7 +193,7 @@ class ConnectionTable:
         self._limit = limit
         self._open: set[ClientSocket] = set()
         self._closing = 0
-        # What is unread, and how much was read by then; whose client has read last comes last.
+        # Unread bytes, and bytes read by then. The connection whose client read last comes last.
         self._held: dict[ClientSocket, tuple[int, int]] = {}
         self.waiting: dict[ClientSocket, None] = {}
 
@@ -226,9 +226,9 @@ class ConnectionTable:
         self._closing -= connection.closing
 
     def hold(self, connection: ClientSocket) -> None:
-        """Count what is in memory until the client of ``connection`` reads.
+        """Count the memory that waits for the client of ``connection`` to read.
 
-        If that is too much in all, close those whose clients have read nothing for longest.
+        If all of it is too much, close those whose clients have read nothing for longest.
         """
         held = self._held
         for each in (connection, *islice(held, _LOOKS)):
@@ -248,7 +248,7 @@ class ConnectionTable:
                 self._held[connection] = size, read
 
     def release(self, connection: ClientSocket) -> None:
-        """Count what ``hold`` has counted no more."""
+        """Undo ``hold``."""
         self._held.pop(connection, None)
 
     def end_idle(self) -> None:

@@ -31,7 +31,7 @@ _READ_BYTES = 8192
 # at once would reset the connection, and the client would lose the response.
 _LINGER_S = 2.0
 _MAX_LINGER_BYTES = 16 * MAX_BODY_BYTES
-# How often it is looked whether a client has read the last response.
+# How often to check whether a client has read the last response.
 _READER_PAUSE_S = 0.1
 
 
@@ -64,7 +64,7 @@ class Connection:
             while (request := self._next_request()) is not None:
                 if not self._handle(request):
                     break
-                request = None  # if the next head is invalid, the error response is not to this one
+                request = None  # an error in the next head is not one of this request
         except AllowanceExceeded:
             self._send_error(None, errors.LimitRequestHeaders("the head is too large"))
         except OSError as error:
@@ -201,7 +201,7 @@ class Connection:
     def _await_reader(self) -> None:
         """Wait until the client has read what was sent; if it reads nothing, cut the connection.
 
-        What a connection that was closed earlier leaves unread is memory that nothing counts.
+        If it were closed earlier, what is unread would be memory that nothing counts.
         """
         client = self._socket
         if unread := client.unread_bytes:

@@ -1,7 +1,4 @@
-"""What the kernel tells of a TCP connection.
-
-Of what only Linux tells, other kernels leave 0.
-"""
+"""What the kernel knows about a TCP connection; 0 for what only Linux tells, elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ def unread_input(client: Any) -> int:
 def unread_output(client: Any) -> int:
     """Return how many bytes the kernel holds until the client takes them."""
     size = _queued(client, termios.TIOCOUTQ)
-    # Of a broken connection it still tells a length, though it holds nothing.
+    # For a broken connection it still reports a length, though it holds nothing.
     return size if size and _tcp_info(client, "B") != _CLOSED else 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
@@ -35,6 +34,8 @@ from portfolio.server.connection import Connection
 # react, and closing the listener resets the connections in its queue.
 _LISTEN_ON_S = 1.0
 _PAUSE_S = 0.05
+# How long the greenlets of connections that were cut may take to end.
+_CUT_TIMEOUT_S = 1.0
 # Connections accepted at once in overload. Measured with benchmarks/pod.py.
 _MAX_ACCEPTED_AT_ONCE = 64
 # File descriptors for other purposes: connections to MongoDB and the collector, logs, libraries.
@@ -124,28 +125,27 @@ class Worker(GeventWorker):  # type: ignore[misc]
         cut_at = time.monotonic() + self.cfg.graceful_timeout
         # New connections are still accepted for a moment.
         stop_listening_at = min(time.monotonic() + _LISTEN_ON_S, self._drain_until)
-        self._pause(stop_listening_at, lambda: False)
+        while time.monotonic() < stop_listening_at:
+            self._tick()
         for listener in listeners:
             listener.close()
         gevent.sleep(_PAUSE_S)  # start the connections just accepted
         # Active connections end with their next response.
-        self._pause(min(self._drain_until, cut_at), lambda: not table)
+        while table and time.monotonic() < min(self._drain_until, cut_at):
+            self._tick()
         # Idle ones are closed, and requests in flight may finish.
-        self._pause(cut_at, lambda: not table, table.end_idle)
+        while table and time.monotonic() < cut_at:
+            table.end_idle()
+            self._tick()
         if table:
             self.log.warning("%s connections are cut after the graceful timeout", len(table))
             table.cut()
-            self._pause(time.monotonic() + 1.0, lambda: not table)
+        while table and time.monotonic() < cut_at + _CUT_TIMEOUT_S:
+            self._tick()
 
-    def _pause(
-        self, until: float, is_over: Callable[[], bool], act: Callable[[], None] | None = None
-    ) -> None:
-        """Wait until a time or until ``is_over``; meanwhile call ``act`` and notify the master."""
-        while not is_over() and time.monotonic() < until:
-            self.notify()
-            if act is not None:
-                act()
-            gevent.sleep(_PAUSE_S)
+    def _tick(self) -> None:
+        self.notify()
+        gevent.sleep(_PAUSE_S)
 
 
 def share_error_stream() -> None:

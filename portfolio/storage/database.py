@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A read with it waits until a majority has all that the primary had before it.
+# A linearizable read waits until a majority has all that the primary had before it.
 _LINEARIZABLE = ReadConcern("linearizable")
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -73,7 +73,7 @@ class Database(Connection):
                 successes=settings.breaker_successes,
                 counts=self._is_failure,
             )
-        # What PyMongo knew of the servers when reads were last known to show all that was ever
+        # What PyMongo saw of the servers when reads last were known to show all that was
         # acknowledged.
         self._known: TopologyDescription | None = None
         self._prepare_at = 0.0
@@ -133,9 +133,9 @@ class Database(Connection):
             operation: makes the PyMongo calls, which inherit the deadline.
             retry: whether it may run again after an attempt of unknown outcome. Reads may, and
                 inserts of documents that have ids.
-            is_read: whether the caller must miss nothing that was acknowledged before an election.
-                A new primary has all of it, but learns only later that a majority has: until then,
-                reads with read concern majority would return an older state.
+            is_read: whether the result must show all that was acknowledged before an election. A
+                new primary has all of it, but learns only later that a majority has it too: until
+                then, reads with read concern majority return an older state.
 
         Raises:
             Unavailable: MongoDB is known to be down, the breaker is open, an outage lasts until
@@ -204,7 +204,7 @@ class Database(Connection):
         return is_new
 
     def _is_failure(self, error: BaseException) -> bool:
-        """Whether ``error`` speaks against MongoDB, not only against the call that raised it.
+        """Whether ``error`` is a failure of MongoDB, not only of the call that raised it.
 
         A slow search that exceeds its own deadline, or waits for a connection too long, must not
         open the breaker for all others. Where MongoDB hangs, pings and server selections fail.

@@ -114,7 +114,7 @@ class HealthMonitor:
                 self._log_outage(error)
             return
         if self._failing_since is not None or not self.started:
-            # Whoever has logged the outage, which is an error, sees its end too.
+            # The end of an outage that was logged is logged in production too.
             level = logging.WARNING if self._causes else logging.INFO
             log.log(level, "MongoDB answers", extra={"topology": self._connection.topology})
         self._failing_since = None

@@ -71,7 +71,7 @@ class PortfolioRepository:
             return batch
 
         def take_in_turn(cursor: Cursor[Document]) -> list[Portfolio]:
-            yield_to_hub()  # whoever releases the lock would get it again
+            yield_to_hub()  # else the caller that released the lock would get it again
             if not self._turn.acquire(timeout=_TURN_TIMEOUT_S):
                 raise Overloaded("Too many lists are in flight")
             try:
@@ -97,8 +97,8 @@ class PortfolioRepository:
         Raises:
             Unavailable: MongoDB is down; the caller can resume after the last id.
         """
-        # Never without an id: MongoDB compares ids of one type only, so that behind a foreign one
-        # no portfolio would be found.
+        # Always bounded by an ObjectId: MongoDB compares ids of one type only, so that no portfolio
+        # would be found after an id of another type.
         beyond = {"_id": {"$gte": _LOWEST_ID} if after is None else {"$gt": ObjectId(after)}}
         while documents := self._database.find(beyond, sort=_ID, limit=self._batch_size):
             yield list(map(from_document, documents))
