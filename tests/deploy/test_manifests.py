@@ -182,6 +182,10 @@ class TestService:
         assert data["TMPDIR"] == data["PORTFOLIO_RUNTIME_DIR"]
         assert pod_of(folder)["volumes"][0]["emptyDir"]["medium"] == "Memory"
 
+    def test_nodes_are_drained_of_one_pod_at_a_time(self, folder: str) -> None:
+        budget = find(render(folder), "PodDisruptionBudget", NAME)["spec"]
+        assert budget["maxUnavailable"] == 1
+
     def test_pods_spread_over_nodes_and_zones(self, folder: str) -> None:
         spreads = pod_of(folder)["topologySpreadConstraints"]
         keys = [spread["topologyKey"] for spread in spreads]
