@@ -30,6 +30,7 @@ WRITE_CONCERN = WriteConcern(w="majority", j=True)
 READ_CONCERN = ReadConcern("majority")
 READ_PREFERENCE = ReadPreference.PRIMARY
 PING_TIMEOUT_S = 2.0
+_CLOSE_TIMEOUT_S = 1.0
 
 
 class Pool(NamedTuple):
@@ -164,7 +165,9 @@ class Connection:
 
     def close(self) -> None:
         """Close every connection."""
-        self.client.close()
+        # PyMongo ends its sessions in MongoDB first, and would wait for one that is down.
+        with pymongo.timeout(_CLOSE_TIMEOUT_S):
+            self.client.close()
 
     def _replace_client(self) -> None:
         """Let the next call make a new client."""

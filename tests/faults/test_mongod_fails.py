@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
 
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
+from portfolio.config import Settings
 from portfolio.devserver.mongod import Mongod
+from portfolio.storage.connection import Connection
 from tests.faults.conftest import StartDrill
 from tests.support.gunicorn import Gunicorn
 
@@ -69,3 +75,21 @@ def test_the_disk_of_mongod_is_full(
         under_load.run_for(4)
         with under_load.cure():
             client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_client_closes_without_waiting_for_mongod(mongod: Mongod, number: signal.Signals) -> None:
+    """It has sessions that it would end in MongoDB."""
+    settings = {"MONGODB_URI": mongod.uri, "REQUEST_TIMEOUT_MS": "60000"}
+    connection = Connection(Settings.from_environment(settings), MongoClient)
+    with connection.client.start_session() as session:
+        connection.portfolios.find_one(session=session)
+        connection.portfolios.find_one()  # in a session of its own
+    mongod.signal(number)
+    with suppress(PyMongoError):
+        connection.ping(1.0)
+    closing = Thread(target=connection.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
