@@ -11,7 +11,7 @@ import pymongo
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database as MongoDatabase
-from pymongo.errors import PyMongoError
+from pymongo.errors import NotPrimaryError, PyMongoError
 from pymongo.monitoring import ConnectionPoolListener
 from pymongo.read_concern import ReadConcern
 from pymongo.server_description import ServerDescription
@@ -138,12 +138,15 @@ class Connection:
         because the client can't recover, the next call makes a new one.
 
         Raises:
-            PyMongoError: no answer within ``timeout_s`` seconds, or a refusal.
+            PyMongoError: no answer within ``timeout_s`` seconds, a refusal, or no primary.
         """
         begun = time.perf_counter()
         try:
             with pymongo.timeout(timeout_s):
                 self.count()
+                # With directConnection PyMongo reads from a secondary too.
+                if not self.client.is_primary:
+                    raise NotPrimaryError("the server of directConnection is not the primary")
         except PyMongoError as error:
             # PyMongo drops a server that runs as a standalone, as for maintenance, from its replica
             # set; without another member it never comes back. And it never logs in again on a

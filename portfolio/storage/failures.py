@@ -49,7 +49,6 @@ _OUTAGES = frozenset(
     }
 )
 _NO_LOGIN = "requires authentication"
-_NO_SESSIONS = "Sessions are not supported"
 # PyMongo appends them to the error of the operating system.
 _TIMEOUTS = re.compile(r" \(configured timeouts:.*", re.DOTALL)
 # MongoDB appends the command in full, with the values of the request in it.
@@ -59,12 +58,10 @@ _shorten = partial(textwrap.shorten, width=300, placeholder="…")
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether ``error`` means that MongoDB is down, overloaded or too slow."""
-    if isinstance(error, ConnectionFailure):
+    # Only its first calls show PyMongo that a server is too old, or none for loadBalanced. And it
+    # holds that a connection opened while its server recovered has no sessions.
+    if isinstance(error, ConnectionFailure | ConfigurationError):
         return True
-    if isinstance(error, ConfigurationError):
-        # PyMongo holds that a connection opened while its server recovered has no sessions. Another
-        # connection has them, and nothing was sent over this one.
-        return _NO_SESSIONS in str(error)
     if not isinstance(error, PyMongoError):
         return False
     transient = error.has_error_label("TransientTransactionError")

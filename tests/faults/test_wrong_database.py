@@ -46,6 +46,7 @@ CASES = [
     case("wrong password", "mongodb://app:hunter3@{address}", "wrong user or password (", SLOW),
     case("no login", "mongodb://{address}", "it asks for a user and a password", SLOW),
     case("no right", "mongodb://stranger:hunter2@{address}", "the user lacks a right", SLOW),
+    case("no balancer", "mongodb://{address}/?loadBalanced=true", "does not support this", SLOW),
     case("wrong set", "mongodb://{address}/?replicaSet=other", "No replica set members", SLOW),
 ]
 
@@ -66,13 +67,30 @@ def test_a_wrong_database_is_told_within_5_s_and_once(
     shown = uri.replace("hunter2", "***").replace("hunter3", "***").partition("/?")[0]
     assert told[0].startswith(f"MongoDB at {shown} does not answer: ")
     assert told[0].endswith(". Check MONGODB_URI.")
-    for path in ("/health/ready", "/health/startup"):
+    for path in ("/health/ready", "/health/startup", "/api/v2/portfolios"):
         assert gunicorn.status(path) == 503
     time.sleep(3)  # more checks of the health monitor, which must say nothing new
     # On a busy machine the first check may end before the cause is known.
     assert [text for text in verdicts() if "no answer in time" not in text] == told
     assert len(set(verdicts())) == len(verdicts()) <= 2
     assert "hunter" not in gunicorn.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_secondary_alone_is_not_ready_until_it_is_primary(
+    three_members: list[Mongod], serve: Callable[..., Gunicorn]
+) -> None:
+    """PyMongo reads from it, but it takes no writes."""
+    secondary = three_members[1]
+    uri = f"mongodb://{secondary.address}/?directConnection=true"
+    gunicorn = serve(uri, WEB_CONCURRENCY="1", LOG_LEVEL="INFO")
+    wait_until(lambda: "is not the primary. Check MONGODB_URI." in gunicorn.log.read_text(), "told")
+    assert gunicorn.status("/health/ready") == 503
+    with secondary.client() as client:
+        client.admin.command("replSetStepUp")
+    gunicorn.wait_ready()
+    response = requests.post(f"{gunicorn.url}/api/v1/portfolios", json={"name": "Growth"})
+    assert response.status_code == 201
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from portfolio.config import Settings
 from portfolio.errors import Unavailable
 from portfolio.scheduling import budget
 from portfolio.storage.database import Database
-from portfolio.storage.failures import find_cause, is_outage, is_unreachable, location
+from portfolio.storage.failures import find_cause, is_unreachable, location
 
 SELECTION = ServerSelectionTimeoutError(
     "No servers found yet, Timeout: 1.0s, Topology Description: <TopologyDescription …>"
@@ -99,16 +99,13 @@ def test_a_connection_without_sessions_is_replaced_by_another_one() -> None:
     assert Database(Settings.from_environment({})).run("find", operation, retry=True) == "stored"
 
 
-def test_a_server_without_sessions_is_unavailable_and_no_fault_of_ours() -> None:
+@pytest.mark.parametrize("error", [NO_SESSIONS, ConfigurationError("wire version 6")])
+def test_a_server_of_another_kind_is_unavailable_and_no_fault_of_ours(error: Exception) -> None:
     def operation() -> None:
-        raise NO_SESSIONS
+        raise error
 
     with pytest.raises(Unavailable), budget(0.2):
         Database(Settings.from_environment({})).run("find", operation, retry=True)
-
-
-def test_any_other_configuration_that_is_wrong_is_no_outage() -> None:
-    assert not is_outage(ConfigurationError("unknown option"))
 
 
 def test_no_value_of_a_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
