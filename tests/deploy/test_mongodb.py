@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -157,6 +159,19 @@ class TestInit:
         members.stop()
         members.start(int(members.hosts[0].split(":")[1]))
         done = members.init()
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert members.evaluate("portfolio", "portfolio", "1") == "1"
+
+    def test_it_waits_for_a_member_that_does_not_answer_yet(self, members: Members) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as not_yet, ThreadPoolExecutor(1) as pool:
+            port = not_yet.getsockname()[1]
+            members.hosts.append(f"127.0.0.1:{port}")
+            job = pool.submit(members.init)
+            not_yet.settimeout(30)
+            not_yet.accept()[0].close()
+            not_yet.close()
+            members.start(port)
+            done = job.result()
         assert done.returncode == 0, done.stdout + done.stderr
         assert members.evaluate("portfolio", "portfolio", "1") == "1"
 

@@ -19,7 +19,9 @@ function connect(uri) {
 function untilDeadline(what, attempt) {
   for (;;) {
     try {
-      return attempt();
+      // Not "return attempt()": mongosh would not catch what that throws.
+      const result = attempt();
+      return result;
     } catch (error) {
       if (Date.now() > deadline) throw new Error(`${what}: ${error.message}`);
       sleep(1000);
