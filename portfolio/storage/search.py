@@ -12,7 +12,7 @@ from contextvars import copy_context
 from datetime import datetime
 from typing import Any, TypeVar
 
-from bson import MaxKey, MinKey, Regex, Timestamp
+from bson import DatetimeMS, MaxKey, MinKey, Regex, Timestamp
 from pymongo.errors import OperationFailure
 
 from portfolio.errors import DeadlineExceeded, Overloaded
@@ -246,10 +246,10 @@ def _after(after: SortKey) -> list[Document]:
     earlier: Document = {"$expr": {"$lt": [stored, end]}}
     if after.created is None:
         earlier["dateCreated"] = {"$lte": MinKey()}
-    elif not isinstance(after.created, list):
-        # For the index: all arrays and missing dates that are earlier than a date match, too.
-        above = {"$lt": ["$dateCreated", {"$literal": after.created}]}
-        earlier = {"$expr": {"$and": [above, *earlier.values()]}}
+    elif isinstance(after.created, datetime | DatetimeMS | str | int | float):
+        # For the index. It excludes no type that sorts lower, and no array: only elements of the
+        # same type are compared.
+        earlier["dateCreated"] = {"$not": {"$gte": after.created}}
     if not isinstance(after.created, list):
         same_date["dateCreated"] = {"$eq": after.created}
     return [same_date, earlier]

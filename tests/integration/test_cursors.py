@@ -89,6 +89,7 @@ DATES: list[Any] = [
     *(DatetimeMS(2**60 - 1), DatetimeMS(-(2**60)), DatetimeMS(1 - 2**60)),
     *(Timestamp(1, 2), Regex("x"), DBRef("a", 1), Code("x"), Code("x", {"a": 1}), MaxKey()),
     *([datetime(2030, 1, 1)], [datetime(2000, 1, 1), 7], [BORN, {"$gt": ""}], [True, 7]),
+    *(["a", None], [7, -1], [None], [{"a": 1}, 5]),
 ]
 
 
