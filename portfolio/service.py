@@ -242,7 +242,7 @@ class PortfolioService:
         if record.key != key:
             raise IdempotencyKeyReused
         if not record.done:
-            if utc_now() - record.created < _IN_FLIGHT_LIMIT:
+            if abs(utc_now() - record.created) < _IN_FLIGHT_LIMIT:
                 raise IdempotencyKeyInUse
             # The process that began it has died or given up; this one finishes the creation.
             self._writer.complete(record)
