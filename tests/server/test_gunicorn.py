@@ -119,7 +119,12 @@ def test_it_starts_without_mongodb_and_serves_once_that_appears(
     mongod.start()
     try:
         gunicorn.wait_ready()
-        wait_until(lambda: gunicorn.status("/health/startup") == 200, "started")
+
+        def startup() -> set[int]:
+            """Ask often enough to meet both workers."""
+            return {gunicorn.status("/health/startup") for _ in range(20)}
+
+        wait_until(lambda: startup() == {200}, "both workers have started")
 
         def created() -> bool:
             response = requests.post(gunicorn.url + V1, json={"name": "Growth"}, timeout=10)
@@ -129,8 +134,7 @@ def test_it_starts_without_mongodb_and_serves_once_that_appears(
         assert gunicorn.workers() == workers, "no worker had to be replaced"
         mongod.stop()
         wait_until(lambda: gunicorn.status("/health/ready") == 503, "the outage is known")
-        # Often enough to meet the worker that knows of the outage.
-        assert {gunicorn.status("/health/startup") for _ in range(20)} == {200}
+        assert startup() == {200}
     finally:
         gunicorn.kill()
         mongod.stop()
