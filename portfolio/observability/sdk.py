@@ -83,12 +83,11 @@ class Telemetry:
 
     def stop(self) -> None:
         """Export what is left, within two seconds, and stop."""
-        # One last attempt even while a breaker is open: what is not sent now is lost.
-        for exporter in self._exporters.values():
-            exporter.breaker.reset()
         self._stopped.set()
         ending = [self._thread] if self._thread else []
         if self.tracing is not None:
+            # One last attempt even while the breaker is open: what is not sent now is lost.
+            self._exporters["traces"].breaker.reset()
             ending.append(Thread(target=self.tracing.shutdown, daemon=True))
             ending[-1].start()
         deadline = time.monotonic() + _FLUSH_TIMEOUT_S
@@ -101,6 +100,8 @@ class Telemetry:
         wait_s, stopped = min(every_s, _FIRST_EXPORT_AFTER_S), False
         while not stopped:
             stopped = self._stopped.wait(wait_s)
+            if stopped:
+                exporter.breaker.reset()  # for one last attempt
             exporter.export(_metrics_data(origin, collect(self._metrics, started_ns)))
             wait_s = every_s
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Breaker(pybreaker.CircuitBreakerListener):
-    """A circuit breaker that bounds trial calls, and counts and logs its transitions.
+    """A circuit breaker that bounds trial calls, counts outcomes and logs its transitions.
 
     ``pybreaker`` holds its lock while it runs a function, so that calls would run one at a time.
     Here it runs none: it keeps the state, and is told the outcome of each call.
