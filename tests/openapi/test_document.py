@@ -15,12 +15,10 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from portfolio.api.responses import EXAMPLE, EXAMPLE_ID, to_json
-from portfolio.app import create_app
-from portfolio.config import Settings
-from portfolio.devserver.mongomock_client import MongomockClient
 from portfolio.errors import ErrorCode
 from portfolio.models import Portfolio
 from tests.support.imports import imported_by
+from tests.support.parts import mongomock_app
 
 METHODS = {"get", "put", "post", "delete"}
 
@@ -247,9 +245,7 @@ class Caller:
 
 
 def test_api_keys_are_described_where_they_are_required() -> None:
-    settings = Settings.from_environment({"MONGODB_URI": "mongomock://", "API_KEYS": "secret"})
-    client = create_app(settings, MongomockClient).test_client()
-    document = client.get("/openapi.json").json
+    document = mongomock_app(API_KEYS="secret").test_client().get("/openapi.json").json
     assert set(document["components"]["securitySchemes"]) == {"apiKey", "bearer"}
     for (_, path), operation in operations(document).items():
         assert operation.get("security", document["security"]) == (

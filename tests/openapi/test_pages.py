@@ -12,9 +12,7 @@ from urllib.parse import urljoin
 import pytest
 from flask.testing import FlaskClient
 
-from portfolio.app import create_app
-from portfolio.config import Settings
-from portfolio.devserver.mongomock_client import MongomockClient
+from tests.support.parts import mongomock_app
 
 VENDOR = Path(__file__).parents[2] / "portfolio" / "api" / "docs" / "vendor"
 PAGES = ["/docs", "/redoc", "/status"]
@@ -22,8 +20,7 @@ FORGED = {"X-Forwarded-Prefix": "/evil", "X-Script-Name": "/evil", "X-Forwarded-
 
 
 def client_of(**variables: str) -> FlaskClient:
-    found = Settings.from_environment({"MONGODB_URI": "mongomock://localhost", **variables})
-    return create_app(found, MongomockClient).test_client()
+    return mongomock_app(**variables).test_client()
 
 
 @pytest.mark.parametrize("path", PAGES)
